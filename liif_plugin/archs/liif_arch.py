@@ -1,0 +1,133 @@
+"""LIIF: Local Implicit Image Function (Chen, Liu, Wang, CVPR 2021)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..coords import corners
+from ..errors import UserError
+from .encoder import Encoder
+from .mlp import MLP
+
+
+class Projection(NamedTuple):
+    """A feature map behind the first decoder layer, ready for any number of queries.
+
+    table: (B*h*w, D), one row per LR pixel. skip: (B*h*w, 3) in [0, 1], or None without the residual. size: (h, w).
+    """
+
+    table: Tensor
+    skip: Tensor | None
+    size: tuple[int, int]
+
+
+@ARCH_REGISTRY.register()
+class LIIF(nn.Module):
+    """lq (B, 3, h, w) in [0, 1], coord (B, Q, 2), cell (B, Q, 2) -> rgb (B, Q, 3), trained to lie in [0, 1], not clamped.
+
+    The first decoder layer is linear in [unfolded feature, relative coordinate, relative cell], so its feature part is a 3x3
+    convolution of the feature map, computed once per LR pixel (``project``); the unfolded map of 9C channels never exists. The
+    last layer is linear too and follows the blend of the ensemble instead of preceding it. Same function, same weights.
+
+    Args:
+        encoder: ``{type: EDSR, num_feat: 64, num_block: 16}``, see ``Encoder``.
+        hidden_list: widths of the decoder's hidden layers; the paper has [256, 256, 256, 256], its -d [256, 256].
+        feat_unfold: each code is joined by its 3x3 neighbours, section 3, equation 3; off: -u of Table 3.
+        local_ensemble: four codes answer each query, equation 4; off: -e.
+        cell_decode: the decoder knows the size of the query pixel, equation 5; off: -c.
+        residual: 'bilinear' adds the bilinearly upsampled input to the output; None is the paper's.
+    """
+
+    def __init__(
+        self,
+        encoder: dict,
+        hidden_list: Sequence[int] = (256, 256, 256, 256),
+        feat_unfold: bool = True,
+        local_ensemble: bool = True,
+        cell_decode: bool = True,
+        residual: str | None = None,
+    ):
+        super().__init__()
+        if residual not in (None, "bilinear"):
+            raise UserError(f"network_g.residual: expected 'bilinear' or nothing (~), got '{residual}'.")
+        self.encoder = Encoder(encoder)
+        self.window = 3 if feat_unfold else 1
+        self.local_ensemble = local_ensemble
+        self.cell_decode = cell_decode
+        self.residual = residual
+        in_dim = self.encoder.out_channels * self.window**2 + 2 + 2 * cell_decode
+        self.imnet = MLP(in_dim, 3, hidden_list)
+        # images are handed over in [0, 1]; the published networks work in [-1, 1]
+        self.register_buffer("mean", torch.tensor(0.5), persistent=False)
+        self.register_buffer("std", torch.tensor(0.5), persistent=False)
+
+    def encode(self, lq: Tensor) -> Tensor:
+        """(B, 3, h, w) in [0, 1] -> (B, C, h, w); with the residual the image itself follows as three more channels."""
+        feat = self.encoder((lq - self.mean) / self.std)
+        return feat if self.residual is None else torch.cat([feat.to(lq.dtype), lq], dim=1)
+
+    def project(self, feat: Tensor) -> Projection:
+        """(B, C, h, w) -> what ``query_projected`` needs of it, for queries in many chunks."""
+        B, _, h, w = feat.shape
+        skip = None
+        if self.residual is not None:
+            feat, skip = feat[:, :-3], feat[:, -3:].permute(0, 2, 3, 1).reshape(B * h * w, 3)
+        first = self.imnet.linears[0]
+        C = feat.shape[1]
+        # F.unfold orders channels (C, 3, 3), which is a convolution's order
+        weight = first.weight[:, : C * self.window**2].reshape(-1, C, self.window, self.window)
+        table = F.conv2d(feat, weight, first.bias, padding=self.window // 2)  # zero outside the border, equation 3
+        return Projection(table.permute(0, 2, 3, 1).reshape(B * h * w, -1), skip, (h, w))
+
+    def query(self, feat: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
+        """feat (B, C, h, w), coord and cell (B, Q, 2), float32 -> rgb (B, Q, 3).
+
+        Raises:
+            ValueError: for coordinates in half precision, or of another shape.
+        """
+        return self.query_projected(self.project(feat), coord, cell)
+
+    def query_projected(self, projection: Projection, coord: Tensor, cell: Tensor) -> Tensor:
+        """As ``query``, from the result of ``project``."""
+        if coord.dtype not in (torch.float32, torch.float64) or coord.shape[-1] != 2 or coord.dim() != 3:
+            raise ValueError(f"coord: expected float32 of shape (B, Q, 2), got {coord.dtype} of {tuple(coord.shape)}.")
+        table, skip, (h, w) = projection
+        B, Q, _ = coord.shape
+        index, rel, weight = corners(coord, (h, w), self.local_ensemble)  # (B, T, Q), (B, T, Q, 2), (B, T, Q)
+        index = index + torch.arange(B, device=index.device).view(B, 1, 1) * (h * w)
+        hidden = F.embedding(index, table) + self._place(rel, cell, (h, w)).to(table.dtype)  # (B, T, Q, D)
+        last = self.imnet.linears[-1]
+        for linear in self.imnet.linears[1:-1]:
+            hidden = linear(F.relu_(hidden))
+        if len(self.imnet.linears) > 1:
+            hidden = F.relu_(hidden)
+        hidden = (hidden * weight.unsqueeze(-1).to(hidden.dtype)).sum(dim=1)  # equation 4: (B, Q, D)
+        rgb = last(hidden) if len(self.imnet.linears) > 1 else hidden
+        base = self.mean if skip is None else self._bilinear(skip, index, weight, coord, (h, w))
+        return rgb.to(coord.dtype) * self.std + base
+
+    def _place(self, rel: Tensor, cell: Tensor, size: tuple[int, int]) -> Tensor:
+        """The part of the first layer that depends on where and how large the query is, in float32: (B, T, Q, D)."""
+        weight = self.imnet.linears[0].weight[:, -2 - 2 * self.cell_decode :].to(rel.dtype)
+        with torch.autocast(rel.device.type, enabled=False):
+            place = F.linear(rel, weight[:, :2])
+            if self.cell_decode:
+                scaled = cell.to(rel.dtype) * torch.tensor(size, device=cell.device)
+                place = place + F.linear(scaled, weight[:, 2:]).unsqueeze(1)
+        return place
+
+    def _bilinear(self, skip: Tensor, index: Tensor, weight: Tensor, coord: Tensor, size: tuple[int, int]) -> Tensor:
+        """(B*h*w, 3) -> (B, Q, 3). The weights of the four corners ARE the bilinear ones."""
+        if not self.local_ensemble:
+            index, _, weight = corners(coord, size)
+            index = index + torch.arange(len(index), device=index.device).view(-1, 1, 1) * (size[0] * size[1])
+        return (F.embedding(index, skip) * weight.unsqueeze(-1)).sum(dim=1)
+
+    def forward(self, lq: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
+        return self.query(self.encode(lq), coord, cell)

@@ -1,0 +1,36 @@
+"""Pack a folder of images into an LMDB that liif_plugin and BasicSR read.
+
+  liif prepare DIV2K_train_HR -o DIV2K_train_HR.lmdb --whole          every image as it is (the paper's distribution)
+  liif prepare DIV2K_train_HR -o DIV2K_train_HR_sub.lmdb              sub-images of 480 x 480 every 240 pixels (BasicSR's)
+
+The LMDB is written under a temporary name and gets its own when it is whole; the same command goes on after an interruption.
+Images that are left out are named with the reason. Exit code 1 if a file could not be read.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+AFTER_INTERRUPT = "The same command goes on where it stopped."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="FOLDER", help="folder of images, searched with its sub-folders")
+    parser.add_argument("-o", "--output", required=True, metavar="NAME.lmdb", help="the LMDB to write")
+    parser.add_argument("--whole", action="store_true", help="keep every image whole instead of cutting it")
+    parser.add_argument("--crop-size", type=int, default=480, metavar="N", help="side of the sub-images (default 480)")
+    parser.add_argument("--step", type=int, default=240, metavar="N", help="distance between sub-images (default 240)")
+    parser.add_argument("--min-size", type=int, default=1, metavar="N", help="leave out images with a side below N, e.g. 192 for 48 x 4")
+    parser.add_argument("--png-level", type=int, default=0, choices=range(10), metavar="0-9",
+                        help="compression of the stored PNG; 0 reads twice as fast and takes about 1.7 times the room (default 0)")  # fmt: skip
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..data.prepare import Cut, prepare_lmdb
+
+    cut = None if args.whole else Cut(args.crop_size, args.step)
+    report = prepare_lmdb(args.source, args.output, cut=cut, min_size=args.min_size, png_level=args.png_level)
+    print(f"{args.output}: {report.stored} images from {report.sources} files.")
+    for name, reason in report.left_out:
+        print(f"left out: {name}: {reason}")
+    return 1 if report.unreadable else 0

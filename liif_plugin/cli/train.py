@@ -1,0 +1,45 @@
+"""Train with BasicSR's trainer. Experiments are written to ./experiments/NAME, TensorBoard logs to ./tb_logger/NAME.
+
+  liif train -opt train_liif_demo.yml
+  liif train -opt my.yml --auto_resume
+  torchrun --nproc_per_node=8 -m liif_plugin train -opt train_liif_edsr.yml --launcher pytorch
+
+An option file is looked for at the path given, then among those that come with liif_plugin.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+AFTER_INTERRUPT = "Go on from the last checkpoint with the same command and --auto_resume."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_basicsr_arguments(parser)
+    parser.add_argument("--auto_resume", action="store_true", help="go on from the newest whole state of this experiment")
+
+
+def add_basicsr_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments that BasicSR's train.py and test.py share."""
+    parser.add_argument("-opt", required=True, metavar="FILE", help="option file (yml), a path or the name of a packaged one")
+    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm"], default="none", help="pytorch: under torchrun")
+    parser.add_argument("--debug", action="store_true", help="log every iteration, validate and save every 8")
+    parser.add_argument("--force_yml", nargs="+", metavar="KEY:KEY=VALUE", help="change values of the option file, e.g. train:total_iter=100")
+    parser.add_argument("--local_rank", type=int, default=0, help=argparse.SUPPRESS)
+
+
+def basicsr_argv(args: argparse.Namespace) -> list[str]:
+    """``args`` as BasicSR's own parser reads them."""
+    argv = ["-opt", args.opt, "--launcher", args.launcher]
+    argv += [flag for flag in ("--auto_resume", "--debug") if getattr(args, flag[2:], False)]
+    return argv + (["--force_yml", *args.force_yml] if args.force_yml else [])
+
+
+def run(args: argparse.Namespace) -> None:
+    import liif_plugin.register  # noqa: F401
+    from basicsr.train import train_pipeline
+
+    sys.argv = ["liif train", *basicsr_argv(args)]
+    train_pipeline(os.getcwd())

@@ -1,0 +1,61 @@
+"""Stand-ins for modules that BasicSR 1.4.2 imports and newer libraries no longer have.
+
+| module | imported by | missing since | can go when |
+|---|---|---|---|
+| torchvision.transforms.functional_tensor | data/degradations.py of the PyPI release | torchvision 0.17 | BasicSR > 1.4.2 is on PyPI |
+| distutils, distutils.version | archs/arch_util.py of both 1.4.2 | Python 3.12 without setuptools | as above |
+| scipy.ndimage.filters | metrics/niqe.py of the PyPI release | SciPy 2.0 | as above |
+
+The finder stands at the END of sys.meta_path, so it is asked only for a module that nobody else has.
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import importlib.util
+import sys
+from types import ModuleType
+
+
+def _functional_tensor(module: ModuleType) -> None:
+    from torchvision.transforms.functional import rgb_to_grayscale
+
+    module.rgb_to_grayscale = rgb_to_grayscale
+
+
+def _distutils_version(module: ModuleType) -> None:
+    from packaging.version import Version
+
+    module.LooseVersion = Version  # BasicSR only compares two release numbers with it
+
+
+def _ndimage_filters(module: ModuleType) -> None:
+    from scipy.ndimage import convolve
+
+    module.convolve = convolve
+
+
+_STAND_INS = {
+    "torchvision.transforms.functional_tensor": _functional_tensor,
+    "distutils": lambda module: None,
+    "distutils.version": _distutils_version,
+    "scipy.ndimage.filters": _ndimage_filters,
+}
+
+
+class StandInFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds and fills the modules of the table above."""
+
+    def find_spec(self, fullname, path=None, target=None):
+        if fullname not in _STAND_INS:
+            return None
+        return importlib.util.spec_from_loader(fullname, self, is_package=fullname == "distutils")
+
+    def exec_module(self, module: ModuleType) -> None:
+        _STAND_INS[module.__name__](module)
+
+
+def install() -> None:
+    """Append the finder once."""
+    if not any(isinstance(finder, StandInFinder) for finder in sys.meta_path):
+        sys.meta_path.append(StandInFinder())

@@ -1,0 +1,134 @@
+"""HR images alone; the LR image is made on the fly at any scale."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from basicsr.utils.registry import DATASET_REGISTRY
+from torch.utils.data import Dataset
+
+from ..compat.draws import generator
+from ..errors import UserError, check_keys
+from ..resize import pillow_bicubic
+from .crops import WorkerGenerator, augment, draw_flips, draw_queries, to_tensor
+from .image_source import ImageSource, require_size
+
+COMMON_OPTIONS = {"name", "type", "phase", "dataroot_gt", "io_backend", "meta_info_file", "cache", "first_k", "how_to_get", "too_small",
+                  "lq_size", "num_queries", "use_hflip", "use_rot", "seed", "scale", "protocol", "metrics",
+                  "batch_size_per_gpu", "num_worker_per_gpu", "dataset_enlarge_ratio", "prefetch_mode", "num_prefetch_queue",
+                  "pin_memory", "persistent_workers"}  # fmt: skip
+
+
+def parse_scale(where: str, scale: object) -> tuple[float, float]:
+    """``scale`` of a validation set, a number or a pair (y, x) -> (sy, sx)."""
+    pair = scale if isinstance(scale, (list, tuple)) else [scale, scale]
+    good = len(pair) == 2 and all(isinstance(s, (int, float)) and not isinstance(s, bool) and 0 < s < float("inf") for s in pair)
+    if not good:
+        raise UserError(f"{where}: scale: expected a positive number or a pair [y, x], got {scale!r}.")
+    return float(pair[0]), float(pair[1])
+
+
+def open_source(opt: dict, root_key: str = "dataroot_gt") -> ImageSource:
+    """The ImageSource that the options of a dataset name."""
+    where = f"dataset {opt.get('name')}: {root_key}"
+    if not opt.get(root_key):
+        raise UserError(f"{where}: expected a folder or an LMDB, got nothing.")
+    backend = (opt.get("io_backend") or {}).get("type")
+    is_lmdb = str(opt[root_key]).rstrip("/").endswith(".lmdb")
+    if backend not in (None, "lmdb" if is_lmdb else "disk"):
+        raise UserError(f"{where}: io_backend.type is '{backend}', but {opt[root_key]} is {'an LMDB' if is_lmdb else 'a folder'}.")
+    meta_info = opt.get("meta_info_file") if root_key == "dataroot_gt" else None
+    return ImageSource(opt[root_key], where, meta_info, opt.get("how_to_get"), opt.get("cache"), opt.get("first_k"))
+
+
+def require_full_batch(opt: dict, images: int) -> None:
+    """Raise UserError where one epoch has less than a batch: BasicSR would end at once, without a word and with exit code 0."""
+    batch, ratio = opt.get("batch_size_per_gpu", 1), opt.get("dataset_enlarge_ratio", 1)
+    if images * ratio < batch:
+        raise UserError(f"dataset {opt.get('name')}: {images} images x dataset_enlarge_ratio {ratio} do not fill one batch of {batch}; "
+                        f"set dataset_enlarge_ratio to {-(-batch // max(images, 1))} or more.")  # fmt: skip
+
+
+@DATASET_REGISTRY.register()
+class ArbitraryScaleDataset(Dataset):
+    """HR images -> training items at random scales, or validation pairs at one scale.
+
+    Training item: lq (3, 48, 48), coord (Q, 2), cell (Q, 2), gt (Q, 3), float32 RGB in [0, 1]. Each item has its own scale
+    s ~ U(scale_range): a crop of round(48 s) pixels, shrunk to 48 by Pillow's bicubic on 8 bits; Q of its pixels are asked for.
+    Validation item: lq (3, h, w), gt (3, H, W), scale (2,), lq_path, gt_path, with h = floor(H/s), gt cropped to round(h s).
+
+    Options (paper's values as defaults): dataroot_gt, folder or LMDB; io_backend, optional, as in BasicSR; meta_info_file;
+    lq_size: 48; scale_range: [1, 4]; num_queries: 2304, ``~`` gives the whole crop as gt (3, H, W) for fixed-scale networks;
+    use_hflip, use_rot: true; cache: memory or ~; too_small: fail or skip; first_k; seed: the run's manual_seed;
+    scale (validation): a number or [y, x]; protocol, metrics: see the metrics; how_to_get: said when the data is missing.
+
+    Raises:
+        UserError: for an unknown option, missing or empty data, images smaller than the largest crop.
+    """
+
+    keyed_draws = True
+    OPTIONS = COMMON_OPTIONS | {"scale_range"}
+
+    def __init__(self, opt: dict):
+        self.opt = opt
+        check_keys(f"dataset {opt.get('name')} ({opt.get('type')})", opt, self.OPTIONS)
+        self.source = open_source(opt)
+        self.train = opt.get("phase", "train") == "train"
+        self.rng = WorkerGenerator()
+        if self.train:
+            self.lq_size = opt.get("lq_size", 48)
+            self.scale_range = self._parse_range(opt.get("scale_range", [1, 4]))
+            self.num_queries = opt.get("num_queries", self.lq_size**2)
+            self._check_queries()
+            self.kept = require_size(self.source, round(self.lq_size * self.scale_range[1]), opt.get("too_small", "fail"))
+            require_full_batch(opt, len(self))
+        else:
+            self.scale = parse_scale(f"dataset {opt.get('name')}", opt.get("scale"))
+            self.kept = require_size(self.source, int(np.ceil(max(self.scale))), opt.get("too_small", "fail"))
+
+    def _parse_range(self, scale_range: object) -> tuple[float, float]:
+        low, high = parse_scale(f"dataset {self.opt.get('name')}: scale_range", scale_range)
+        if low < 1 or high < low:
+            raise UserError(f"dataset {self.opt.get('name')}: scale_range: expected [low, high] with 1 <= low <= high, got {scale_range}.")
+        return low, high
+
+    def _check_queries(self) -> None:
+        if self.num_queries is None:
+            if self.scale_range[0] != self.scale_range[1]:
+                raise UserError(f"dataset {self.opt.get('name')}: num_queries: ~ (whole crops) needs one scale, not {self.scale_range}.")
+            return
+        smallest = round(self.lq_size * self.scale_range[0]) ** 2
+        if not isinstance(self.num_queries, int) or not 0 < self.num_queries <= smallest:
+            raise UserError(f"dataset {self.opt.get('name')}: num_queries: expected 1 to {smallest} (the smallest crop), "
+                            f"got {self.num_queries}.")  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self.kept)
+
+    def __getitem__(self, index: int) -> dict:
+        return self._train_item(index) if self.train else self._val_item(index)
+
+    def _train_item(self, index: int) -> dict:
+        rng = generator(self.opt.get("seed", 0), index) or self.rng.get()
+        hr = self.source.read(self.kept[index])
+        s = rng.uniform(*self.scale_range)
+        side = round(self.lq_size * s)
+        y, x = rng.integers(0, hr.shape[0] - side + 1), rng.integers(0, hr.shape[1] - side + 1)
+        hr = hr[y : y + side, x : x + side]
+        lq = pillow_bicubic(np.ascontiguousarray(hr), (self.lq_size, self.lq_size))
+        flips = draw_flips(rng, self.opt.get("use_hflip", True), self.opt.get("use_rot", True))
+        lq, hr = augment([lq, hr], flips)
+        if self.num_queries is None:
+            return {"lq": to_tensor(lq), "gt": to_tensor(hr)}
+        coord, cell, gt = draw_queries(hr, self.num_queries, rng)
+        return {"lq": to_tensor(lq), "coord": coord, "cell": cell, "gt": gt}
+
+    def _val_item(self, index: int) -> dict:
+        hr = self.source.read(self.kept[index])
+        # + 1e-9 as published: a side that is a multiple of the scale must not lose a pixel to rounding
+        h, w = (int(np.floor(n / s + 1e-9)) for n, s in zip(hr.shape, self.scale))
+        hr = hr[: round(h * self.scale[0]), : round(w * self.scale[1])]
+        lq = pillow_bicubic(np.ascontiguousarray(hr), (h, w))
+        path = self.source.path(self.kept[index])
+        scale = torch.tensor(self.scale, dtype=torch.float64)
+        return {"lq": to_tensor(lq), "gt": to_tensor(hr), "scale": scale, "lq_path": path, "gt_path": path}

@@ -1,0 +1,194 @@
+"""Where images come from: an LMDB in BasicSR's layout, or a folder; read on demand or decoded once into memory."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from basicsr.utils import FileClient, get_root_logger
+from PIL import Image
+from tqdm import tqdm
+
+from ..errors import UserError, check_choice
+
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
+_META_LINE = re.compile(r"^(?P<name>\S+) \((?P<h>\d+),(?P<w>\d+),(?P<c>\d+)\)( \d+)?$")
+
+
+def decode_rgb(data: bytes, name: str) -> np.ndarray:
+    """An image file's bytes -> (H, W, 3) uint8 RGB.
+
+    Gray becomes three equal channels, palettes their colours, 16 bits are rounded to 8, an alpha channel that hides nothing is
+    dropped.
+
+    Raises:
+        UserError: for bytes that are no whole image, and for transparent images, whose colours have no one meaning.
+    """
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+    if image is None:
+        raise UserError(f"{name}: not a whole image file ({len(data)} bytes); replace it or take it out.")
+    if image.dtype == np.uint16:
+        image = ((image.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+    if image.dtype != np.uint8:
+        raise UserError(f"{name}: expected 8 or 16 bits per channel, got {image.dtype}; convert it to PNG.")
+    if image.ndim == 2:
+        return np.repeat(image[:, :, None], 3, axis=2)
+    if image.shape[2] == 4:
+        if image[:, :, 3].min() < 255:
+            raise UserError(f"{name}: has transparent pixels; flatten it onto a background first.")
+        return cv2.cvtColor(image, cv2.COLOR_BGRA2RGB)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def header_size(path: str | os.PathLike) -> tuple[int, int]:
+    """(H, W) of an image file from its header, without decoding it. Raises UserError where there is no such header."""
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except Exception as error:  # Pillow has many ways to say no
+        raise UserError(f"{path}: not an image file ({type(error).__name__}); replace it or take it out.") from error
+
+
+def list_images(folder: str | os.PathLike) -> list[str]:
+    """Names of the images under ``folder``, relative to it, sorted. Hidden files are left out."""
+    found = [path.relative_to(folder) for path in Path(folder).rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file()]
+    return sorted(str(name) for name in found if not any(part.startswith(".") for part in name.parts))
+
+
+def _read_lines(path: str, what: str) -> list[str]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return [line.strip() for line in file if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{what}: expected a readable text file {path} ({type(error).__name__}).") from error
+
+
+class ImageSource:
+    """Images by position: ``len``, ``names``, ``sizes``, ``read(i)`` -> (H, W, 3) uint8 RGB.
+
+    Args:
+        root: a folder of images, or a folder ``*.lmdb`` in BasicSR's layout (data.mdb, meta_info.txt).
+        where: what to call it in messages, e.g. "DIV2K: dataroot_gt".
+        meta_info_file: text file that lists the wanted names, one at the start of each line; None takes all.
+        how_to_get: said when ``root`` is not there.
+        cache: 'memory' decodes every image once, into one uint8 block that forked and spawned workers share; None reads on demand.
+        first_k: keep only the first k images.
+
+    Raises:
+        UserError: for a missing root, an empty one, or a listed image that is not there.
+    """
+
+    def __init__(self, root: str, where: str, meta_info_file: str | None = None, how_to_get: str | None = None,
+                 cache: str | None = None, first_k: int | None = None):  # fmt: skip
+        check_choice(f"{where}: cache", cache, (None, "memory"))
+        self.root, self.where = str(root), where
+        if not os.path.isdir(self.root):
+            missing = f"{where}: there is no folder {self.root} (looked from {os.getcwd()})"
+            raise UserError(f"{missing}. {how_to_get}" if how_to_get else f"{missing}; correct the path or make it with `liif prepare`.")
+        self.is_lmdb = self.root.rstrip("/").endswith(".lmdb")
+        entries = self._lmdb_entries() if self.is_lmdb else {name: None for name in list_images(self.root)}
+        wanted = self._wanted(meta_info_file, entries)[:first_k]
+        if not wanted:
+            raise UserError(f"{where}: {self.root} holds no images; expected {', '.join(EXTENSIONS)} or a filled LMDB.")
+        self.names = wanted
+        self.sizes = [entries[name] or header_size(os.path.join(self.root, name)) for name in wanted]
+        self._client = None
+        self._block, self._offsets = (None, None) if cache is None else self._decode_all()
+
+    def _lmdb_entries(self) -> dict[str, tuple[int, int]]:
+        entries = {}
+        for line in _read_lines(os.path.join(self.root, "meta_info.txt"), self.where):
+            match = _META_LINE.match(line)
+            if not match:
+                raise UserError(f"{self.where}: {self.root}/meta_info.txt: expected lines like 'name.png (480,480,3) 1', got '{line}'.")
+            entries[match["name"]] = int(match["h"]), int(match["w"])
+        return entries
+
+    def _wanted(self, meta_info_file: str | None, entries: dict) -> list[str]:
+        if meta_info_file is None:
+            return list(entries)
+        wanted = [line.split(" ")[0] for line in _read_lines(meta_info_file, f"{self.where}: meta_info_file")]
+        for name in wanted:
+            if name not in entries:
+                raise UserError(f"{self.where}: {meta_info_file} lists {name}, which is not in {self.root}.")
+        return wanted
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_client": None}  # an open file client does not survive pickling
+
+    def path(self, i: int) -> str:
+        """Where image ``i`` comes from, for messages and for naming results."""
+        return os.path.join(self.root, self.names[i])
+
+    def read(self, i: int) -> np.ndarray:
+        """Image ``i``: (H, W, 3) uint8 RGB."""
+        if self._block is None:
+            return self._read_and_decode(i)
+        h, w = self.sizes[i]
+        return self._block[self._offsets[i] : self._offsets[i] + h * w * 3].view(h, w, 3).numpy()
+
+    def _read_and_decode(self, i: int) -> np.ndarray:
+        if self._client is None:
+            lmdb = {"db_paths": [self.root], "client_keys": ["images"]} if self.is_lmdb else {}
+            self._client = FileClient("lmdb" if self.is_lmdb else "disk", **lmdb)
+        if self.is_lmdb:
+            data = self._client.get(os.path.splitext(self.names[i])[0], "images")
+        else:
+            try:
+                data = self._client.get(self.path(i))
+            except OSError as error:
+                raise UserError(f"{self.path(i)}: cannot be read ({error.strerror}).") from error
+        image = decode_rgb(data, self.path(i))
+        if image.shape[:2] != tuple(self.sizes[i]):
+            raise UserError(f"{self.path(i)}: is {image.shape[:2]}, but its header or meta_info.txt says {tuple(self.sizes[i])}.")
+        return image
+
+    def _decode_all(self) -> tuple[torch.Tensor, Sequence[int]]:
+        ends = np.cumsum([h * w * 3 for h, w in self.sizes])
+        offsets = [0, *ends[:-1].tolist()]
+        get_root_logger().info(f"{self.where}: decoding {len(self)} images into memory, {ends[-1] / 2**20:,.0f} MiB.")
+        try:
+            block = torch.empty(int(ends[-1]), dtype=torch.uint8)
+        except RuntimeError as error:
+            raise UserError(f"{self.where}: cache: memory needs {ends[-1] / 2**30:,.1f} GiB; take it out to read on demand.") from error
+
+        def fill(i: int) -> None:
+            image = torch.from_numpy(self._read_and_decode(i))
+            block[offsets[i] : offsets[i] + image.numel()] = image.flatten()
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding releases the interpreter lock
+            list(tqdm(pool.map(fill, range(len(self))), total=len(self), unit="image", disable=len(self) < 200))
+        return block, offsets
+
+
+def require_size(source: ImageSource, side: int, policy: str) -> list[int]:
+    """Positions of the images with both sides >= ``side``; the others are skipped, or refused, by name.
+
+    Args:
+        side: pixels that the largest crop needs.
+        policy: 'skip' or 'fail'.
+
+    Raises:
+        UserError: with policy 'fail' for any smaller image, and where none is large enough.
+    """
+    check_choice(f"{source.where}: too_small", policy, ("skip", "fail"))
+    small = [i for i, size in enumerate(source.sizes) if min(size) < side]
+    named = ", ".join(f"{source.names[i]} ({source.sizes[i][0]}x{source.sizes[i][1]})" for i in small[:5])
+    named += f" and {len(small) - 5} more" if len(small) > 5 else ""
+    if small and (policy == "fail" or len(small) == len(source)):
+        raise UserError(
+            f"{source.where}: the largest crop needs {side} x {side} pixels, but {len(small)} of {len(source)} images are smaller: "
+            f"{named}. Set `too_small: skip` to leave them out, or a smaller lq_size or scale_range."
+        )
+    if small:
+        get_root_logger().warning(f"{source.where}: left out as smaller than {side} x {side}: {named}.")
+    return sorted(set(range(len(source))) - set(small))

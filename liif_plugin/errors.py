@@ -1,0 +1,32 @@
+"""A user's mistake: one sentence that says what was expected, what came and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """Something the user can mend. The ways in print it as one line without a traceback and exit with code 1."""
+
+
+def nearest(name: object, valid: Iterable[str]) -> str:
+    """`` (did you mean 'x'?)`` for the valid name closest to ``name``, or an empty string where none is close."""
+    match = difflib.get_close_matches(str(name), list(valid), n=1, cutoff=0.6)
+    return f" (did you mean '{match[0]}'?)" if match else ""
+
+
+def check_keys(where: str, given: Iterable[str], valid: Iterable[str]) -> None:
+    """Raise UserError for the first of ``given`` that is not in ``valid``, with the nearest valid name."""
+    valid = list(valid)
+    for key in given:
+        if key not in valid:
+            raise UserError(f"{where}: unknown option '{key}'{nearest(key, valid)}; valid are {', '.join(sorted(valid))}.")
+
+
+def check_choice(where: str, value: object, valid: Iterable[object]) -> None:
+    """Raise UserError unless ``value`` is one of ``valid``."""
+    valid = list(valid)
+    if value not in valid:
+        names = [str(v) for v in valid]
+        raise UserError(f"{where}: expected one of {', '.join(names)}, got '{value}'{nearest(value, names)}.")

@@ -1,0 +1,87 @@
+"""PSNR and SSIM on floats, at any scale, under the protocols of protocols.py."""
+
+from __future__ import annotations
+
+import torch
+from basicsr.utils.registry import METRIC_REGISTRY
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..errors import UserError
+from .protocols import protocol_named
+
+LUMA = (65.738 / 256, 129.057 / 256, 25.064 / 256)  # BT.601 as the field rounds it; RGB in [0, 1]
+
+
+def _pair(scale: float | tuple[float, float] | Tensor) -> tuple[float, float]:
+    values = torch.as_tensor(scale, dtype=torch.float64).flatten().tolist()
+    return (values[0], values[-1])
+
+
+def _prepare(img: Tensor, img2: Tensor, scale, protocol: str, gray_as_luma: bool, footroom: float) -> tuple[Tensor, Tensor]:
+    """Clamp, go to luma where the protocol asks for it, shave: two (B, C, H, W) float64 tensors."""
+    for image in (img, img2):
+        if not (isinstance(image, Tensor) and image.is_floating_point()):
+            raise UserError("continuous metrics compare float tensors: use them with `model_type: ContinuousSRModel`.")
+    if img.shape != img2.shape or img.dim() != 4:
+        raise ValueError(f"expected two images (B, C, H, W) of one shape, got {tuple(img.shape)} and {tuple(img2.shape)}.")
+    rules = protocol_named(protocol)
+    pair = [image.double().clamp(0, 1) for image in (img, img2)]
+    if rules.luma and img.shape[1] == 3:
+        if gray_as_luma and bool((pair[1] == pair[1][:, :1]).all()):
+            pair = [image.mean(1, keepdim=True) for image in pair]
+        else:
+            weights = torch.tensor(LUMA, dtype=torch.float64, device=img.device).view(1, 3, 1, 1)
+            pair = [(image * weights).sum(1, keepdim=True) + footroom for image in pair]
+    top, left = rules.shave(_pair(scale))
+    H, W = img.shape[-2:]
+    if H <= 2 * top or W <= 2 * left:
+        raise UserError(f"protocol {protocol} cuts {top} and {left} pixels off each border; nothing of {H} x {W} is left. Use larger images.")
+    return tuple(image[..., top : H - top, left : W - left] for image in pair)
+
+
+@METRIC_REGISTRY.register()
+def continuous_psnr(img: Tensor, img2: Tensor, scale, protocol: str = "plain", gray_as_luma: bool = False, better: str = "higher") -> float:
+    """PSNR in dB of (B, 3, H, W) float RGB in [0, 1], clamped, not rounded; inf for equal images.
+
+    Args:
+        scale: the number or (sy, sx) that the protocol's shave depends on.
+        protocol: div2k, benchmark or plain.
+        gray_as_luma: take the gray value of a gray ground truth as its luma, as published averages of Set14 do (its image
+            'bridge'; +0.09 dB on the set without).
+        better: read by BasicSR.
+
+    Source: the published evaluation (liif/utils.py, calc_psnr).
+    """
+    a, b = _prepare(img, img2, scale, protocol, gray_as_luma, footroom=0.0)
+    mse = (a - b).square().mean()
+    return float(-10 * torch.log10(mse))
+
+
+@METRIC_REGISTRY.register()
+def continuous_ssim(img: Tensor, img2: Tensor, scale, protocol: str = "plain", gray_as_luma: bool = False, better: str = "higher") -> float:
+    """SSIM of (B, 3, H, W) float RGB in [0, 1]: Gaussian window of 11 pixels, sigma 1.5, mean over channels; arguments as above.
+
+    Source: Wang et al. 2004, equation 13, with K1 = 0.01 and K2 = 0.03.
+    """
+    a, b = _prepare(img, img2, scale, protocol, gray_as_luma, footroom=16 / 255)
+    C = a.shape[1]
+    if min(a.shape[-2:]) < 11:
+        raise UserError(f"SSIM needs 11 x 11 pixels after the protocol's shave, got {a.shape[-2]} x {a.shape[-1]}. Use larger images.")
+    position = torch.arange(-5, 6, dtype=torch.float64, device=a.device)
+    line = torch.exp(-(position**2) / (2 * 1.5**2))
+    line = line / line.sum()
+
+    def blur(x: Tensor) -> Tensor:
+        x = F.conv2d(x, line.view(1, 1, 11, 1).expand(C, 1, 11, 1), groups=C)
+        return F.conv2d(x, line.view(1, 1, 1, 11).expand(C, 1, 1, 11), groups=C)
+
+    mu_a, mu_b = blur(a), blur(b)
+    var_a, var_b, cov = blur(a * a) - mu_a**2, blur(b * b) - mu_b**2, blur(a * b) - mu_a * mu_b
+    c1, c2 = 0.01**2, 0.03**2
+    ssim = (2 * mu_a * mu_b + c1) * (2 * cov + c2) / ((mu_a**2 + mu_b**2 + c1) * (var_a + var_b + c2))
+    return float(ssim.mean())
+
+
+for _metric in (continuous_psnr, continuous_ssim):
+    _metric.takes_floats = True

@@ -1,0 +1,3 @@
+"""The trainer."""
+
+from .. import compat  # noqa: F401  its stand-ins must be there before basicsr's first line

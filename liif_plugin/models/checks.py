@@ -1,0 +1,141 @@
+"""What an option file must and may say when it is trained or tested by ContinuousSRModel. Run before anything is written."""
+
+from __future__ import annotations
+
+import inspect
+import os
+
+import torch
+from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
+
+from ..errors import UserError, check_keys, nearest
+from ..metrics.protocols import PROTOCOLS
+
+TOP = {"name", "model_type", "num_gpu", "manual_seed", "datasets", "network_g", "path", "train", "val", "logger", "dist_params",
+       "find_unused_parameters", "dist", "rank", "world_size", "auto_resume", "is_train", "root_path"}  # fmt: skip
+TRAIN = {"total_iter", "warmup_iter", "optim_g", "scheduler", "pixel_opt", "ema_decay", "precision", "channels_last", "compile",
+         "grad_clip"}  # fmt: skip
+VAL = {"val_freq", "save_img", "metrics", "pbar", "suffix", "precision"}
+LOGGER = {"print_freq", "save_checkpoint_freq", "use_tb_logger", "wandb"}
+PRECISIONS = ("fp32", "bf16", "fp16")
+
+
+def _registered(where: str, registry, name: object) -> object:
+    """The registered object. BasicSR's own message for a missing one names a name that does not exist either."""
+    known = [key for key, _ in registry]
+    for candidate in (name, f"{name}_basicsr"):
+        if candidate in known:
+            return registry.get(candidate)
+    raise UserError(f"{where}: nothing named '{name}' is registered{nearest(name, known)}; there are {', '.join(sorted(known))}.")
+
+
+def _check_call(where: str, target: object, given: dict, supplied: tuple[str, ...] = ()) -> None:
+    """Refuse arguments that ``target`` does not take, and name one that it needs and does not get."""
+    parameters = inspect.signature(target).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        check_keys(where, [key for key in given if key != "type"], parameters)
+    for name, p in parameters.items():
+        plain = p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+        if plain and p.default is p.empty and name not in given and name not in supplied:
+            raise UserError(f"{where}: '{name}' is missing.")
+
+
+def _need(opt: dict, where: str, *keys: str) -> None:
+    for key in keys:
+        if not isinstance(opt, dict) or opt.get(key) is None:
+            raise UserError(f"{where}: '{key}' is missing; the packaged option files show it.")
+
+
+def _check_datasets(opt: dict) -> None:
+    for key, dataset in opt["datasets"].items():
+        where = f"datasets.{key}"
+        if key.split("_")[0] not in ("train", "val", "test"):
+            raise UserError(f"{where}: expected train, val, val_NAME or test_NAME.")
+        if opt["is_train"] and key.startswith("test"):
+            raise UserError(f"{where}: while training the sets are called val_NAME; test_NAME is for `liif test`.")
+        _need(dataset, where, "name", "type")
+        kind = _registered(f"{where}.type", DATASET_REGISTRY, dataset["type"])
+        if hasattr(kind, "OPTIONS"):
+            check_keys(f"{where} ({dataset['type']})", dataset, kind.OPTIONS)
+            dataset.setdefault("seed", opt["manual_seed"])
+        for root in ("dataroot_gt", "dataroot_lq"):
+            if dataset.get(root) is not None and not os.path.isdir(dataset[root]):
+                hint = dataset.get("how_to_get") or "Correct the path, or make it with `liif prepare`."
+                raise UserError(f"{where}.{root}: there is no folder {dataset[root]} (looked from {os.getcwd()}). {hint}")
+        if dataset.get("protocol") is not None and dataset["protocol"] not in PROTOCOLS:
+            raise UserError(f"{where}.protocol: expected one of {', '.join(PROTOCOLS)}, got '{dataset['protocol']}'"
+                            f"{nearest(dataset['protocol'], PROTOCOLS)}.")  # fmt: skip
+    names = [dataset["name"] for dataset in opt["datasets"].values()]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"datasets: two sets are called '{name}'; their results would overwrite one another.")
+
+
+def _check_metrics(opt: dict) -> None:
+    for key, dataset in opt["datasets"].items():
+        if key.startswith("train"):
+            continue
+        metrics = dataset.get("metrics") or (opt.get("val") or {}).get("metrics") or {}
+        for name, metric in metrics.items():
+            where = f"metric {name} of datasets.{key}"
+            _need(metric, where, "type")
+            function = _registered(f"{where}.type", METRIC_REGISTRY, metric["type"])
+            if not getattr(function, "takes_floats", False):
+                continue
+            _check_call(where, function, metric, ("img", "img2", "scale"))
+            if metric.get("protocol", dataset.get("protocol")) not in PROTOCOLS:
+                raise UserError(f"{where}: needs a protocol; write `protocol:` into datasets.{key}, one of {', '.join(PROTOCOLS)}.")
+
+
+def _check_training(opt: dict) -> None:
+    _need(opt, "option file", "train", "logger")
+    train, logger = opt["train"], opt["logger"]
+    _need(opt["datasets"], "datasets", "train")
+    _need(opt["datasets"]["train"], "datasets.train", "batch_size_per_gpu", "num_worker_per_gpu")
+    _need(train, "train", "total_iter", "optim_g", "scheduler", "pixel_opt")
+    check_keys("train", train, TRAIN)
+    _check_call("train.pixel_opt", _registered("train.pixel_opt.type", LOSS_REGISTRY, train["pixel_opt"].get("type")), train["pixel_opt"])
+    for value, where in ((train.get("precision"), "train.precision"), ((opt.get("val") or {}).get("precision"), "val.precision")):
+        if value is not None and value not in PRECISIONS:
+            raise UserError(f"{where}: expected one of {', '.join(PRECISIONS)}, got '{value}'{nearest(value, PRECISIONS)}.")
+    check_keys("logger", logger, LOGGER)
+    for key in ("print_freq", "save_checkpoint_freq", "use_tb_logger"):
+        if key not in logger:
+            raise UserError(f"logger: '{key}' is missing; the packaged option files show it.")
+    val_sets = [key for key in opt["datasets"] if key.startswith("val")]
+    if val_sets and opt.get("val"):
+        _need(opt["val"], "val", "val_freq")
+
+
+def check_options(opt: dict) -> None:
+    """Refuse, by name and with the nearest valid one, what would fail or be ignored later. Only for ``ContinuousSRModel``.
+
+    Also hands the run's seed to datasets of ours and gives ``val`` the keys that BasicSR insists on.
+
+    Raises:
+        UserError: for the first mistake found.
+    """
+    model = opt.get("model_type")
+    known = [key for key, _ in MODEL_REGISTRY]
+    if model not in known:
+        raise UserError(f"model_type: nothing named '{model}' is registered{nearest(model, known)}; there are {', '.join(sorted(known))}.")
+    if model != "ContinuousSRModel":
+        return
+    if "scale" in opt:
+        raise UserError("scale: at the top of an option file BasicSR writes it over every dataset's own; give each dataset its `scale`.")
+    check_keys("option file", opt, TOP)
+    if opt["num_gpu"] != 0 and not torch.cuda.is_available():
+        raise UserError(f"num_gpu: {opt['num_gpu']}, but this machine shows no CUDA GPU; write `num_gpu: auto`, which trains on the CPU.")
+    _need(opt, "option file", "network_g")
+    network = _registered("network_g.type", ARCH_REGISTRY, opt["network_g"].get("type"))
+    _check_call(f"network_g ({opt['network_g']['type']})", network, opt["network_g"])
+    _check_datasets(opt)
+    if opt.get("val") is not None:
+        check_keys("val", opt["val"], VAL)
+        opt["val"].setdefault("save_img", False)
+        opt["val"].setdefault("suffix", None)
+    elif not opt["is_train"]:
+        raise UserError("option file: 'val' is missing; it holds the metrics.")
+    _check_metrics(opt)
+    if opt["is_train"]:
+        _check_training(opt)

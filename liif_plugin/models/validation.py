@@ -1,0 +1,94 @@
+"""One pass over a validation set: predict, measure, hand every picture on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import torch
+from basicsr.metrics import calculate_metric
+from basicsr.utils import tensor2img
+from basicsr.utils.registry import METRIC_REGISTRY
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Subset
+from tqdm import tqdm
+
+from ..archs.encoder import pad_to_multiple
+from ..errors import UserError
+from ..render import is_continuous, render
+
+
+def _window_of(net) -> int:
+    """The window size of a stock network that needs sides of a multiple of it (SwinIR), else 1."""
+    sizes = [module.window_size for module in net.modules() if isinstance(getattr(module, "window_size", None), int)]
+    return max(sizes, default=1)
+
+
+def predict(net, lq: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, 3, h, w) -> (B, 3, H, W): rendered, or, from a fixed-scale network, its own output.
+
+    Raises:
+        UserError: where a fixed-scale network's scale is not that of ``size``.
+    """
+    if is_continuous(net):
+        return render(net, lq, size)
+    h, w = lq.shape[-2:]
+    padded = pad_to_multiple(lq, _window_of(net))
+    with torch.no_grad():
+        output = net(padded).float()
+    scale = output.shape[-2] / padded.shape[-2]
+    if (round(h * scale), round(w * scale)) != tuple(size):
+        raise UserError(f"{type(net).__name__} enlarges x{scale:g} and nothing else, but {h}x{w} -> {size[0]}x{size[1]} was asked for; "
+                        f"validate it on sets of scale {scale:g}.")  # fmt: skip
+    return output[..., : size[0], : size[1]]
+
+
+def _takes_floats(metric_type: str) -> bool:
+    return getattr(METRIC_REGISTRY.get(metric_type), "takes_floats", False) or metric_type.endswith("_pt")
+
+
+def measure(metric_opt: dict, sr: Tensor, gt: Tensor, scale: Tensor, protocol: str | None) -> float:
+    """One metric of one picture. Ours and BasicSR's *_pt get floats, the other stock metrics 8-bit BGR as they expect."""
+    opt = dict(metric_opt)
+    own = getattr(METRIC_REGISTRY.get(opt["type"]), "takes_floats", False)
+    if own:
+        opt = {"protocol": protocol, **opt, "scale": scale}
+    if _takes_floats(opt["type"]):
+        data = {"img": sr.clamp(0, 1), "img2": gt}
+    else:
+        data = {"img": tensor2img([sr.cpu()]), "img2": tensor2img([gt.cpu()])}
+    return float(calculate_metric(data, opt))
+
+
+@torch.no_grad()
+def validate(net, dataset: Dataset, metrics: dict[str, dict], device: torch.device, rank: int = 0, world_size: int = 1,
+             on_image: Callable[[str, Tensor], None] | None = None, progress: bool = False) -> dict[str, float]:  # fmt: skip
+    """Mean of each metric over ``dataset``, the images shared among the ranks; the same on every rank.
+
+    Args:
+        net: the bare network, in eval mode.
+        metrics: name -> options with ``type``, as in BasicSR's ``val.metrics``.
+        on_image: called with (path, sr (1, 3, H, W)) for each image of this rank.
+    """
+    protocol = dataset.opt.get("protocol")
+    shard = Subset(dataset, range(rank, len(dataset), world_size))
+    totals = torch.zeros(len(metrics) + 1, dtype=torch.float64)
+    loader = DataLoader(shard, batch_size=1, num_workers=dataset.opt.get("num_worker_per_gpu", 0))
+    for item in tqdm(loader, unit="image", desc=dataset.opt["name"], disable=not (progress and rank == 0)):
+        lq, gt = item["lq"].to(device), item["gt"].to(device)
+        sr = predict(net, lq, tuple(gt.shape[-2:]))
+        scale = item.get("scale", torch.tensor(gt.shape[-2] / lq.shape[-2]))
+        totals[:-1] += torch.tensor([measure(opt, sr, gt, scale, protocol) for opt in metrics.values()], dtype=torch.float64)
+        totals[-1] += 1
+        if on_image is not None:
+            on_image(item["lq_path"][0], sr)
+    if world_size > 1:
+        totals = totals.to(device)
+        torch.distributed.all_reduce(totals)
+    return dict(zip(metrics, (totals[:-1] / totals[-1]).tolist()))
+
+
+def picture_name(path: str, root: str | None) -> str:
+    """A name for the results of ``path`` that keeps sub-folders of its set apart: no extension, '/' becomes '_'."""
+    name = os.path.relpath(path, root) if root else os.path.basename(path)
+    return os.path.splitext(name)[0].replace(os.sep, "_")

@@ -1,0 +1,31 @@
+"""Importing this module puts every name of ours into BasicSR's registries.
+
+Plain imports, one line per module that registers something, so that a half-imported module of ours is no problem.
+"""
+
+from . import compat  # isort: skip  its stand-ins must be there before basicsr's first line
+
+try:
+    import basicsr  # noqa: F401
+except ModuleNotFoundError as error:
+    if error.name != "basicsr":
+        raise
+    raise ModuleNotFoundError(
+        "liif_plugin extends BasicSR, which is not installed here. Python up to 3.12: `pip install basicsr`. Python 3.13: its "
+        "source does not build there; see 'Python 3.13' in the README of liif_plugin.",
+        name="basicsr",
+    ) from None
+
+compat.apply()
+
+import liif_plugin.archs.bicubic_arch  # noqa: E402
+import liif_plugin.archs.liif_arch  # noqa: E402
+import liif_plugin.data.arbitrary_scale_dataset  # noqa: E402
+import liif_plugin.data.paired_scale_dataset  # noqa: E402
+import liif_plugin.metrics.continuous_metric  # noqa: E402
+import liif_plugin.models.continuous_sr_model  # noqa: E402, F401
+
+from .models.checks import check_options  # noqa: E402
+
+if check_options not in compat.options.AFTER_PARSE:
+    compat.options.AFTER_PARSE.append(check_options)

@@ -1,0 +1,75 @@
+"""Build script of liif-plugin. The one thing out of the ordinary: liif_plugin.pth and .start go beside the package."""
+
+import re
+from pathlib import Path
+
+from setuptools import setup
+from setuptools.command.build_py import build_py as stock_build_py
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "liif_plugin" / "__init__.py").read_text(encoding="utf-8"), re.M)[1]
+
+
+class build_py(stock_build_py):
+    """Puts the files of the interpreter-start hook at the top of site-packages, in wheels and in editable installs."""
+
+    HOOK_FILES = ("liif_plugin.pth", "liif_plugin.start")
+
+    def run(self):
+        super().run()
+        # an editable install packs what stands in the install directory and leaves build_lib out
+        target = self.get_finalized_command("install").install_lib if self.editable_mode else self.build_lib
+        self.mkpath(target)
+        for name in self.HOOK_FILES:
+            self.copy_file(str(HERE / name), str(Path(target) / name))
+
+    def get_outputs(self, include_bytecode=True):
+        hooks = [] if self.editable_mode else [str(Path(self.build_lib) / name) for name in self.HOOK_FILES]
+        return super().get_outputs(include_bytecode) + hooks
+
+
+setup(
+    name="liif-plugin",
+    version=VERSION,
+    description="Arbitrary-scale image super-resolution (LIIF, CVPR 2021) as an extension of BasicSR",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    keywords=["super-resolution", "LIIF", "arbitrary scale", "implicit neural representation", "BasicSR"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Intended Audience :: Developers",
+        "Operating System :: OS Independent",
+        "Programming Language :: Python :: 3",
+        *[f"Programming Language :: Python :: 3.{minor}" for minor in range(9, 14)],
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Image Processing",
+    ],
+    python_requires=">=3.9",
+    packages=["liif_plugin", *[f"liif_plugin.{name}" for name in ("archs", "cli", "compat", "data", "metrics", "models")],
+              "liif_plugin.options"],  # fmt: skip
+    package_dir={"liif_plugin": "liif_plugin", "liif_plugin.options": "options"},
+    package_data={"liif_plugin.options": ["*.yml"]},
+    cmdclass={"build_py": build_py},
+    install_requires=[
+        'basicsr>=1.4.2; python_version < "3.13"',  # its source does not build on 3.13, see README
+        "torch>=2.4",
+        "torchvision",
+        "lmdb>=1.4",
+        "numpy",
+        "opencv-python",
+        "packaging",
+        "Pillow>=9.1",
+        "PyYAML",
+        "scipy",
+        "scikit-image",
+        "tqdm",
+    ],
+    extras_require={
+        "test": ["pytest>=7", "hypothesis", "setuptools>=68", "wheel"],
+        "dev": ["pytest>=7", "hypothesis", "setuptools>=68", "wheel", "ruff==0.17.6", "build", "twine"],
+    },
+    entry_points={"console_scripts": ["liif = liif_plugin.cli:main"]},
+)
