@@ -77,3 +77,18 @@ def corners(coord: Tensor, size: tuple[int, int], ensemble: bool = True) -> tupl
     area = (rel[..., 0] * rel[..., 1]).abs() + EPS_AREA
     weight = (area / area.sum(dim=1, keepdim=True)).flip(1)  # each code gets the area DIAGONALLY opposite
     return index, rel, weight
+
+
+def bilinear(coord: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Indices (B, 4, Q) and weights (B, 4, Q) of bilinear interpolation, the border repeated.
+
+    Not the weights of ``corners``: where two codes of the ensemble coincide at the border, its areas are rounding noise.
+    """
+    axes = []
+    for axis, n in enumerate(size):
+        position = (((coord[..., axis] + 1) * n - 1) / 2).clamp(0, n - 1)
+        low = position.floor().clamp(max=max(n - 2, 0))
+        axes.append([(low.long(), 1 - (position - low)), ((low.long() + 1).clamp(max=n - 1), position - low)])
+    pairs = [(y, x) for y in axes[0] for x in axes[1]]
+    index = torch.stack([y[0] * size[1] + x[0] for y, x in pairs], dim=1)
+    return index, torch.stack([y[1] * x[1] for y, x in pairs], dim=1)

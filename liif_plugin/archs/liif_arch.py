@@ -10,7 +10,7 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..coords import corners
+from ..coords import bilinear, corners
 from ..errors import UserError
 from .encoder import Encoder
 from .mlp import MLP
@@ -98,10 +98,10 @@ class LIIF(nn.Module):
         if coord.dtype not in (torch.float32, torch.float64) or coord.shape[-1] != 2 or coord.dim() != 3:
             raise ValueError(f"coord: expected float32 of shape (B, Q, 2), got {coord.dtype} of {tuple(coord.shape)}.")
         table, skip, (h, w) = projection
-        B, Q, _ = coord.shape
+        B = len(coord)
         index, rel, weight = corners(coord, (h, w), self.local_ensemble)  # (B, T, Q), (B, T, Q, 2), (B, T, Q)
-        index = index + torch.arange(B, device=index.device).view(B, 1, 1) * (h * w)
-        hidden = F.embedding(index, table) + self._place(rel, cell, (h, w)).to(table.dtype)  # (B, T, Q, D)
+        first_row = torch.arange(B, device=index.device).view(B, 1, 1) * (h * w)
+        hidden = F.embedding(index + first_row, table) + self._place(rel, cell, (h, w)).to(table.dtype)  # (B, T, Q, D)
         last = self.imnet.linears[-1]
         for linear in self.imnet.linears[1:-1]:
             hidden = linear(F.relu_(hidden))
@@ -109,8 +109,11 @@ class LIIF(nn.Module):
             hidden = F.relu_(hidden)
         hidden = (hidden * weight.unsqueeze(-1).to(hidden.dtype)).sum(dim=1)  # equation 4: (B, Q, D)
         rgb = last(hidden) if len(self.imnet.linears) > 1 else hidden
-        base = self.mean if skip is None else self._bilinear(skip, index, weight, coord, (h, w))
-        return rgb.to(coord.dtype) * self.std + base
+        rgb = rgb.to(coord.dtype) * self.std
+        if skip is None:
+            return rgb + self.mean
+        index, weight = bilinear(coord, (h, w))
+        return rgb + (F.embedding(index + first_row, skip) * weight.unsqueeze(-1)).sum(dim=1)
 
     def _place(self, rel: Tensor, cell: Tensor, size: tuple[int, int]) -> Tensor:
         """The part of the first layer that depends on where and how large the query is, in float32: (B, T, Q, D)."""
@@ -121,13 +124,6 @@ class LIIF(nn.Module):
                 scaled = cell.to(rel.dtype) * torch.tensor(size, device=cell.device)
                 place = place + F.linear(scaled, weight[:, 2:]).unsqueeze(1)
         return place
-
-    def _bilinear(self, skip: Tensor, index: Tensor, weight: Tensor, coord: Tensor, size: tuple[int, int]) -> Tensor:
-        """(B*h*w, 3) -> (B, Q, 3). The weights of the four corners ARE the bilinear ones."""
-        if not self.local_ensemble:
-            index, _, weight = corners(coord, size)
-            index = index + torch.arange(len(index), device=index.device).view(-1, 1, 1) * (size[0] * size[1])
-        return (F.embedding(index, skip) * weight.unsqueeze(-1)).sum(dim=1)
 
     def forward(self, lq: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
         return self.query(self.encode(lq), coord, cell)

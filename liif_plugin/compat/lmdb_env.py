@@ -8,12 +8,22 @@ environments itself.
 from __future__ import annotations
 
 import os
+import threading
 
 import lmdb
 
 from ..errors import UserError
 
 _ENVS: dict[str, tuple[int, lmdb.Environment]] = {}
+_LOCK = threading.Lock()  # two threads that open at once would meet the very error cured here
+
+
+def _new_lock() -> None:
+    global _LOCK
+    _LOCK = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_new_lock)  # a fork may copy the lock while another thread holds it
 
 
 def shared_env(path: str) -> lmdb.Environment:
@@ -22,6 +32,11 @@ def shared_env(path: str) -> lmdb.Environment:
     Raises:
         UserError: where there is no readable LMDB at ``path``.
     """
+    with _LOCK:
+        return _open(path)
+
+
+def _open(path: str) -> lmdb.Environment:
     key = os.path.realpath(path)
     owner, env = _ENVS.get(key, (None, None))
     if owner == os.getpid():
