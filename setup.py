@@ -61,7 +61,7 @@ setup(
         "numpy",
         "opencv-python",
         "packaging",
-        "Pillow>=9.1",
+        "Pillow>=10.1",
         "PyYAML",
         "scipy",
         "scikit-image",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 def _keys_cubic(x: Tensor) -> Tensor:
@@ -41,10 +42,10 @@ class Bicubic(nn.Module):
         (row, weight_y), (column, weight_x) = axes
         index = (row.unsqueeze(-1) * w + column.unsqueeze(-2)).flatten(2)  # (B, Q, 16)
         weight = (weight_y.unsqueeze(-1) * weight_x.unsqueeze(-2)).flatten(2)
-        pixels = feat.flatten(2).transpose(1, 2)  # (B, h*w, C)
-        index = index.flatten(1).unsqueeze(-1).expand(-1, -1, C)
-        near = pixels.gather(1, index).view(B, -1, 16, C)
-        return (near * weight.to(feat.dtype).unsqueeze(-1)).sum(dim=2)
+        table = feat.permute(0, 2, 3, 1).reshape(B * h * w, C)
+        first_row = torch.arange(B, device=feat.device).view(B, 1, 1) * (h * w)
+        near = F.embedding(index + first_row, table)  # (B, Q, 16, C)
+        return (weight.to(feat.dtype).unsqueeze(2) @ near).squeeze(2)
 
     def forward(self, lq: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
         return self.query(lq, coord, cell)

@@ -23,7 +23,8 @@ def _new_lock() -> None:
     _LOCK = threading.Lock()
 
 
-os.register_at_fork(after_in_child=_new_lock)  # a fork may copy the lock while another thread holds it
+if hasattr(os, "register_at_fork"):  # a fork may copy the lock while another thread holds it
+    os.register_at_fork(after_in_child=_new_lock)
 
 
 def shared_env(path: str) -> lmdb.Environment:

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there."""
+"""Checkpoints that are whole or not there, read without running code in them."""
 
 from __future__ import annotations
 
@@ -28,3 +28,35 @@ def save_whole(obj: object, path: str) -> None:
         raise UserError(
             f"{path}: cannot be written ({error}). Earlier checkpoints are whole; make room and go on with --auto_resume."
         ) from error
+
+
+def load_params(path: str, key: str | None = "params") -> dict[str, torch.Tensor]:
+    """The state dict under ``key`` of a BasicSR checkpoint; 'params' where 'params_ema' is asked for and not there.
+
+    Raises:
+        UserError: for a missing or damaged file, one that holds more than tensors, or one without that key.
+    """
+    if not os.path.isfile(path):
+        raise UserError(f"{path}: there is no such checkpoint (looked from {os.getcwd()}).")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged files and pickles with code fail in many ways
+        raise UserError(f"{path}: not a checkpoint that can be read safely ({type(error).__name__}).") from error
+    if key == "params_ema" and isinstance(content, dict) and key not in content:
+        key = "params"
+    state = content if key is None else content.get(key) if isinstance(content, dict) else None
+    if not isinstance(state, dict):
+        found = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
+        raise UserError(f"{path}: expected a BasicSR checkpoint with '{key}', found {found[:200]}.")
+    return {name[7:] if name.startswith("module.") else name: value for name, value in state.items()}
+
+
+def check_fits(state: dict[str, torch.Tensor], net: torch.nn.Module, path: str) -> None:
+    """Raise UserError unless ``state`` has exactly the names and shapes of ``net``."""
+    own = net.state_dict()
+    missing, unknown = [n for n in own if n not in state], [n for n in state if n not in own]
+    reshaped = [n for n in own if n in state and own[n].shape != state[n].shape]
+    complaints = [f"{len(names)} tensors {what} (first: {names[0]})"
+                  for names, what in ((missing, "missing"), (unknown, "too many"), (reshaped, "of another shape")) if names]  # fmt: skip
+    if complaints:
+        raise UserError(f"{path}: holds another network than network_g ({type(net).__name__}): {', '.join(complaints)}.")

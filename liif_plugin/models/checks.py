@@ -126,6 +126,9 @@ def check_options(opt: dict) -> None:
     check_keys("option file", opt, TOP)
     if opt["num_gpu"] != 0 and not torch.cuda.is_available():
         raise UserError(f"num_gpu: {opt['num_gpu']}, but this machine shows no CUDA GPU; write `num_gpu: auto`, which trains on the CPU.")
+    weights = opt["path"].get("pretrain_network_g")
+    if weights is not None and not os.path.isfile(weights):
+        raise UserError(f"path.pretrain_network_g: there is no file {weights} (looked from {os.getcwd()}).")
     _need(opt, "option file", "network_g")
     network = _registered("network_g.type", ARCH_REGISTRY, opt["network_g"].get("type"))
     _check_call(f"network_g ({opt['network_g']['type']})", network, opt["network_g"])

@@ -14,7 +14,7 @@ from basicsr.utils.registry import MODEL_REGISTRY
 
 from ..errors import UserError
 from ..render import is_continuous
-from .checkpoint import save_whole
+from .checkpoint import check_fits, load_params, save_whole
 from .validation import picture_name, predict, validate
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -30,7 +30,7 @@ class ContinuousSRModel(SRModel):
     train.grad_clip: largest norm of the gradient; val.precision. Each val set may have its own ``metrics`` and has its ``protocol``.
     The paper takes L1 on [-1, 1]; with images in [0, 1] that is ``pixel_opt.loss_weight: 2.0``: the same gradients.
 
-    New: optimize_parameters, dist_validation, nondist_validation, save_network, save_training_state, resume_training.
+    New: load_network, optimize_parameters, dist_validation, nondist_validation, save_network, save_training_state, resume_training.
     Inherited: the network's construction and loading, optimisers, schedulers, EMA, logging.
     """
 
@@ -38,6 +38,16 @@ class ContinuousSRModel(SRModel):
         super().__init__(opt)
         self._validated = {}  # dataset name -> (number of training steps taken, results)
         self._steps = 0
+
+    def load_network(self, net, load_path, strict=True, param_key="params"):
+        """As BasicSR's, read safely, and a checkpoint of another network refused in one sentence."""
+        net = self.get_bare_model(net)
+        state = load_params(load_path, param_key)
+        if strict:
+            check_fits(state, net, load_path)
+        get_root_logger().info(f"Loading {type(net).__name__} from {load_path} [{param_key}].")
+        self._print_different_keys_loading(net, state, strict)
+        net.load_state_dict(state, strict=strict)
 
     def model_to_device(self, net):
         if (self.opt.get("train") or {}).get("channels_last"):

@@ -1,0 +1,169 @@
+"""See everything work, without a download: real pictures from scikit-image are packed into LMDBs, BasicSR trains a small LIIF on
+them on whatever machine this is, two pictures that it has never seen are measured against bicubic, and a figure is drawn.
+
+  liif demo                    about five minutes on two CPU cores; writes ./liif_demo
+  liif demo --iterations 200   a glimpse
+
+Given again after an interruption it goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+
+AFTER_INTERRUPT = "The same command goes on from the last checkpoint."
+HELD_OUT = ("chelsea", "coffee")
+TRAINING = ("astronaut", "rocket", "immunohistochemistry", "hubble_deep_field", "retina", "camera", "brick", "grass", "gravel", "coins",
+            "moon", "motorcycle")  # fmt: skip
+SCALES = (2, 2.7, 3, 4, 6)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-o", "--output", default="liif_demo", metavar="FOLDER", help="folder for everything (default ./liif_demo)")
+    parser.add_argument("--iterations", type=int, metavar="N", help="training steps (default: as in train_liif_demo.yml)")
+
+
+def _write_pictures(folder: str) -> None:
+    """The pictures as PNG files. Of the stereo pair only the left one, so that none has its twin on the other side."""
+    import skimage.data
+    from PIL import Image
+
+    for split, names in (("train", TRAINING), ("val", HELD_OUT)):
+        os.makedirs(os.path.join(folder, split), exist_ok=True)
+        for name in names:
+            picture = skimage.data.stereo_motorcycle()[0] if name == "motorcycle" else getattr(skimage.data, name)()
+            Image.fromarray(picture).save(os.path.join(folder, split, f"{name}.png"))
+
+
+def _prepare(root: str) -> None:
+    from ..data.prepare import Cut, prepare_lmdb
+
+    for split, cut in (("train", Cut(256, 192)), ("val", None)):
+        output = os.path.join(root, "datasets", f"{split}.lmdb")
+        if not os.path.isdir(output):
+            report = prepare_lmdb(os.path.join(root, "pictures", split), output, cut)
+            print(f"  {output}: {report.stored} images from {report.sources} pictures")
+
+
+def _train(root: str, option_file: str, total: int, forced: list[str]) -> None:
+    """BasicSR's trainer in a process of its own, its log in a file, a progress bar here."""
+    from tqdm import tqdm
+
+    from ..errors import UserError
+
+    log_path = os.path.join(root, "train.log")
+    command = [sys.executable, "-m", "liif_plugin", "train", "-opt", os.path.abspath(option_file), "--auto_resume"]
+    command += ["--force_yml", *forced] if forced else []
+    with open(log_path, "w", encoding="utf-8") as log, tqdm(total=total, unit="it", desc="training") as bar:
+        process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        try:
+            for line in process.stdout:
+                log.write(line)
+                if "l_pix:" in line:
+                    step = int(line.split("iter:")[1].split(", lr")[0].replace(",", ""))
+                    bar.set_postfix_str(f"loss {float(line.split('l_pix:')[1]):.4f}", refresh=False)
+                    bar.update(step - bar.n)
+        except KeyboardInterrupt:
+            process.wait()
+            raise
+        if process.wait() != 0:
+            raise UserError(f"training stopped with an error; its last words are in {log_path}.")
+
+
+def _networks(option_file: str, weights: str) -> dict:
+    import torch
+    from basicsr.archs import build_network
+
+    from ..compat.options import read_options
+
+    liif = build_network(read_options(option_file)["network_g"])
+    liif.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True)["params"])
+    return {"bicubic": build_network({"type": "Bicubic"}).eval(), "LIIF": liif.eval()}
+
+
+def _held_out(root: str, scale: float):
+    from ..data.arbitrary_scale_dataset import ArbitraryScaleDataset
+
+    lmdb = os.path.join(root, "datasets", "val.lmdb")
+    return ArbitraryScaleDataset({"name": "held out", "phase": "val", "dataroot_gt": lmdb, "scale": scale, "protocol": "benchmark"})
+
+
+def _table(root: str, networks: dict) -> str:
+    """PSNR of every held-out picture and scale as a text table; the last column is the gain of the mean."""
+    from ..metrics.continuous_metric import continuous_psnr
+    from ..models.validation import predict
+
+    lines = [f"{'luma PSNR, dB':>14}" + "".join(f"{name + ' ' + net:>18}" for name in HELD_OUT for net in networks) + f"{'mean gain':>12}"]
+    for scale in SCALES:
+        scores = {}
+        for item in _held_out(root, scale):
+            lq, gt = item["lq"].unsqueeze(0), item["gt"].unsqueeze(0)
+            picture = os.path.splitext(os.path.basename(item["gt_path"]))[0]
+            for name, net in networks.items():
+                scores[picture, name] = continuous_psnr(predict(net, lq, gt.shape[-2:]), gt, scale, "benchmark")
+        gain = sum(scores[p, "LIIF"] - scores[p, "bicubic"] for p in HELD_OUT) / len(HELD_OUT)
+        cells = "".join(f"{scores[p, name]:18.2f}" for p in HELD_OUT for name in networks)
+        lines.append(f"{'x' + format(scale, 'g'):>14}{cells}{gain:+12.2f}")
+    return "\n".join(lines)
+
+
+def _figure(root: str, networks: dict, path: str) -> None:
+    """Both held-out pictures at x4 and x12: input, bicubic, LIIF, truth, the same part of each."""
+    from ..figure import contact_sheet, to_picture
+    from ..metrics.continuous_metric import continuous_psnr
+    from ..models.validation import predict
+
+    parts = {"chelsea": {4: (60, 100, 144), 12: (24, 60, 228)}, "coffee": {4: (60, 260, 144), 12: (24, 180, 300)}}  # top, left, side
+    rows = []
+    for scale in (4, 12):
+        for item in _held_out(root, scale):
+            lq, gt = item["lq"].unsqueeze(0), item["gt"].unsqueeze(0)
+            picture = os.path.splitext(os.path.basename(item["gt_path"]))[0]
+            top, left, side = parts[picture][scale]
+            part = (slice(None), slice(None), slice(top, top + side), slice(left, left + side))
+            small = tuple(slice(s.start // scale, s.stop // scale) for s in part[2:])
+            row = [(f"input {lq.shape[-1]} x {lq.shape[-2]}\n{picture}, x{scale}", to_picture(lq[..., small[0], small[1]]))]
+            for name, net in networks.items():
+                sr = predict(net, lq, gt.shape[-2:])
+                row.append((f"{name}\n{continuous_psnr(sr, gt, scale, 'benchmark'):.2f} dB", to_picture(sr[part])))
+            rows.append([*row, ("ground truth", to_picture(gt[part]))])
+    contact_sheet(rows).save(path)
+
+
+def run(args: argparse.Namespace) -> None:
+    start = time.perf_counter()
+    import torch
+
+    import liif_plugin.register  # noqa: F401
+
+    from ..compat.options import find_option_file, read_options
+    from ..errors import UserError
+
+    if args.iterations is not None and args.iterations < 1:
+        raise UserError(f"--iterations: expected a positive number, got {args.iterations}.")
+    root = args.output
+    option_file = find_option_file("train_liif_demo.yml")
+    opt = read_options(option_file)
+    total = args.iterations or opt["train"]["total_iter"]
+    print(f"1/4 Pictures: {len(TRAINING)} to train on, {', '.join(HELD_OUT)} held out -> {root}/pictures")
+    _write_pictures(os.path.join(root, "pictures"))
+    print(f"2/4 LMDB -> {root}/datasets")
+    os.makedirs(os.path.join(root, "datasets"), exist_ok=True)
+    _prepare(root)
+    print(f"3/4 Training with BasicSR, {total} iterations; log in {root}/train.log, weights in {root}/experiments/{opt['name']}/models")
+    forced = [f"train:total_iter={total}", f"train:scheduler:periods=[{total}]"] if args.iterations else []
+    _train(root, option_file, total, forced)
+    print("4/4 Held-out pictures, against bicubic")
+    networks = _networks(option_file, os.path.join(root, "experiments", opt["name"], "models", "net_g_latest.pth"))
+    figure = os.path.join(root, "figure.png")
+    with torch.no_grad():
+        table = _table(root, networks)
+        _figure(root, networks, figure)
+    with open(os.path.join(root, "table.txt"), "w", encoding="utf-8") as file:
+        file.write(table + "\n")
+    print(table)
+    print(f"Look at {figure}. {time.perf_counter() - start:.0f} s in all.")
