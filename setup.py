@@ -48,8 +48,11 @@ setup(
         "Topic :: Scientific/Engineering :: Image Processing",
     ],
     python_requires=">=3.9",
-    packages=["liif_plugin", *[f"liif_plugin.{name}" for name in ("archs", "cli", "compat", "data", "metrics", "models")],
-              "liif_plugin.options"],  # fmt: skip
+    packages=[
+        "liif_plugin",
+        *[f"liif_plugin.{name}" for name in ("archs", "cli", "compat", "data", "metrics", "models")],
+        "liif_plugin.options",
+    ],  # fmt: skip
     package_dir={"liif_plugin": "liif_plugin", "liif_plugin.options": "options"},
     package_data={"liif_plugin.options": ["*.yml"]},
     cmdclass={"build_py": build_py},

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 from basicsr.data import build_dataset
+from conftest import picture
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from conftest import picture
 from liif_plugin.compat.draws import Draw
 from liif_plugin.data.crops import augment, draw_queries
 from liif_plugin.data.image_source import ImageSource, decode_rgb
@@ -20,7 +20,15 @@ from liif_plugin.resize import matlab_imresize
 
 
 def train_opt(root, **more):
-    return {"name": "t", "type": "ArbitraryScaleDataset", "phase": "train", "dataroot_gt": str(root), "lq_size": 12, "num_queries": 64, **more}
+    return {
+        "name": "t",
+        "type": "ArbitraryScaleDataset",
+        "phase": "train",
+        "dataroot_gt": str(root),
+        "lq_size": 12,
+        "num_queries": 64,
+        **more,
+    }
 
 
 def val_opt(root, scale, **more):
@@ -42,7 +50,7 @@ def test_training_item(image_folder):
     item = dataset[Draw(1, 0, 5)]
     assert {key: tuple(value.shape) for key, value in item.items()} == {"lq": (3, 12, 12), "coord": (64, 2), "cell": (64, 2), "gt": (64, 3)}
     assert all(value.dtype == torch.float32 for value in item.values())
-    assert 0 <= item["lq"].min() and item["lq"].max() <= 1 and item["coord"].abs().max() < 1
+    assert item["lq"].min() >= 0 and item["lq"].max() <= 1 and item["coord"].abs().max() < 1
     side = 2 / item["cell"][0, 0].item()
     assert 12 <= round(side) <= 48 and abs(side - round(side)) < 1e-4
     assert len({tuple(c) for c in item["coord"].tolist()}) == 64  # without replacement

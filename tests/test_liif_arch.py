@@ -3,11 +3,11 @@
 import pytest
 import torch
 from basicsr.archs import build_network
+from conftest import GOLDEN
 from torch.nn import functional as F
 
-from conftest import GOLDEN
 from liif_plugin.convert import convert_liif, load_official
-from liif_plugin.coords import cell_of, grid, image_to_queries
+from liif_plugin.coords import cell_of, image_to_queries
 from liif_plugin.render import render
 
 SMALL = {"type": "LIIF", "encoder": {"type": "EDSR", "num_feat": 8, "num_block": 1}, "hidden_list": [16, 16]}

@@ -4,7 +4,6 @@ import ast
 from pathlib import Path
 
 import pytest
-
 from conftest import ROOT
 
 PACKAGE = ROOT / "liif_plugin"
@@ -47,4 +46,4 @@ def test_house_style(path):
     names = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
     if path.parent.name not in ("cli", "compat"):
         assert "print" not in names
-    assert "utils.py" != path.name and ".cuda()" not in text
+    assert path.name != "utils.py" and ".cuda()" not in text

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--step", type=int, default=240, metavar="N", help="distance between sub-images (default 240)")
     parser.add_argument("--min-size", type=int, default=1, metavar="N", help="leave out images with a side below N, e.g. 192 for 48 x 4")
     parser.add_argument("--png-level", type=int, default=0, choices=range(10), metavar="0-9",
-                        help="compression of the stored PNG; 0 reads twice as fast and takes about 1.7 times the room (default 0)")  # fmt: skip
+                        help="compression of the stored PNG; 0 reads twice as fast in 1.7 times the room (default 0)")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:

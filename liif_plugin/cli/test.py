@@ -1,7 +1,7 @@
 """Measure a network on any number of sets, each at its own scale and under its own protocol. Results go to ./results/NAME.
 
-  liif test -opt test_bicubic_benchmark.yml
-  liif test -opt test_liif_edsr.yml --force_yml path:pretrain_network_g=experiments/NAME/models/net_g_latest.pth
+liif test -opt test_bicubic_benchmark.yml
+liif test -opt test_liif_edsr.yml --force_yml path:pretrain_network_g=experiments/NAME/models/net_g_latest.pth
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ add_arguments = add_basicsr_arguments
 
 
 def run(args: argparse.Namespace) -> None:
-    import liif_plugin.register  # noqa: F401
     from basicsr.test import test_pipeline
+
+    import liif_plugin.register  # noqa: F401
 
     sys.argv = ["liif test", *basicsr_argv(args)]
     test_pipeline(os.getcwd())

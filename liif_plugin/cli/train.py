@@ -26,7 +26,9 @@ def add_basicsr_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-opt", required=True, metavar="FILE", help="option file (yml), a path or the name of a packaged one")
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm"], default="none", help="pytorch: under torchrun")
     parser.add_argument("--debug", action="store_true", help="log every iteration, validate and save every 8")
-    parser.add_argument("--force_yml", nargs="+", metavar="KEY:KEY=VALUE", help="change values of the option file, e.g. train:total_iter=100")
+    parser.add_argument(
+        "--force_yml", nargs="+", metavar="KEY:KEY=VALUE", help="change the option file, e.g. train:total_iter=100"
+    )
     parser.add_argument("--local_rank", type=int, default=0, help=argparse.SUPPRESS)
 
 
@@ -38,8 +40,9 @@ def basicsr_argv(args: argparse.Namespace) -> list[str]:
 
 
 def run(args: argparse.Namespace) -> None:
-    import liif_plugin.register  # noqa: F401
     from basicsr.train import train_pipeline
+
+    import liif_plugin.register  # noqa: F401
 
     sys.argv = ["liif train", *basicsr_argv(args)]
     train_pipeline(os.getcwd())

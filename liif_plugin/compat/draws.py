@@ -71,9 +71,7 @@ def apply() -> None:
             return stock(self)
         first = ResumePoint.samples_done(self.epoch, self.num_samples)
         indices = list(stock(self))
-        return iter(
-            [Draw(index, self.epoch, self.rank + k * self.num_replicas) for k, index in enumerate(indices) if k >= first]
-        )
+        return iter([Draw(index, self.epoch, self.rank + k * self.num_replicas) for k, index in enumerate(indices) if k >= first])
 
     EnlargedSampler.__iter__ = keyed
     EnlargedSampler.hands_out_draws = True

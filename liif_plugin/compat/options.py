@@ -38,9 +38,7 @@ class OptionLoader(yaml.SafeLoader):
 
 
 # YAML 1.1 asks for a dot in a float, so that 1e-4 is text; every reader of an option file means a number
-OptionLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
+OptionLoader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789"))
 OptionLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, OptionLoader.construct_mapping)
 
 
@@ -84,7 +82,10 @@ def _forced_value(text: str) -> object:
     """The value of one --force_yml entry: YAML, read safely."""
     if text.lower() in ("none", "~"):
         return None
-    return yaml.load(text.replace("!!float", "!!float "), Loader=OptionLoader)
+    try:
+        return yaml.load(text.replace("!!float", "!!float "), Loader=OptionLoader)
+    except yaml.YAMLError as error:
+        raise UserError(f"--force_yml: '{text}' is not a value in yml ({' '.join(str(error).split())}).") from error
 
 
 def _check_forced(argv: list[str], opt: dict) -> None:

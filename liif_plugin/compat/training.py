@@ -101,9 +101,7 @@ def _patch_base_model() -> None:
             kind = getattr(torch.optim, optim_type, None)
             if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
                 names = [name for name, value in vars(torch.optim).items() if isinstance(value, type)]
-                raise UserError(
-                    f"train.optim_g.type: torch.optim has no optimiser '{optim_type}'{nearest(optim_type, names)}."
-                ) from None
+                raise UserError(f"train.optim_g.type: torch.optim has no optimiser '{optim_type}'{nearest(optim_type, names)}.") from None
             return kind(params, lr=lr, **kwargs)
 
     BaseModel.model_to_device, BaseModel.get_optimizer = model_to_device, get_optimizer

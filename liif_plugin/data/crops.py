@@ -11,7 +11,7 @@ from torch import Tensor
 
 def to_tensor(image: np.ndarray) -> Tensor:
     """(H, W, 3) uint8 -> (3, H, W) float32 in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float().div_(255)
+    return torch.from_numpy(np.array(image.transpose(2, 0, 1))).float().div_(255)
 
 
 def augment(images: list[np.ndarray], flips: tuple[bool, bool, bool]) -> list[np.ndarray]:

@@ -173,7 +173,9 @@ def _fill(partial: str, source: str, names: list[str], cut: Cut | None, min_size
             done = {name for name in names if txn.get((MARK + lmdb_key(name)).encode())}
         threads = os.cpu_count() or 1
         with ThreadPoolExecutor(threads) as pool:
-            work = _in_order(pool, lambda name: _encode(source, name, cut, min_size, level), [n for n in names if n not in done], 2 * threads)
+            work = _in_order(
+                pool, lambda name: _encode(source, name, cut, min_size, level), [n for n in names if n not in done], 2 * threads
+            )
             for name, future in tqdm(work, total=len(names), initial=len(done), unit="file", desc=os.path.basename(source), disable=None):
                 try:
                     result = future.result()
@@ -205,4 +207,3 @@ def _finish(env: lmdb.Environment, partial: str, names: list[str]) -> int:
         os.fsync(file.fileno())
     env.sync(True)
     return stored
-

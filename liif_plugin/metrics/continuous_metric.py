@@ -35,8 +35,10 @@ def _prepare(img: Tensor, img2: Tensor, scale, protocol: str, gray_as_luma: bool
             pair = [(image * weights).sum(1, keepdim=True) + footroom for image in pair]
     top, left = rules.shave(_pair(scale))
     H, W = img.shape[-2:]
-    if H <= 2 * top or W <= 2 * left:
-        raise UserError(f"protocol {protocol} cuts {top} and {left} pixels off each border; nothing of {H} x {W} is left. Use larger images.")
+    if 2 * top >= H or 2 * left >= W:
+        raise UserError(
+            f"protocol {protocol} cuts {top} and {left} pixels off each border; nothing of {H} x {W} is left."
+        )
     return tuple(image[..., top : H - top, left : W - left] for image in pair)
 
 

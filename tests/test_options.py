@@ -1,0 +1,119 @@
+"""Every packaged option file builds its network and names only registered things; every mistake is refused by name."""
+
+import copy
+
+import pytest
+import torch
+from basicsr.archs import build_network
+from basicsr.utils.registry import DATASET_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
+
+from conftest import ROOT, TINY_YML
+from liif_plugin.compat.options import packaged_options, read_options
+from liif_plugin.errors import UserError
+from liif_plugin.models.checks import check_options
+
+FILES = sorted((ROOT / "options").glob("*.yml"))
+
+
+def parsed(path, is_train=None):
+    """The options as BasicSR's parser hands them to the checks."""
+    opt = read_options(str(path))
+    is_train = path.name.startswith("train") if is_train is None else is_train
+    opt.update(dist=False, rank=0, world_size=1, auto_resume=False, is_train=is_train)
+    opt["num_gpu"] = torch.cuda.device_count() if opt["num_gpu"] == "auto" else opt["num_gpu"]
+    return opt
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.name)
+def test_packaged_files(path, tmp_path, monkeypatch):
+    opt = parsed(path)
+    with torch.device("meta"):
+        build_network(opt["network_g"])
+    assert opt["model_type"] in MODEL_REGISTRY
+    for dataset in opt["datasets"].values():
+        assert dataset["type"] in DATASET_REGISTRY
+    assert all(metric["type"] in METRIC_REGISTRY for metric in opt["val"]["metrics"].values())
+    monkeypatch.chdir(tmp_path)  # with the folders that it names, the file passes its own checks
+    for dataset in opt["datasets"].values():
+        for root in ("dataroot_gt", "dataroot_lq"):
+            if dataset.get(root):
+                (tmp_path / dataset[root]).mkdir(parents=True, exist_ok=True)
+    weights = opt["path"].get("pretrain_network_g")
+    if weights:
+        (tmp_path / weights).parent.mkdir(parents=True)
+        (tmp_path / weights).touch()
+    check_options(opt)
+    text = path.read_text()
+    assert "liif t" in text.split("name:")[0] or "liif demo" in text.split("name:")[0]  # how to launch it stands on top
+
+
+def test_the_paper_setting():
+    opt = read_options(str(packaged_options() / "train_liif_edsr.yml"))
+    train = opt["train"]
+    assert train["total_iter"] == 1_000_000 and train["scheduler"]["milestones"] == [200_000, 400_000, 600_000, 800_000]
+    assert train["optim_g"] == {"type": "Adam", "lr": 1e-4} and train["pixel_opt"]["loss_weight"] == 2.0 and train["ema_decay"] == 0
+    data = opt["datasets"]["train"]
+    assert (data["batch_size_per_gpu"], data["lq_size"], data["num_queries"], data["scale_range"]) == (16, 48, 2304, [1, 4])
+    assert [key for key in opt["datasets"] if key != "train"] == ["val_x2", "val_x3", "val_x4", "val_x6", "val_x12"]
+
+
+@pytest.fixture
+def good(tmp_path, image_folder):
+    path = tmp_path / "train_good.yml"
+    path.write_text(TINY_YML.format(root=image_folder(), total=4, every=2, workers=0))
+    opt = parsed(path)
+    check_options(copy.deepcopy(opt))
+    return opt
+
+
+def put(opt, keys, value):
+    *parents, last = keys.split(":")
+    for key in parents:
+        opt = opt[key]
+    if value is KeyError:
+        del opt[last]
+    else:
+        opt[last] = value
+
+
+@pytest.mark.parametrize("keys, value, words", [
+    ("model_type", "ContinousSRModel", "did you mean 'ContinuousSRModel'"),
+    ("network_g:type", "LIF", "nothing named 'LIF'.*did you mean 'LIIF'"),
+    ("network_g:hiden_list", [1], "unknown option 'hiden_list'.*did you mean 'hidden_list'"),
+    ("network_g:encoder", KeyError, "'encoder' is missing"),
+    ("datasets:train:num_query", 1, "did you mean 'num_queries'"),
+    ("datasets:train:type", "ArbitaryScaleDataset", "did you mean 'ArbitraryScaleDataset'"),
+    ("datasets:train:dataroot_gt", "no/where", "there is no folder no/where"),
+    ("datasets:train:batch_size_per_gpu", KeyError, "'batch_size_per_gpu' is missing"),
+    ("datasets:validation", {"name": "a", "type": "ArbitraryScaleDataset"}, "expected train, val"),
+    ("datasets:val_x2:protocol", "bench", "got 'bench'"),
+    ("datasets:val_x2:protocol", KeyError, "needs a protocol"),
+    ("datasets:val_x2:name", "tiny_train", "two sets are called 'tiny_train'"),
+    ("val:metrics:psnr:type", "continuous_pnsr", "did you mean 'continuous_psnr'"),
+    ("val:metrics:psnr:crop", 2, "unknown option 'crop'"),
+    ("val:val_frequency", 2, "did you mean 'val_freq'"),
+    ("train:learning_rate", 2, "unknown option 'learning_rate'"),
+    ("train:precision", "bf61", "did you mean 'bf16'"),
+    ("train:pixel_opt:type", "L3Loss", "did you mean 'L1Loss'"),
+    ("train:pixel_opt:weight", 2, "unknown option 'weight'"),
+    ("train:scheduler", KeyError, "'scheduler' is missing"),
+    ("logger:print_freq", KeyError, "'print_freq' is missing"),
+    ("path:pretrain_network_g", "no.pth", "there is no file no.pth"),
+    ("scale", 2, "at the top of an option file"),
+    ("nmae", 2, "unknown option 'nmae'.*did you mean 'name'"),
+])  # fmt: skip
+def test_mistakes_are_named(good, keys, value, words):
+    put(good, keys, value)
+    with pytest.raises(UserError, match=words):
+        check_options(good)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_gpus_that_are_not_there(good):
+    good["num_gpu"] = 2
+    with pytest.raises(UserError, match="shows no CUDA GPU"):
+        check_options(good)
+
+
+def test_other_models_are_left_alone():
+    check_options({"model_type": "SRModel", "anything": 1})
