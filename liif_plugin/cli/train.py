@@ -26,9 +26,7 @@ def add_basicsr_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-opt", required=True, metavar="FILE", help="option file (yml), a path or the name of a packaged one")
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm"], default="none", help="pytorch: under torchrun")
     parser.add_argument("--debug", action="store_true", help="log every iteration, validate and save every 8")
-    parser.add_argument(
-        "--force_yml", nargs="+", metavar="KEY:KEY=VALUE", help="change the option file, e.g. train:total_iter=100"
-    )
+    parser.add_argument("--force_yml", nargs="+", metavar="KEY:KEY=VALUE", help="change the option file, e.g. train:total_iter=100")
     parser.add_argument("--local_rank", type=int, default=0, help=argparse.SUPPRESS)
 
 

@@ -36,9 +36,7 @@ def _prepare(img: Tensor, img2: Tensor, scale, protocol: str, gray_as_luma: bool
     top, left = rules.shave(_pair(scale))
     H, W = img.shape[-2:]
     if 2 * top >= H or 2 * left >= W:
-        raise UserError(
-            f"protocol {protocol} cuts {top} and {left} pixels off each border; nothing of {H} x {W} is left."
-        )
+        raise UserError(f"protocol {protocol} cuts {top} and {left} pixels off each border; nothing of {H} x {W} is left.")
     return tuple(image[..., top : H - top, left : W - left] for image in pair)
 
 

@@ -1,0 +1,37 @@
+# make demo       from nothing: environment, installation, a trained network, a table and a picture   (first time: + 6 GB of PyTorch)
+# make test       from nothing: environment, installation, linter, formatter, the fast tests
+# make test-slow  the tests that take minutes: several processes, fresh installations, compilation, the demo
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.PHONY: demo test test-slow dist clean
+
+# PyTorch first, then BasicSR without build isolation: pip would fetch a second PyTorch just to build BasicSR's one Python wheel
+$(VENV)/installed: setup.py pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade pip setuptools wheel
+	$(BIN)/python -m pip install -q torch torchvision
+	$(BIN)/python -m pip install -q --no-build-isolation basicsr
+	$(BIN)/python -m pip install -q --no-build-isolation -e ".[dev]"
+	touch $@
+
+demo: $(VENV)/installed
+	$(BIN)/liif demo
+
+test: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(VENV)/installed
+	$(BIN)/python -m pytest -m slow
+	$(MAKE) dist
+
+dist: $(VENV)/installed
+	rm -rf dist build
+	$(BIN)/python -m build --no-isolation -o dist .
+	$(BIN)/python -m twine check --strict dist/*
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache

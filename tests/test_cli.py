@@ -1,0 +1,100 @@
+"""The command line: help in no time, and one line with a non-zero exit code for every mistake."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from conftest import liif, losses
+from liif_plugin.cli import VERBS, main
+
+
+@pytest.mark.parametrize("verb", [None, *VERBS])
+def test_help_needs_no_torch(verb, tmp_path):
+    code = (
+        "import sys\nfrom liif_plugin.cli import main\n"
+        f"try:\n    main({[verb, '--help'] if verb else ['--help']!r})\nexcept SystemExit as stop:\n    assert not stop.code\n"
+        "assert not {'torch', 'numpy', 'basicsr', 'skimage'} & set(sys.modules)"
+    )
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert time.perf_counter() - start < 2  # 0.1 s on an idle machine
+    assert "usage: liif" in done.stdout and (verb or "prepare") in done.stdout
+
+
+@pytest.mark.parametrize("argv, words, code", [
+    ([], "usage", None), (["--version"], "", 0),
+    (["trian"], "did you mean 'train'", 2), (["train"], "the following arguments are required: -opt", 2),
+    (["train", "-opt", "x", "--auto-resume"], "did you mean '--auto_resume'", 2),
+    (["train", "-opt", "no.yml"], "no such file", 1), (["test", "-opt", "train_lif_demo"], "did you mean 'train_liif_demo.yml'", 1),
+    (["prepare", "x", "-o", "y.lmdb", "--png-level", "11"], "invalid choice", 2),
+    (["demo", "--iterations", "0"], "expected a positive number", 1),
+])  # fmt: skip
+def test_calls(argv, words, code, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", list(sys.argv))
+    try:
+        main(argv)
+        got = None
+    except SystemExit as stop:
+        got = 1 if isinstance(stop.code, str) else (stop.code or 0)
+        said = capsys.readouterr()
+        assert words in f"{said.out}{said.err}{stop.code}"
+    assert got in (code, 0 if code is None else code)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("change, words", [
+    (("pixel_opt:", "pixel_optt:"), "train: 'pixel_opt' is missing"), (("name: tiny_train\n", "name: tiny_train\n    qq: 1\n"), "unknown option 'qq'"),
+    (("lr: 1e-3", "lr: 1e-3, lr: 2"), "'lr' is given twice"), (("num_gpu: auto\n", ""), "'num_gpu' is missing"),
+    (("name: tiny\n", "name: [tiny\n"), "not a readable yml"),
+])  # fmt: skip
+def test_a_wrong_option_file_is_one_line_and_touches_nothing(tiny_yml, tmp_path, change, words):
+    yml = tiny_yml(edit=lambda text: text.replace(*change))
+    before = sorted(tmp_path.rglob("*"))
+    done = liif("train", "-opt", yml, cwd=tmp_path)
+    assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert words in done.stderr and sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("force, words", [
+    ("train:total_iters", "expected key:key=value"), ("trian:total_iter=3", "no block 'trian' (did you mean 'train'?)"),
+    ("name=x']=1;import os;opt['name", "expected key:key=value"), ("train:scheduler=[", "not a value in yml"),
+])  # fmt: skip
+def test_wrong_forced_values(tiny_yml, tmp_path, force, words):
+    done = liif("train", "-opt", tiny_yml(), "--force_yml", force, cwd=tmp_path)
+    assert done.returncode == 1 and words in done.stderr and "Traceback" not in done.stderr
+
+
+def test_an_error_in_a_data_worker_is_one_line(tiny_yml, image_folder, tmp_path):
+    folder = image_folder()
+    yml = tiny_yml(workers=1)
+    whole = (folder / "img_1.png").read_bytes()
+    (folder / "img_1.png").write_bytes(whole[: len(whole) * 3 // 4])  # the header is whole, the picture is not
+    done = liif("train", "-opt", yml, cwd=tmp_path)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "img_1.png: not a whole image file" in done.stderr.splitlines()[-1]
+
+
+def test_forced_values_arrive(tiny_yml, tmp_path):
+    done = liif("train", "-opt", tiny_yml(), "--force_yml", "train:total_iter=3", "train:optim_g:lr=5e-5", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert sorted(losses(done.stderr)) == [1, 2, 3] and "lr:(5.000e-05" in done.stderr
+
+
+@pytest.mark.slow
+def test_demo(tmp_path):
+    done = liif("demo", "--iterations", "20", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    root = tmp_path / "liif_demo"
+    assert (root / "table.txt").read_text().strip() in done.stdout
+    lines = (root / "table.txt").read_text().splitlines()
+    assert [line.split()[0] for line in lines[1:]] == ["x2", "x2.7", "x3", "x4", "x6"]
+    from PIL import Image
+
+    figure = Image.open(root / "figure.png")
+    assert figure.width > 1200 and len(figure.getcolors(2**24)) > 10000
+    again = liif("demo", "--iterations", "20", cwd=tmp_path)  # nothing left to train: the same table
+    assert again.returncode == 0 and (root / "table.txt").read_text().strip() in again.stdout
