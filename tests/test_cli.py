@@ -47,7 +47,8 @@ def test_calls(argv, words, code, capsys, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("change, words", [
-    (("pixel_opt:", "pixel_optt:"), "train: 'pixel_opt' is missing"), (("name: tiny_train\n", "name: tiny_train\n    qq: 1\n"), "unknown option 'qq'"),
+    (("pixel_opt:", "pixel_optt:"), "train: 'pixel_opt' is missing"),
+    (("name: tiny_train\n", "name: tiny_train\n    qq: 1\n"), "unknown option 'qq'"),
     (("lr: 1e-3", "lr: 1e-3, lr: 2"), "'lr' is given twice"), (("num_gpu: auto\n", ""), "'num_gpu' is missing"),
     (("name: tiny\n", "name: [tiny\n"), "not a readable yml"),
 ])  # fmt: skip

@@ -8,8 +8,8 @@ import lmdb
 import pytest
 import torch
 from basicsr.models.base_model import BaseModel
-from conftest import python
 
+from conftest import python
 from liif_plugin.compat import shims, training
 from liif_plugin.compat.lmdb_env import shared_env
 from liif_plugin.compat.options import OptionLoader, _forced_value, find_option_file, read_options

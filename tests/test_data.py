@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 from basicsr.data import build_dataset
-from conftest import picture
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from conftest import picture
 from liif_plugin.compat.draws import Draw
 from liif_plugin.data.crops import augment, draw_queries
 from liif_plugin.data.image_source import ImageSource, decode_rgb

@@ -3,9 +3,9 @@
 import pytest
 import torch
 from basicsr.archs import build_network
-from conftest import GOLDEN
 from torch.nn import functional as F
 
+from conftest import GOLDEN
 from liif_plugin.convert import convert_liif, load_official
 from liif_plugin.coords import cell_of, image_to_queries
 from liif_plugin.render import render

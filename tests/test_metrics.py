@@ -8,16 +8,16 @@ import pytest
 import skimage.data
 import torch
 from basicsr.metrics import calculate_metric
-from conftest import GOLDEN
 from skimage.metrics import structural_similarity
-from test_liif_arch import official
 
+from conftest import GOLDEN
 from liif_plugin.data.crops import to_tensor
 from liif_plugin.errors import UserError
 from liif_plugin.metrics.continuous_metric import LUMA, continuous_psnr, continuous_ssim
 from liif_plugin.metrics.protocols import PROTOCOLS
 from liif_plugin.render import render
 from liif_plugin.resize import pillow_bicubic
+from test_liif_arch import official
 
 
 def test_psnr_equals_the_authors(golden):

@@ -33,7 +33,8 @@ def options(tmp_path, network=LIIF, **train):
                  "visualization": str(tmp_path / "vis")},
         "train": {"total_iter": 100, "optim_g": {"type": "Adam", "lr": 5e-3}, "scheduler": {"type": "MultiStepLR", "milestones": [90]},
                   "pixel_opt": {"type": "L1Loss", "loss_weight": 2.0, "reduction": "mean"}, **train},
-        "val": {"metrics": {"psnr": {"type": "continuous_psnr"}, "psnr_8bit": {"type": "calculate_psnr", "crop_border": 2}}, "suffix": None},
+        "val": {"metrics": {"psnr": {"type": "continuous_psnr"}, "psnr_8bit": {"type": "calculate_psnr", "crop_border": 2}},
+                "suffix": None},
     }  # fmt: skip
 
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from conftest import liif, picture
 from PIL import Image
 
+from conftest import liif, picture
 from liif_plugin.data import prepare
 from liif_plugin.data.image_source import ImageSource
 from liif_plugin.data.prepare import Cut, lmdb_key, prepare_lmdb

@@ -87,11 +87,25 @@ def _check_metrics(opt: dict) -> None:
                 raise UserError(f"{where}: needs a protocol; write `protocol:` into datasets.{key}, one of {', '.join(PROTOCOLS)}.")
 
 
+def _check_loader(loader: dict) -> None:
+    """Settings with which BasicSR's loader hangs, or fails in words that do not name the option."""
+    workers, mode = loader["num_worker_per_gpu"], loader.get("prefetch_mode")
+    if loader.get("persistent_workers") and workers == 0:
+        raise UserError("datasets.train.persistent_workers: true needs num_worker_per_gpu of 1 or more.")
+    if mode not in (None, "cpu", "cuda"):
+        raise UserError(f"datasets.train.prefetch_mode: expected cuda, cpu or ~, got '{mode}'.")
+    if mode == "cpu" and loader.get("persistent_workers"):
+        raise UserError("datasets.train.prefetch_mode: cpu hangs with persistent_workers: true (a fault of BasicSR); write ~ instead.")
+    if mode == "cuda" and not (torch.cuda.is_available() and loader.get("pin_memory")):
+        raise UserError("datasets.train.prefetch_mode: cuda needs a CUDA GPU and pin_memory: true; write ~ instead.")
+
+
 def _check_training(opt: dict) -> None:
     _need(opt, "option file", "train", "logger")
     train, logger = opt["train"], opt["logger"]
     _need(opt["datasets"], "datasets", "train")
     _need(opt["datasets"]["train"], "datasets.train", "batch_size_per_gpu", "num_worker_per_gpu")
+    _check_loader(opt["datasets"]["train"])
     _need(train, "train", "total_iter", "optim_g", "scheduler", "pixel_opt")
     check_keys("train", train, TRAIN)
     _check_call("train.pixel_opt", _registered("train.pixel_opt.type", LOSS_REGISTRY, train["pixel_opt"].get("type")), train["pixel_opt"])
