@@ -58,6 +58,8 @@ setup(
     cmdclass={"build_py": build_py},
     install_requires=[
         'basicsr>=1.4.2; python_version < "3.13"',  # its source does not build on 3.13, see README
+        # what BasicSR asks for beyond this list; there it is installed with --no-deps
+        *[f'{name}; python_version >= "3.13"' for name in ("addict", "future", "requests", "tb-nightly", "yapf")],
         "torch>=2.4",
         "torchvision",
         "lmdb>=1.4",

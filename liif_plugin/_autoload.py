@@ -42,9 +42,9 @@ class RegisterAfterBasicSR(importlib.abc.MetaPathFinder):
 
 
 def _register():
-    if importlib.util.find_spec("basicsr.utils.registry") is None:
-        return  # one of the old forks that call themselves basicsr: none of our business
     try:
+        if importlib.util.find_spec("basicsr.utils.registry") is None:
+            return  # one of the old forks that call themselves basicsr: none of our business
         import liif_plugin.register  # noqa: F401
     except Exception as error:  # a broken plug-in must not take its host down
         warnings.warn(f"liif_plugin could not register itself: {type(error).__name__}: {error}", stacklevel=2)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 
-import torch
-
 from .errors import UserError
+from .models.checkpoint import load_safely
 
 # names inside the published EDSR -> names inside BasicSR's; the last conv of its body is conv_after_body here
 _EDSR = (
@@ -25,12 +23,7 @@ def load_official(path: str) -> dict:
     Raises:
         UserError: for a file that is no such checkpoint.
     """
-    if not os.path.isfile(path):
-        raise UserError(f"{path}: there is no such file.")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file or a pickle with code in it fails in many ways
-        raise UserError(f"{path}: not a checkpoint that can be read safely ({type(error).__name__}).") from error
+    content = load_safely(path)
     model = content.get("model") if isinstance(content, dict) else None
     if not isinstance(model, dict) or not {"name", "args", "sd"} <= set(model):
         raise UserError(f"{path}: expected the authors' format {{'model': {{'name', 'args', 'sd'}}}}, found something else.")

@@ -14,10 +14,15 @@ EPS_SHIFT = 1e-6  # as published: decides which code is "nearest" where a query 
 EPS_AREA = 1e-9  # as published: keeps the areas' sum off zero
 
 
+def centre(index, n: int):
+    """Centre of pixel ``index`` of ``n``; a number, an array or a tensor."""
+    return (2 * index + 1) / n - 1
+
+
 def pixel_centres(n: int, start: int = 0, stop: int | None = None, device=None) -> Tensor:
     """Centres of the pixels ``start`` to ``stop`` of ``n``, float32: (stop - start,)."""
     index = torch.arange(start, n if stop is None else stop, dtype=torch.float64, device="cpu")
-    return ((2 * index + 1) / n - 1).float().to(device)
+    return centre(index, n).float().to(device)
 
 
 def grid(size: tuple[int, int], rows: tuple[int, int] | None = None, device=None) -> Tensor:
@@ -50,7 +55,7 @@ def _nearest(position: Tensor, n: int) -> tuple[Tensor, Tensor]:
     """Index of the pixel of ``n`` nearest to ``position``, and its centre; halves go to the even index, as in grid_sample."""
     position = position.clamp(-1 + 1e-6, 1 - 1e-6)  # as published: mirror padding of the ensemble at the border
     index = torch.round(((position + 1) * n - 1) / 2).clamp_(0, n - 1)
-    return index.long(), (2 * index + 1) / n - 1
+    return index.long(), centre(index, n)
 
 
 def corners(coord: Tensor, size: tuple[int, int], ensemble: bool = True) -> tuple[Tensor, Tensor, Tensor]:
@@ -70,7 +75,7 @@ def corners(coord: Tensor, size: tuple[int, int], ensemble: bool = True) -> tupl
         position = coord[..., axis]
         shifts = (-1 / n + EPS_SHIFT, 1 / n + EPS_SHIFT) if ensemble else (0.0,)
         nearest = [_nearest(position + shift, n) for shift in shifts]
-        axes.append([(index, (position - centre) * n) for index, centre in nearest])
+        axes.append([(index, (position - at) * n) for index, at in nearest])
     pairs = [(y, x) for y in axes[0] for x in axes[1]]  # (-, -), (-, +), (+, -), (+, +)
     index = torch.stack([y[0] * size[1] + x[0] for y, x in pairs], dim=1)  # (B, T, Q)
     rel = torch.stack([torch.stack([y[1], x[1]], dim=-1) for y, x in pairs], dim=1)  # (B, T, Q, 2)

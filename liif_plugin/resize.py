@@ -14,12 +14,18 @@ def pillow_bicubic(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.BICUBIC))
 
 
-def keys_cubic(x: np.ndarray) -> np.ndarray:
-    """Keys' cubic kernel, a = -0.5, at distances ``x`` in pixels (Keys 1981, equation 4)."""
-    x = np.abs(x)
+def keys_cubic(x):
+    """Keys' cubic kernel, a = -0.5, at distances ``x`` in pixels, an array or a tensor (Keys 1981, equation 4)."""
+    x = abs(x)
     near = (1.5 * x - 2.5) * x * x + 1
     far = ((-0.5 * x + 2.5) * x - 4) * x + 2
-    return np.where(x <= 1, near, np.where(x <= 2, far, 0.0))
+    return near * (x <= 1) + far * ((x > 1) & (x <= 2))
+
+
+def mirror(index, n: int):
+    """Indices outside 0 .. n - 1 reflected back, the border pixel repeated, as often as needed; an array or a tensor."""
+    index = index % (2 * n)
+    return index + (index >= n) * (2 * n - 1 - 2 * index)
 
 
 def _taps(n_in: int, n_out: int, border: str) -> tuple[np.ndarray, np.ndarray]:
@@ -33,8 +39,7 @@ def _taps(n_in: int, n_out: int, border: str) -> tuple[np.ndarray, np.ndarray]:
     weight /= weight.sum(axis=1, keepdims=True)
     if border == "replicate":
         return weight, index.clip(0, n_in - 1)
-    index = index % (2 * n_in)  # mirror with the border pixel repeated, as often as needed
-    return weight, np.where(index < n_in, index, 2 * n_in - 1 - index)
+    return weight, mirror(index, n_in)
 
 
 def matlab_imresize(image: np.ndarray, size: tuple[int, int], border: str = "mirror") -> np.ndarray:

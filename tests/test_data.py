@@ -219,12 +219,13 @@ def test_meta_info_first_k_and_missing_names(image_folder, tmp_path):
 
 
 @pytest.mark.parametrize("change, words", [
+    ({"scale": 4}, "'scale' is for validation sets"), ({"batch_size_per_gpu": 2, "total_iter": 9}, "before iteration 9"),
     ({"scale_rnage": [1, 4]}, "unknown option 'scale_rnage'.*did you mean 'scale_range'"),
     ({"scale_range": [4, 1]}, "1 <= low <= high"), ({"scale_range": [0.5, 2]}, "1 <= low"), ({"scale_range": "x"}, "positive number"),
     ({"num_queries": 145}, "1 to 144"), ({"num_queries": 0}, "1 to 144"), ({"num_queries": None}, "needs one scale"),
     ({"cache": "disk"}, "expected one of None, memory"), ({"io_backend": {"type": "lmdb"}}, "io_backend.type is 'lmdb'"),
     ({"dataroot_gt": "nowhere"}, "there is no folder nowhere"), ({"dataroot_gt": None}, "got nothing"),
-    ({"batch_size_per_gpu": 16}, "do not fill one batch of 16; set dataset_enlarge_ratio to 6"),
+    ({"batch_size_per_gpu": 16}, "would end before iteration 1; set dataset_enlarge_ratio to 8"),
 ])  # fmt: skip
 def test_mistakes_are_named(image_folder, change, words):
     with pytest.raises(UserError, match=words):
@@ -235,6 +236,18 @@ def test_mistakes_are_named(image_folder, change, words):
 def test_wrong_validation_scales(image_folder, scale):
     with pytest.raises(UserError, match="positive number or a pair"):
         build_dataset(val_opt(image_folder(), scale))
+
+
+def test_validation_sets_refuse_what_they_do_not_read(image_folder):
+    with pytest.raises(UserError, match="'num_queries' is for training sets"):
+        build_dataset(val_opt(image_folder(), 2, num_queries=3))
+
+
+def test_images_that_differ_in_their_extension_alone(image_folder):
+    folder = image_folder()
+    Image.fromarray(picture(0, 64, 64)).save(folder / "img_0.jpg")
+    with pytest.raises(UserError, match="has both img_0.jpg and img_0.png"):
+        build_dataset(train_opt(folder))
 
 
 def test_empty_folder_and_how_to_get(tmp_path):
@@ -276,7 +289,8 @@ def paired(tmp_path, image_folder, scale=2, h=64, w=73):
 
 def test_paired_items(tmp_path, image_folder):
     opt = paired(tmp_path, image_folder)
-    item = build_dataset({**opt, "phase": "val"})[0]
+    val = {**{key: value for key, value in opt.items() if key not in ("lq_size", "num_queries")}, "phase": "val"}
+    item = build_dataset(val)[0]
     assert item["lq"].shape == (3, 32, 36) and item["gt"].shape == (3, 64, 72) and item["scale"].tolist() == [2, 2]
     train = build_dataset({**opt, "phase": "train"})
     item = train[Draw(0, 0, 0)]
@@ -287,10 +301,11 @@ def test_paired_items(tmp_path, image_folder):
 
 
 def test_paired_mistakes(tmp_path, image_folder):
-    opt = paired(tmp_path, image_folder)
+    whole = paired(tmp_path, image_folder)
+    opt = {**{key: value for key, value in whole.items() if key not in ("lq_size", "num_queries")}, "phase": "val"}
     with pytest.raises(UserError, match="has img_0.png, but .* has no 'img_0'"):
-        build_dataset({**opt, "filename_tmpl": "{}", "phase": "val"})
+        build_dataset({**opt, "filename_tmpl": "{}"})
     with pytest.raises(UserError, match="no LR image of it at scale 3 x 3"):
-        build_dataset({**opt, "scale": 3, "phase": "val"})
+        build_dataset({**opt, "scale": 3})
     with pytest.raises(UserError, match="unknown option 'scale_range'"):
-        build_dataset({**opt, "scale_range": [1, 4], "phase": "train"})
+        build_dataset({**whole, "scale_range": [1, 4], "phase": "train"})

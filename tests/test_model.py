@@ -62,7 +62,8 @@ def steps(model, dataset, count, start=0):
     return losses
 
 
-@pytest.mark.parametrize("train", [{}, {"precision": "bf16", "channels_last": True}, {"grad_clip": 0.1, "ema_decay": 0.9}, {"precision": "fp16"},
+@pytest.mark.parametrize("train", [{}, {"precision": "bf16", "channels_last": True}, {"grad_clip": 0.1, "ema_decay": 0.9},
+                                   {"precision": "fp16"},
                                    {"optim_g": {"type": "AdamW", "lr": 5e-3}}])  # fmt: skip
 def test_twenty_steps_lower_the_loss(tmp_path, image_folder, train):
     torch.manual_seed(0)
@@ -162,6 +163,29 @@ def test_stock_swinir_at_a_size_that_is_no_multiple_of_its_window():
     assert torch.allclose(predict(net, lq[..., :8, :12], (16, 24)), net(lq[..., :8, :12]), atol=1e-6)
 
 
+def test_resume_into_another_precision(tmp_path, image_folder):
+    folder = image_folder()
+    model = build_model(options(tmp_path))
+    steps(model, train_set(folder), 2)
+    model.save(0, 2)
+    state = torch.load(tmp_path / "training_states" / "2.state", weights_only=True)
+    again = build_model(options(tmp_path, precision="fp16"))
+    again.resume_training(state)
+    assert math.isfinite(steps(again, train_set(folder), 1, start=2)[0])
+    assert state["optimizers"][0]["state"][0]["step"].device.type == "cpu"
+
+
+def test_half_precision_touches_the_network_alone(tmp_path, image_folder):
+    """A stock metric that multiplies matrices, and bicubic, must not be rounded by the network's autocast."""
+    from basicsr.archs import build_network
+
+    loader, cpu = val_loader(image_folder(), 2), torch.device("cpu")
+    metrics = {"y": {"type": "calculate_psnr_pt", "crop_border": 2, "test_y_channel": True}}
+    bicubic = build_network({"type": "Bicubic"})
+    exact = validate(bicubic, loader.dataset, metrics, cpu)["y"]
+    assert abs(validate(bicubic, loader.dataset, metrics, cpu, dtype=torch.bfloat16)["y"] - exact) < 1e-6
+
+
 def test_queries_and_networks_must_match(tmp_path, image_folder):
     folder = image_folder()
     with pytest.raises(UserError, match="EDSR: set datasets.train.num_queries to ~"):
@@ -224,7 +248,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_whole(tmp_path, monkeypatch):
 
 
 def test_results_of_subfolders_stay_apart():
-    assert picture_name("/set/a/1.png", "/set") == "a_1" != picture_name("/set/b/1.png", "/set")
+    assert picture_name("/set/a/1.png", "/set") == "a/1" != picture_name("/set/a_1.png", "/set")
 
 
 def test_pictures_survive_an_image_of_one_pixel(tmp_path):

@@ -88,6 +88,21 @@ def put(opt, keys, value):
     ("datasets:train:persistent_workers", True, "needs num_worker_per_gpu"),
     ("datasets:train:prefetch_mode", "gpu", "expected cuda, cpu or ~"),
     ("datasets:train:prefetch_mode", "cuda", "needs a CUDA GPU and pin_memory"),
+    ("datasets:train:scale", 4, "'scale' is for validation sets"),
+    ("datasets:train_b", {"name": "b", "type": "ArbitraryScaleDataset"}, "expected train, val"),
+    ("network_g:encoder:num_fet", 8, "did you mean 'num_feat'"),
+    ("network_g:encoder:img_range", 1.0, "unknown option 'img_range'"),
+    ("network_g:encoder:num_feat", "many", "cannot be built"),
+    ("path:pretrain_networks_g", "x", "did you mean 'pretrain_network_g'"),
+    ("train:optim_g:weight_decy", 0, "did you mean 'weight_decay'"),
+    ("train:optim_g:type", "Adamm", "did you mean 'Adam"),
+    ("train:optim_g:lr", KeyError, "'lr' is missing"),
+    ("train:scheduler:type", "Cosine", "expected one of MultiStepLR"),
+    ("train:scheduler:milestone", [1], "did you mean 'milestones'"),
+    ("train:total_iter", "1M", "whole number of 1 or more"),
+    ("logger:print_freq", 0, "whole number of 1 or more"),
+    ("val:val_freq", -1, "whole number of 1 or more"),
+    ("val:precision", "bf61", "did you mean 'bf16'"),
     ("datasets:validation", {"name": "a", "type": "ArbitraryScaleDataset"}, "expected train, val"),
     ("datasets:val_x2:protocol", "bench", "got 'bench'"),
     ("datasets:val_x2:protocol", KeyError, "needs a protocol"),
@@ -100,7 +115,7 @@ def put(opt, keys, value):
     ("train:pixel_opt:type", "L3Loss", "did you mean 'L1Loss'"),
     ("train:pixel_opt:weight", 2, "unknown option 'weight'"),
     ("train:scheduler", KeyError, "'scheduler' is missing"),
-    ("logger:print_freq", KeyError, "'print_freq' is missing"),
+    ("logger:print_freq", KeyError, "got None"),
     ("path:pretrain_network_g", "no.pth", "there is no file no.pth"),
     ("scale", 2, "at the top of an option file"),
     ("nmae", 2, "unknown option 'nmae'.*did you mean 'name'"),
@@ -120,3 +135,36 @@ def test_gpus_that_are_not_there(good):
 
 def test_other_models_are_left_alone():
     check_options({"model_type": "SRModel", "anything": 1})
+
+
+def test_tests_need_weights_and_leave_the_training_set_out(good, tmp_path):
+    good["is_train"] = False
+    with pytest.raises(UserError, match="a test needs trained weights"):
+        check_options(good)
+    (tmp_path / "w.pth").touch()
+    good["path"]["pretrain_network_g"] = str(tmp_path / "w.pth")
+    check_options(good)
+    assert list(good["datasets"]) == ["val_x2", "val_pair"]
+
+
+def test_the_check_of_the_network_draws_nothing(good):
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    check_options(good)
+    assert torch.equal(torch.rand(1), expected)
+
+
+@pytest.mark.parametrize("gpus, dist, num_gpu, words", [(4, False, 4, None), (2, True, 0, "hide them with CUDA_VISIBLE_DEVICES="),
+                                                        (2, True, 2, "3 processes here, but there are 2 GPUs")])  # fmt: skip
+def test_devices(good, monkeypatch, gpus, dist, num_gpu, words):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    good.update(dist=dist, num_gpu=num_gpu)
+    if words is None:
+        check_options(good)
+        assert good["num_gpu"] == 1  # DataParallel would lose autocast's dtype
+        return
+    with pytest.raises(UserError, match=words):
+        check_options(good)

@@ -54,6 +54,22 @@ def test_a_map_of_any_size(tmp_path, monkeypatch):
     assert prepare_lmdb(str(tmp_path / "in"), str(tmp_path / "out.lmdb"), None).stored == 6
 
 
+def test_finishing_needs_room_too(tmp_path, monkeypatch):
+    """An LMDB that is opened again has a map of exactly its size, in which not even deleting is possible."""
+    (tmp_path / "in").mkdir()
+    for i in range(1500):
+        Image.fromarray(picture(i, 2, 2)).save(tmp_path / "in" / f"{i:04d}.png")
+    finish = prepare._finish
+    monkeypatch.setattr(prepare, "_finish", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        prepare_lmdb(str(tmp_path / "in"), str(tmp_path / "out.lmdb"), None)
+    monkeypatch.setattr(prepare, "_finish", finish)
+    real_open = prepare.lmdb.open
+    monkeypatch.setattr(prepare.lmdb, "open", lambda path, map_size, **more: real_open(path, map_size=4096, **more))
+    assert prepare_lmdb(str(tmp_path / "in"), str(tmp_path / "out.lmdb"), None).stored == 1500
+    assert len(ImageSource(str(tmp_path / "out.lmdb"), "x")) == 1500
+
+
 def test_left_out_by_name(image_folder, tmp_path):
     folder = image_folder()
     (folder / "broken.png").write_bytes((folder / "img_0.png").read_bytes()[:200])

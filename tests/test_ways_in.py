@@ -12,6 +12,7 @@ from pathlib import Path
 import basicsr
 import pytest
 import torch
+from basicsr.archs import build_network
 
 from conftest import ROOT, liif, losses, python
 
@@ -60,8 +61,12 @@ def test_literal_script_trains_validates_saves_and_resumes(checkout, tiny_yml):
 
 
 def test_literal_test_script(checkout, tiny_yml):
+    network = build_network({"type": "LIIF", "encoder": {"type": "EDSR", "num_feat": 8, "num_block": 1}, "hidden_list": [16, 16]})
+    torch.save({"params": network.state_dict()}, checkout / "weights.pth")
     changes = {"  train:\n    name: tiny_train": "  test_a:\n    name: tiny_a\n    scale: 2\n    protocol: plain", "val_x2": "test_x2",
-               "val_pair": "test_pair", "    lq_size: 12\n    num_queries: 64\n": ""}  # fmt: skip
+               "val_pair": "test_pair", "    lq_size: 12\n    num_queries: 64\n": "", "    dataset_enlarge_ratio: 8\n": "",
+               "    batch_size_per_gpu: 4\n": "",
+               "pretrain_network_g: ~": "pretrain_network_g: weights.pth"}  # fmt: skip
 
     def edit(text):
         for old, new in changes.items():

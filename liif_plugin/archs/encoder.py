@@ -110,7 +110,8 @@ class Encoder(nn.Module):
             )
         recipe = RECIPES[kind]
         network = ARCH_REGISTRY.get(kind)
-        valid = set(inspect.signature(network).parameters) - set(recipe.fixed) - {"kwargs", "upscale"}
+        # what has no effect on the features is refused: the image comes normalised
+        valid = set(inspect.signature(network).parameters) - set(recipe.fixed) - {"kwargs", "upscale", "img_range", "rgb_mean"}
         check_keys(f"network_g.encoder ({kind})", opt, valid)
         self.net = network(**{**opt, **recipe.fixed})
         self.out_channels = recipe.channels(self.net)

@@ -2,9 +2,9 @@
 
 Cures three facts of BasicSR 1.4.2: its worker_init_fn replays the same ``random`` and ``numpy`` stream in every epoch; a resumed
 run starts its epoch again from the first sample; what a sample looks like depends on the number of workers and processes.
-Its sampler then hands our datasets a Draw, an index that knows its epoch and its place in it. The positions that N processes see
-at iteration i are those that one process with the N-fold batch sees. Datasets that do not ask for it (``keyed_draws``) get
-plain indices as before. Can go when BasicSR offers a resumable sampler.
+Its sampler then hands our datasets a Draw, an index that knows its epoch and its place in it. Where N divides the samples of an
+epoch, what N processes see at iteration i is what one process with the N-fold batch sees. Datasets that do not ask for it
+(``keyed_draws``) get plain indices as before. Can go when BasicSR offers a resumable sampler.
 """
 
 from __future__ import annotations
@@ -67,11 +67,11 @@ def apply() -> None:
     stock = EnlargedSampler.__iter__
 
     def keyed(self):
+        # a generator: a list of Draws for a long epoch would cost hundreds of MB
         if not getattr(self.dataset, "keyed_draws", False):
             return stock(self)
         first = ResumePoint.samples_done(self.epoch, self.num_samples)
-        indices = list(stock(self))
-        return iter([Draw(index, self.epoch, self.rank + k * self.num_replicas) for k, index in enumerate(indices) if k >= first])
+        return (Draw(index, self.epoch, self.rank + k * self.num_replicas) for k, index in enumerate(stock(self)) if k >= first)
 
     EnlargedSampler.__iter__ = keyed
     EnlargedSampler.hands_out_draws = True

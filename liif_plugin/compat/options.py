@@ -50,7 +50,7 @@ def packaged_options() -> Path:
 
 
 def find_option_file(name: str) -> str:
-    """``name`` if that file exists, else the packaged option file with the same base name.
+    """``name`` if that file exists, else the packaged option file with the same base name, which is said.
 
     Raises:
         UserError: where there is neither; names the nearest packaged file.
@@ -63,6 +63,7 @@ def find_option_file(name: str) -> str:
     if found is None:
         raise UserError(f"-opt {name}: no such file, and no option file of liif_plugin has that name{nearest(base, packaged)}; "
                         f"it brings {', '.join(packaged)}.")  # fmt: skip
+    print(f"There is no file {name} here: using the packaged {found}.", flush=True)
     return str(found)
 
 
@@ -107,7 +108,10 @@ def _check_forced(argv: list[str], opt: dict) -> None:
 
 
 def _find_opt_argument(argv: list[str]) -> int | None:
-    """Index of the value of -opt in ``argv``, or None."""
+    """Index of the value of -opt in ``argv``, or None; ``-opt=FILE`` is taken apart first."""
+    joined = next((i for i, arg in enumerate(argv) if arg.startswith("-opt=")), None)
+    if joined is not None:
+        argv[joined : joined + 1] = ["-opt", argv[joined][len("-opt=") :]]
     at = argv.index("-opt") + 1 if "-opt" in argv else len(argv)
     return at if at < len(argv) else None
 

@@ -31,7 +31,9 @@ def newest_state(folder: str) -> str | None:
 
 
 def load_resume_state(opt: dict) -> dict | None:
-    """The training state named by --auto_resume or path.resume_state, on this process's device, or None to start anew.
+    """The training state named by --auto_resume or path.resume_state, on the CPU, or None to start anew.
+
+    The optimiser moves what it wants on the GPU; it wants its step counters on the CPU.
 
     Raises:
         UserError: where the file is missing or is no training state.
@@ -40,19 +42,20 @@ def load_resume_state(opt: dict) -> dict | None:
     if path is None:
         return None
     opt["path"]["resume_state"] = path
-    device = f"cuda:{torch.cuda.current_device()}" if opt["num_gpu"] != 0 else "cpu"
     if not os.path.isfile(path):
         raise UserError(f"path.resume_state: there is no file {path}; leave it empty (~) to start anew.")
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
         epoch, iteration = state["epoch"], state["iter"]
     except Exception as error:  # a damaged file fails in many ways inside torch.load
-        raise UserError(f"{path}: not a whole training state ({type(error).__name__}); delete it to resume from the one before.") from error
+        raise UserError(f"{path}: cannot be read as a training state ({type(error).__name__}: {str(error)[:200]}).") from error
+    if not os.path.isdir(opt["path"]["experiments_root"]):
+        raise UserError(f"{path}: belongs to another experiment: {opt['path']['experiments_root']} is not there; use the old `name`.")
     from basicsr.utils import check_resume
 
     check_resume(opt, iteration)
     loader = opt["datasets"]["train"]
-    replicas = 1 if opt["dist"] else max(opt["num_gpu"], 1)  # BasicSR multiplies the batch for DataParallel
+    replicas = 1 if opt["dist"] else max(opt["num_gpu"], 1)  # BasicSR multiplies the batch for DataParallel (stock models)
     ResumePoint.set(epoch, iteration, loader["batch_size_per_gpu"] * replicas)
     return state
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
+from basicsr.utils.dist_util import get_dist_info
 from basicsr.utils.registry import DATASET_REGISTRY
 from torch.utils.data import Dataset
 
@@ -13,10 +16,21 @@ from ..resize import pillow_bicubic
 from .crops import WorkerGenerator, augment, draw_flips, draw_queries, to_tensor
 from .image_source import ImageSource, require_size
 
-COMMON_OPTIONS = {"name", "type", "phase", "dataroot_gt", "io_backend", "meta_info_file", "cache", "first_k", "how_to_get", "too_small",
-                  "lq_size", "num_queries", "use_hflip", "use_rot", "seed", "scale", "protocol", "metrics",
-                  "batch_size_per_gpu", "num_worker_per_gpu", "dataset_enlarge_ratio", "prefetch_mode", "num_prefetch_queue",
-                  "pin_memory", "persistent_workers"}  # fmt: skip
+SOURCE_OPTIONS = {"name", "type", "phase", "dataroot_gt", "io_backend", "meta_info_file", "cache", "first_k", "how_to_get", "too_small",
+                  "num_worker_per_gpu"}  # fmt: skip
+TRAIN_OPTIONS = {"lq_size", "num_queries", "use_hflip", "use_rot", "seed", "total_iter", "batch_size_per_gpu", "dataset_enlarge_ratio",
+                 "prefetch_mode", "num_prefetch_queue", "pin_memory", "persistent_workers"}  # fmt: skip
+VAL_OPTIONS = {"scale", "protocol", "metrics"}
+
+
+def check_phase_options(where: str, opt: dict, source: set, train: set, val: set) -> None:
+    """Refuse an option that the phase of a dataset does not read: a ``scale`` while training would be ignored for days."""
+    in_training = opt.get("phase", "train") == "train"
+    valid, other = (source | train, val) if in_training else (source | val, train)
+    for key in opt:
+        if key in other and key not in valid:
+            raise UserError(f"{where}: '{key}' is for {'validation' if in_training else 'training'} sets; this one does not read it.")
+    check_keys(f"{where} ({opt.get('type')})", opt, valid)
 
 
 def parse_scale(where: str, scale: object) -> tuple[float, float]:
@@ -41,12 +55,23 @@ def open_source(opt: dict, root_key: str = "dataroot_gt") -> ImageSource:
     return ImageSource(opt[root_key], where, meta_info, opt.get("how_to_get"), opt.get("cache"), opt.get("first_k"))
 
 
-def require_full_batch(opt: dict, images: int) -> None:
-    """Raise UserError where one epoch has less than a batch: BasicSR would end at once, without a word and with exit code 0."""
-    batch, ratio = opt.get("batch_size_per_gpu", 1), opt.get("dataset_enlarge_ratio", 1)
-    if images * ratio < batch:
-        raise UserError(f"dataset {opt.get('name')}: {images} images x dataset_enlarge_ratio {ratio} do not fill one batch of {batch}; "
-                        f"set dataset_enlarge_ratio to {-(-batch // max(images, 1))} or more.")  # fmt: skip
+def _ends_early(samples: int, batch: int, world: int, total: int) -> bool:
+    """BasicSR counts the iterations of an epoch rounded up, but its loader drops the last incomplete batch."""
+    counted = math.ceil(samples / (batch * world))
+    real = math.ceil(samples / world) // batch
+    return (math.ceil(total / counted) + 1) * real < total
+
+
+def require_full_epochs(opt: dict, images: int) -> None:
+    """Raise UserError for data with which BasicSR would end early or at once, without a word and with exit code 0."""
+    _, world = get_dist_info()
+    batch, ratio, total = opt.get("batch_size_per_gpu", 1), opt.get("dataset_enlarge_ratio", 1), opt.get("total_iter") or 1
+    if _ends_early(images * ratio, batch, world, total):
+        enough = next(r for r in (ratio * 2**k for k in range(64)) if not _ends_early(images * r, batch, world, total))
+        raise UserError(
+            f"dataset {opt.get('name')}: with {images} images x dataset_enlarge_ratio {ratio}, batches of {batch} and {world} processes "
+            f"BasicSR would end before iteration {total}; set dataset_enlarge_ratio to {enough}."
+        )
 
 
 @DATASET_REGISTRY.register()
@@ -67,11 +92,15 @@ class ArbitraryScaleDataset(Dataset):
     """
 
     keyed_draws = True
-    OPTIONS = COMMON_OPTIONS | {"scale_range"}
+
+    @staticmethod
+    def check_options(where: str, opt: dict) -> None:
+        """Raise UserError for an option that this phase of the dataset does not read."""
+        check_phase_options(where, opt, SOURCE_OPTIONS, TRAIN_OPTIONS | {"scale_range"}, VAL_OPTIONS)
 
     def __init__(self, opt: dict):
         self.opt = opt
-        check_keys(f"dataset {opt.get('name')} ({opt.get('type')})", opt, self.OPTIONS)
+        self.check_options(f"dataset {opt.get('name')}", opt)
         self.source = open_source(opt)
         self.train = opt.get("phase", "train") == "train"
         self.rng = WorkerGenerator()
@@ -81,7 +110,7 @@ class ArbitraryScaleDataset(Dataset):
             self.num_queries = opt.get("num_queries", self.lq_size**2)
             self._check_queries()
             self.kept = require_size(self.source, round(self.lq_size * self.scale_range[1]), opt.get("too_small", "fail"))
-            require_full_batch(opt, len(self))
+            require_full_epochs(opt, len(self))
         else:
             self.scale = parse_scale(f"dataset {opt.get('name')}", opt.get("scale"))
             self.kept = require_size(self.source, int(np.ceil(max(self.scale))), opt.get("too_small", "fail"))

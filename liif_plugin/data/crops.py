@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..coords import cell_of, centre
+
 
 def to_tensor(image: np.ndarray) -> Tensor:
     """(H, W, 3) uint8 -> (3, H, W) float32 in [0, 1]."""
@@ -35,8 +37,8 @@ def draw_queries(hr: np.ndarray, count: int, rng: np.random.Generator) -> tuple[
     H, W = hr.shape[:2]
     chosen = rng.choice(H * W, count, replace=False, shuffle=False)  # as a set equally distributed, without a permutation of H*W
     row, column = np.divmod(chosen, W)
-    coord = np.stack([(2 * row + 1) / H - 1, (2 * column + 1) / W - 1], axis=-1).astype(np.float32)
-    cell = torch.tensor([2 / H, 2 / W]).expand(count, 2).contiguous()
+    coord = np.stack([centre(row, H), centre(column, W)], axis=-1).astype(np.float32)
+    cell = cell_of((H, W)).expand(count, 2).contiguous()
     gt = torch.from_numpy(hr[row, column]).float().div_(255)
     return torch.from_numpy(coord), cell, gt
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -96,6 +97,7 @@ class ImageSource:
         wanted = self._wanted(meta_info_file, entries)[:first_k]
         if not wanted:
             raise UserError(f"{where}: {self.root} holds no images; expected {', '.join(EXTENSIONS)} or a filled LMDB.")
+        self._refuse_twins(wanted)
         self.names = wanted
         self.sizes = [entries[name] or header_size(os.path.join(self.root, name)) for name in wanted]
         self._client = None
@@ -109,6 +111,13 @@ class ImageSource:
                 raise UserError(f"{self.where}: {self.root}/meta_info.txt: expected lines like 'name.png (480,480,3) 1', got '{line}'.")
             entries[match["name"]] = int(match["h"]), int(match["w"])
         return entries
+
+    def _refuse_twins(self, names: list[str]) -> None:
+        by_stem: dict[str, str] = {}
+        for name in names:
+            other = by_stem.setdefault(os.path.splitext(name)[0], name)
+            if other != name:
+                raise UserError(f"{self.where}: {self.root} has both {other} and {name}; results and LR files could not tell them apart.")
 
     def _wanted(self, meta_info_file: str | None, entries: dict) -> list[str]:
         if meta_info_file is None:
@@ -156,6 +165,7 @@ class ImageSource:
         ends = np.cumsum([h * w * 3 for h, w in self.sizes])
         offsets = [0, *ends[:-1].tolist()]
         get_root_logger().info(f"{self.where}: decoding {len(self)} images into memory, {ends[-1] / 2**20:,.0f} MiB.")
+        self._check_shared_memory(int(ends[-1]))
         try:
             block = torch.empty(int(ends[-1]), dtype=torch.uint8)
         except RuntimeError as error:
@@ -168,6 +178,13 @@ class ImageSource:
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding releases the interpreter lock
             list(tqdm(pool.map(fill, range(len(self))), total=len(self), unit="image", disable=len(self) < 200))
         return block, offsets
+
+    def _check_shared_memory(self, size: int) -> None:
+        """Spawned workers (BasicSR's distributed training) get the block through /dev/shm, which containers keep tiny."""
+        spawns = torch.multiprocessing.get_start_method(allow_none=True) == "spawn"
+        if spawns and os.path.isdir("/dev/shm") and shutil.disk_usage("/dev/shm").free < size:
+            raise UserError(f"{self.where}: cache: memory needs {size / 2**30:.1f} GiB of /dev/shm for each process, which has less free; "
+                            "give the container more (docker run --shm-size), set num_worker_per_gpu: 0 or take cache out.")  # fmt: skip
 
 
 def require_size(source: ImageSource, side: int, policy: str) -> list[int]:

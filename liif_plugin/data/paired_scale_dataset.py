@@ -9,8 +9,16 @@ from basicsr.utils.registry import DATASET_REGISTRY
 from torch.utils.data import Dataset
 
 from ..compat.draws import generator
-from ..errors import UserError, check_keys
-from .arbitrary_scale_dataset import COMMON_OPTIONS, open_source, parse_scale, require_full_batch
+from ..errors import UserError
+from .arbitrary_scale_dataset import (
+    SOURCE_OPTIONS,
+    TRAIN_OPTIONS,
+    VAL_OPTIONS,
+    check_phase_options,
+    open_source,
+    parse_scale,
+    require_full_epochs,
+)
 from .crops import WorkerGenerator, augment, draw_flips, draw_queries, to_tensor
 from .image_source import require_size
 
@@ -30,11 +38,15 @@ class PairedScaleDataset(Dataset):
     """
 
     keyed_draws = True
-    OPTIONS = COMMON_OPTIONS | {"dataroot_lq", "filename_tmpl"}
+
+    @staticmethod
+    def check_options(where: str, opt: dict) -> None:
+        """Raise UserError for an option that this phase of the dataset does not read."""
+        check_phase_options(where, opt, SOURCE_OPTIONS | {"dataroot_lq", "filename_tmpl", "scale"}, TRAIN_OPTIONS, VAL_OPTIONS)
 
     def __init__(self, opt: dict):
         self.opt = opt
-        check_keys(f"dataset {opt.get('name')} ({opt.get('type')})", opt, self.OPTIONS)
+        self.check_options(f"dataset {opt.get('name')}", opt)
         self.gt = open_source({**opt, "first_k": None})
         self.lq = open_source({**opt, "first_k": None}, "dataroot_lq")
         self.train = opt.get("phase", "train") == "train"
@@ -84,7 +96,7 @@ class PairedScaleDataset(Dataset):
         kept = set(require_size(self.lq, self.lq_size, self.opt.get("too_small", "fail")))
         chosen = [k for k, (i, _) in enumerate(self.pairs) if i in kept]
         self.pairs, self.scales = [self.pairs[k] for k in chosen], [self.scales[k] for k in chosen]
-        require_full_batch(self.opt, len(self))
+        require_full_epochs(self.opt, len(self))
 
     def __len__(self) -> int:
         return len(self.pairs)

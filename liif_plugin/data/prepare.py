@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -78,17 +78,25 @@ def _encode(source: str, name: str, cut: Cut | None, min_size: int, level: int) 
     return pieces
 
 
-def _put(env: lmdb.Environment, pieces: list[tuple[str, bytes, tuple]], mark: str) -> None:
-    """Store all pieces of one file and its mark, or none; the map grows when it is full."""
+def _write(env: lmdb.Environment, work: Callable[[lmdb.Transaction], None]) -> None:
+    """Run ``work`` in one transaction; where the map is full, in a map twice as large. Deleting needs room too."""
     while True:
         try:
             with env.begin(write=True) as txn:
-                for key, png, _ in pieces:
-                    txn.put(key.encode("ascii"), png)
-                txn.put(mark.encode(), json.dumps([[key, shape] for key, _, shape in pieces]).encode())
-            return
+                return work(txn)
         except lmdb.MapFullError:
             env.set_mapsize(env.info()["map_size"] * 2)
+
+
+def _put(env: lmdb.Environment, pieces: list[tuple[str, bytes, tuple]], mark: str) -> None:
+    """Store all pieces of one file and its mark, or none."""
+
+    def store(txn: lmdb.Transaction) -> None:
+        for key, png, _ in pieces:
+            txn.put(key.encode("ascii"), png)
+        txn.put(mark.encode(), json.dumps([[key, shape] for key, _, shape in pieces]).encode())
+
+    _write(env, store)
 
 
 def _in_order(pool: ThreadPoolExecutor, work, names: list[str], ahead: int) -> Iterator:
@@ -194,16 +202,18 @@ def _fill(partial: str, source: str, names: list[str], cut: Cut | None, min_size
 
 def _finish(env: lmdb.Environment, partial: str, names: list[str]) -> int:
     """Write meta_info.txt, take our marks out, and return the number of stored images."""
-    stored = 0
-    with env.begin(write=True) as txn, open(os.path.join(partial, "meta_info.txt"), "w", encoding="utf-8") as file:
-        for name in names:
-            pieces = json.loads(txn.get((MARK + lmdb_key(name)).encode()) or "[]")
-            for key, (h, w, c) in pieces:
-                file.write(f"{key}.png ({h},{w},{c}) 1\n")
-            stored += len(pieces)
-        for name in names:
-            txn.delete((MARK + lmdb_key(name)).encode())
+    with env.begin() as txn:
+        marks = [txn.get((MARK + lmdb_key(name)).encode()) for name in names]
+    pieces = [piece for mark in marks if mark for piece in json.loads(mark)]
+    with open(os.path.join(partial, "meta_info.txt"), "w", encoding="utf-8") as file:
+        file.writelines(f"{key}.png ({h},{w},{c}) 1\n" for key, (h, w, c) in pieces)
         file.flush()
         os.fsync(file.fileno())
+
+    def take_marks_out(txn: lmdb.Transaction) -> None:
+        for name in names:
+            txn.delete((MARK + lmdb_key(name)).encode())
+
+    _write(env, take_marks_out)
     env.sync(True)
-    return stored
+    return len(pieces)

@@ -30,18 +30,27 @@ def save_whole(obj: object, path: str) -> None:
         ) from error
 
 
+def load_safely(path: str) -> object:
+    """What is in a checkpoint file, on the CPU, read without running code in it.
+
+    Raises:
+        UserError: for a missing or damaged file, or one that holds more than tensors and plain values.
+    """
+    if not os.path.isfile(path):
+        raise UserError(f"{path}: there is no such checkpoint (looked from {os.getcwd()}).")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged files and pickles with code fail in many ways
+        raise UserError(f"{path}: not a checkpoint that can be read safely ({type(error).__name__}).") from error
+
+
 def load_params(path: str, key: str | None = "params") -> dict[str, torch.Tensor]:
     """The state dict under ``key`` of a BasicSR checkpoint; 'params' where 'params_ema' is asked for and not there.
 
     Raises:
         UserError: for a missing or damaged file, one that holds more than tensors, or one without that key.
     """
-    if not os.path.isfile(path):
-        raise UserError(f"{path}: there is no such checkpoint (looked from {os.getcwd()}).")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged files and pickles with code fail in many ways
-        raise UserError(f"{path}: not a checkpoint that can be read safely ({type(error).__name__}).") from error
+    content = load_safely(path)
     if key == "params_ema" and isinstance(content, dict) and key not in content:
         key = "params"
     state = content if key is None else content.get(key) if isinstance(content, dict) else None

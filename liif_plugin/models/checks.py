@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+import logging
 import os
 
 import torch
+from basicsr.models.lr_scheduler import CosineAnnealingRestartLR, MultiStepRestartLR
 from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
 
-from ..errors import UserError, check_keys, nearest
+from ..errors import UserError, check_choice, check_keys, nearest
 from ..metrics.protocols import PROTOCOLS
 
 TOP = {"name", "model_type", "num_gpu", "manual_seed", "datasets", "network_g", "path", "train", "val", "logger", "dist_params",
        "find_unused_parameters", "dist", "rank", "world_size", "auto_resume", "is_train", "root_path"}  # fmt: skip
 TRAIN = {"total_iter", "warmup_iter", "optim_g", "scheduler", "pixel_opt", "ema_decay", "precision", "channels_last", "compile",
          "grad_clip"}  # fmt: skip
+PATH = {"pretrain_network_g", "param_key_g", "strict_load_g", "resume_state", "ignore_resume_networks", "experiments_root", "results_root",
+        "models", "training_states", "log", "visualization"}  # fmt: skip
+SCHEDULERS = {
+    "MultiStepLR": MultiStepRestartLR,
+    "MultiStepRestartLR": MultiStepRestartLR,
+    "CosineAnnealingRestartLR": CosineAnnealingRestartLR,
+}
 VAL = {"val_freq", "save_img", "metrics", "pbar", "suffix", "precision"}
 LOGGER = {"print_freq", "save_checkpoint_freq", "use_tb_logger", "wandb"}
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -49,15 +59,17 @@ def _need(opt: dict, where: str, *keys: str) -> None:
 def _check_datasets(opt: dict) -> None:
     for key, dataset in opt["datasets"].items():
         where = f"datasets.{key}"
-        if key.split("_")[0] not in ("train", "val", "test"):
+        if key != "train" and key.split("_")[0] not in ("val", "test"):
             raise UserError(f"{where}: expected train, val, val_NAME or test_NAME.")
         if opt["is_train"] and key.startswith("test"):
             raise UserError(f"{where}: while training the sets are called val_NAME; test_NAME is for `liif test`.")
         _need(dataset, where, "name", "type")
         kind = _registered(f"{where}.type", DATASET_REGISTRY, dataset["type"])
-        if hasattr(kind, "OPTIONS"):
-            check_keys(f"{where} ({dataset['type']})", dataset, kind.OPTIONS)
-            dataset.setdefault("seed", opt["manual_seed"])
+        if hasattr(kind, "check_options"):
+            kind.check_options(where, {**dataset, "phase": key.split("_")[0]})
+            if key == "train":
+                dataset.setdefault("seed", opt["manual_seed"])
+                dataset["total_iter"] = (opt.get("train") or {}).get("total_iter")
         for root in ("dataroot_gt", "dataroot_lq"):
             if dataset.get(root) is not None and not os.path.isdir(dataset[root]):
                 hint = dataset.get("how_to_get") or "Correct the path, or make it with `liif prepare`."
@@ -100,6 +112,60 @@ def _check_loader(loader: dict) -> None:
         raise UserError("datasets.train.prefetch_mode: cuda needs a CUDA GPU and pin_memory: true; write ~ instead.")
 
 
+def _check_counts(where: str, block: dict, *keys: str) -> None:
+    for key in keys:
+        if isinstance(block.get(key), bool) or not isinstance(block.get(key), int) or block[key] < 1:
+            raise UserError(f"{where}: {key}: expected a whole number of 1 or more, got {block.get(key)!r}.")
+
+
+def _check_optimiser(train: dict) -> None:
+    kind = train["optim_g"].get("type")
+    optimiser = getattr(torch.optim, str(kind), None)
+    if not (isinstance(optimiser, type) and issubclass(optimiser, torch.optim.Optimizer)):
+        raise UserError(f"train.optim_g.type: torch.optim has no optimiser '{kind}'{nearest(kind, dir(torch.optim))}.")
+    _need(train["optim_g"], "train.optim_g", "lr")
+    _check_call(f"train.optim_g ({kind})", optimiser, train["optim_g"], ("params",))
+    kind = train["scheduler"].get("type")
+    check_choice("train.scheduler.type", kind, SCHEDULERS)
+    _check_call(f"train.scheduler ({kind})", SCHEDULERS[kind], train["scheduler"], ("optimizer",))
+
+
+def _check_network(opt: dict) -> None:
+    """Build the network once, so that whatever is wrong with it is said before anything is written."""
+    block = dict(opt["network_g"])
+    kind = _registered("network_g.type", ARCH_REGISTRY, block.pop("type", None))
+    _check_call(f"network_g ({opt['network_g']['type']})", kind, block)
+    with torch.random.fork_rng(devices=[]):
+        try:
+            network = kind(**copy.deepcopy(block))
+        except UserError:
+            raise
+        except Exception as error:  # each network of BasicSR fails in its own way
+            raise UserError(f"network_g ({opt['network_g']['type']}): cannot be built: {type(error).__name__}: {error}") from error
+    weights = opt["path"].get("pretrain_network_g")
+    if weights is not None and not os.path.isfile(weights):
+        raise UserError(f"path.pretrain_network_g: there is no file {weights} (looked from {os.getcwd()}).")
+    if weights is None and not opt["is_train"] and any(True for _ in network.parameters()):
+        raise UserError("path.pretrain_network_g: a test needs trained weights; name a net_g_*.pth there, or on the command line with "
+                        "`--force_yml path:pretrain_network_g=FILE`.")  # fmt: skip
+
+
+def _check_devices(opt: dict) -> None:
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if opt["num_gpu"] != 0 and not gpus:
+        raise UserError(f"num_gpu: {opt['num_gpu']}, but this machine shows no CUDA GPU; write `num_gpu: auto`, which trains on the CPU.")
+    if opt["num_gpu"] > 1 and not opt["dist"]:
+        logging.getLogger("basicsr").warning(
+            "Without a launcher one GPU of %d is used; for all of them: torchrun --nproc_per_node=%d -m liif_plugin train -opt ... "
+            "--launcher pytorch", gpus, gpus
+        )  # fmt: skip
+        opt["num_gpu"] = 1  # BasicSR would take DataParallel, whose threads lose autocast's dtype
+    if opt["dist"] and gpus and opt["num_gpu"] == 0:
+        raise UserError("num_gpu: 0 under torchrun on a machine with GPUs: hide them with CUDA_VISIBLE_DEVICES= to train on the CPU.")
+    if opt["dist"] and gpus and int(os.environ.get("LOCAL_WORLD_SIZE", 1)) > gpus:
+        raise UserError(f"torchrun started {os.environ['LOCAL_WORLD_SIZE']} processes here, but there are {gpus} GPUs; start {gpus}.")
+
+
 def _check_training(opt: dict) -> None:
     _need(opt, "option file", "train", "logger")
     train, logger = opt["train"], opt["logger"]
@@ -108,17 +174,22 @@ def _check_training(opt: dict) -> None:
     _check_loader(opt["datasets"]["train"])
     _need(train, "train", "total_iter", "optim_g", "scheduler", "pixel_opt")
     check_keys("train", train, TRAIN)
+    _check_counts("train", train, "total_iter")
+    _check_counts("datasets.train", opt["datasets"]["train"], "batch_size_per_gpu")
+    _check_optimiser(train)
     _check_call("train.pixel_opt", _registered("train.pixel_opt.type", LOSS_REGISTRY, train["pixel_opt"].get("type")), train["pixel_opt"])
-    for value, where in ((train.get("precision"), "train.precision"), ((opt.get("val") or {}).get("precision"), "val.precision")):
-        if value is not None and value not in PRECISIONS:
-            raise UserError(f"{where}: expected one of {', '.join(PRECISIONS)}, got '{value}'{nearest(value, PRECISIONS)}.")
+    _check_precision("train", train)
     check_keys("logger", logger, LOGGER)
-    for key in ("print_freq", "save_checkpoint_freq", "use_tb_logger"):
-        if key not in logger:
-            raise UserError(f"logger: '{key}' is missing; the packaged option files show it.")
-    val_sets = [key for key in opt["datasets"] if key.startswith("val")]
-    if val_sets and opt.get("val"):
-        _need(opt["val"], "val", "val_freq")
+    if "use_tb_logger" not in logger:
+        raise UserError("logger: 'use_tb_logger' is missing; the packaged option files show it.")
+    _check_counts("logger", logger, "print_freq", "save_checkpoint_freq")
+    if any(key.startswith("val") for key in opt["datasets"]) and opt.get("val"):
+        _check_counts("val", opt["val"], "val_freq")
+
+
+def _check_precision(where: str, block: dict) -> None:
+    if block.get("precision") is not None:
+        check_choice(f"{where}.precision", block["precision"], PRECISIONS)
 
 
 def check_options(opt: dict) -> None:
@@ -138,17 +209,16 @@ def check_options(opt: dict) -> None:
     if "scale" in opt:
         raise UserError("scale: at the top of an option file BasicSR writes it over every dataset's own; give each dataset its `scale`.")
     check_keys("option file", opt, TOP)
-    if opt["num_gpu"] != 0 and not torch.cuda.is_available():
-        raise UserError(f"num_gpu: {opt['num_gpu']}, but this machine shows no CUDA GPU; write `num_gpu: auto`, which trains on the CPU.")
-    weights = opt["path"].get("pretrain_network_g")
-    if weights is not None and not os.path.isfile(weights):
-        raise UserError(f"path.pretrain_network_g: there is no file {weights} (looked from {os.getcwd()}).")
+    check_keys("path", opt["path"], PATH)
     _need(opt, "option file", "network_g")
-    network = _registered("network_g.type", ARCH_REGISTRY, opt["network_g"].get("type"))
-    _check_call(f"network_g ({opt['network_g']['type']})", network, opt["network_g"])
+    _check_devices(opt)
+    _check_network(opt)
+    if not opt["is_train"]:
+        opt["datasets"].pop("train", None)  # an option file for training tests its val sets
     _check_datasets(opt)
     if opt.get("val") is not None:
         check_keys("val", opt["val"], VAL)
+        _check_precision("val", opt["val"])
         opt["val"].setdefault("save_img", False)
         opt["val"].setdefault("suffix", None)
     elif not opt["is_train"]:

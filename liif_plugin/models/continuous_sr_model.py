@@ -63,8 +63,8 @@ class ContinuousSRModel(SRModel):
         self.train_net = torch.compile(self.net_g) if train.get("compile") else self.net_g
         self._rng_to_restore = None
 
-    def _autocast(self, precision: str):
-        return torch.autocast(self.device.type, dtype=DTYPES[precision], enabled=precision != "fp32")
+    def _val_dtype(self) -> torch.dtype:
+        return DTYPES[(self.opt.get("val") or {}).get("precision") or "fp32"]
 
     def feed_data(self, data: dict) -> None:
         """Move one batch to the device: lq (B, 3, h, w), gt (B, Q, 3) with coord and cell (B, Q, 2), or gt (B, 3, H, W)."""
@@ -82,7 +82,7 @@ class ContinuousSRModel(SRModel):
             wanted = "a number" if self.continuous else "~ (whole crops)"
             raise UserError(f"{type(self.get_bare_model(self.net_g)).__name__}: set datasets.train.num_queries to {wanted}.")
         self.optimizer_g.zero_grad(set_to_none=True)
-        with self._autocast(self.precision):
+        with torch.autocast(self.device.type, dtype=DTYPES[self.precision], enabled=self.precision != "fp32"):
             self.output = self.train_net(*self.inputs)
         loss = self.cri_pix(self.output.float(), self.gt)
         self.scaler.scale(loss).backward()
@@ -107,8 +107,7 @@ class ContinuousSRModel(SRModel):
         net.eval()
         torch.backends.cudnn.benchmark = False  # would be tuned anew for every image size
         try:
-            with torch.no_grad(), self._autocast((self.opt.get("val") or {}).get("precision") or "fp32"):
-                yield net
+            yield net
         finally:
             net.train(was_training)
             torch.backends.cudnn.benchmark = benchmark
@@ -116,7 +115,7 @@ class ContinuousSRModel(SRModel):
     def test(self) -> None:
         """self.lq -> self.output, of the size of self.gt."""
         with self._evaluated() as net:
-            self.output = predict(net, self.lq, tuple(self.gt.shape[-2:]))
+            self.output = predict(net, self.lq, tuple(self.gt.shape[-2:]), self._val_dtype())
 
     def dist_validation(self, dataloader, current_iter, tb_logger, save_img):
         """Both validations are one: each rank takes its share of the images."""
@@ -135,7 +134,7 @@ class ContinuousSRModel(SRModel):
             self.metric_results = validate(
                 net, dataset, metrics, self.device, self.opt["rank"], self.opt["world_size"],
                 on_image=self._image_saver(dataset, current_iter) if save_img else None,
-                progress=self.opt["val"].get("pbar", False),
+                progress=self.opt["val"].get("pbar", False), dtype=self._val_dtype(),
             )  # fmt: skip
         self._validated[name] = (self._steps, self.metric_results)
         if not metrics or self.opt["rank"] != 0:
@@ -196,7 +195,8 @@ class ContinuousSRModel(SRModel):
 
     def resume_training(self, resume_state: dict) -> None:
         super().resume_training(resume_state)
-        self.scaler.load_state_dict(resume_state.get("scaler", {})) if self.scaler.is_enabled() else None
+        if self.scaler.is_enabled() and resume_state.get("scaler"):
+            self.scaler.load_state_dict(resume_state["scaler"])
         if resume_state.get("best_metric_results"):
             self.best_metric_results = resume_state["best_metric_results"]
         ranks = resume_state.get("rng", [])
@@ -208,7 +208,7 @@ class ContinuousSRModel(SRModel):
     def _restore_rng(self) -> None:
         """Before the first step: what BasicSR draws while it sets up must not count."""
         if self._rng_to_restore is not None:
-            torch.set_rng_state(self._rng_to_restore["cpu"].cpu())
+            torch.set_rng_state(self._rng_to_restore["cpu"])
             if self._rng_to_restore["cuda"] is not None and self.device.type == "cuda":
-                torch.cuda.set_rng_state(self._rng_to_restore["cuda"].cpu())
+                torch.cuda.set_rng_state(self._rng_to_restore["cuda"])
             self._rng_to_restore = None

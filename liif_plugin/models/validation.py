@@ -24,17 +24,21 @@ def _window_of(net) -> int:
     return max(sizes, default=1)
 
 
-def predict(net, lq: Tensor, size: tuple[int, int]) -> Tensor:
-    """(B, 3, h, w) -> (B, 3, H, W): rendered, or, from a fixed-scale network, its own output.
+@torch.no_grad()
+def predict(net, lq: Tensor, size: tuple[int, int], dtype: torch.dtype = torch.float32) -> Tensor:
+    """(B, 3, h, w) -> (B, 3, H, W) float32: rendered, or, from a fixed-scale network, its own output.
+
+    Args:
+        dtype: torch.bfloat16 or torch.float16 run the network, and nothing else, under autocast.
 
     Raises:
         UserError: where a fixed-scale network's scale is not that of ``size``.
     """
-    if is_continuous(net):
-        return render(net, lq, size)
     h, w = lq.shape[-2:]
-    padded = pad_to_multiple(lq, _window_of(net))
-    with torch.no_grad():
+    with torch.autocast(lq.device.type, dtype=dtype, enabled=dtype != torch.float32):
+        if is_continuous(net):
+            return render(net, lq, size)
+        padded = pad_to_multiple(lq, _window_of(net))
         output = net(padded).float()
     scale = output.shape[-2] / padded.shape[-2]
     if (round(h * scale), round(w * scale)) != tuple(size):
@@ -62,13 +66,15 @@ def measure(metric_opt: dict, sr: Tensor, gt: Tensor, scale: Tensor, protocol: s
 
 @torch.no_grad()
 def validate(net, dataset: Dataset, metrics: dict[str, dict], device: torch.device, rank: int = 0, world_size: int = 1,
-             on_image: Callable[[str, Tensor], None] | None = None, progress: bool = False) -> dict[str, float]:  # fmt: skip
+             on_image: Callable[[str, Tensor], None] | None = None, progress: bool = False,
+             dtype: torch.dtype = torch.float32) -> dict[str, float]:  # fmt: skip
     """Mean of each metric over ``dataset``, the images shared among the ranks; the same on every rank.
 
     Args:
         net: the bare network, in eval mode.
         metrics: name -> options with ``type``, as in BasicSR's ``val.metrics``.
         on_image: called with (path, sr (1, 3, H, W)) for each image of this rank.
+        dtype: as for ``predict``.
     """
     protocol = dataset.opt.get("protocol")
     shard = Subset(dataset, range(rank, len(dataset), world_size))
@@ -76,7 +82,7 @@ def validate(net, dataset: Dataset, metrics: dict[str, dict], device: torch.devi
     loader = DataLoader(shard, batch_size=1, num_workers=dataset.opt.get("num_worker_per_gpu", 0))
     for item in tqdm(loader, unit="image", desc=dataset.opt["name"], disable=not (progress and rank == 0)):
         lq, gt = item["lq"].to(device), item["gt"].to(device)
-        sr = predict(net, lq, tuple(gt.shape[-2:]))
+        sr = predict(net, lq, tuple(gt.shape[-2:]), dtype)
         scale = item.get("scale", torch.tensor(gt.shape[-2] / lq.shape[-2]))
         totals[:-1] += torch.tensor([measure(opt, sr, gt, scale, protocol) for opt in metrics.values()], dtype=torch.float64)
         totals[-1] += 1
@@ -89,6 +95,5 @@ def validate(net, dataset: Dataset, metrics: dict[str, dict], device: torch.devi
 
 
 def picture_name(path: str, root: str | None) -> str:
-    """A name for the results of ``path`` that keeps sub-folders of its set apart: no extension, '/' becomes '_'."""
-    name = os.path.relpath(path, root) if root else os.path.basename(path)
-    return os.path.splitext(name)[0].replace(os.sep, "_")
+    """``path`` below ``root``, sub-folders kept, without its extension."""
+    return os.path.splitext(os.path.relpath(path, root) if root else os.path.basename(path))[0]
