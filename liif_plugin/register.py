@@ -20,6 +20,8 @@ compat.apply()
 
 import liif_plugin.archs.bicubic_arch  # noqa: E402
 import liif_plugin.archs.liif_arch  # noqa: E402
+import liif_plugin.archs.metasr_arch  # noqa: E402
+import liif_plugin.archs.rdn_arch  # noqa: E402
 import liif_plugin.data.arbitrary_scale_dataset  # noqa: E402
 import liif_plugin.data.paired_scale_dataset  # noqa: E402
 import liif_plugin.metrics.continuous_metric  # noqa: E402

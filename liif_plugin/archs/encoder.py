@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import UserError, check_keys, nearest
+from . import rdn_arch  # noqa: F401  registers LIIF_RDN
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ RECIPES = {
     "RCAN": Recipe(_edsr_features, _CONV_FIRST, ("upsample", "conv_last"), lambda net: None, _RGB),  # attends to the image's mean
     "RRDBNet": Recipe(_rrdbnet_features, _CONV_FIRST, ("conv_up1", "conv_up2", "conv_hr", "conv_last"),
                       lambda net: 15 * len(net.body) + 2, {**_RGB, "scale": 4}),
+    "LIIF_RDN": Recipe(lambda net, x: net.features(x), lambda net: net.SFENet1.out_channels, ("UPNet",), lambda net: net.halo, _RGB),
     "SwinIR": Recipe(_swinir_features, _CONV_FIRST, ("conv_before_upsample", "upsample", "conv_last"),
                      _swinir_halo, {"in_chans": 3, "upscale": 1, "upsampler": ""}, _swinir_window),
 }  # fmt: skip
