@@ -24,6 +24,7 @@ import liif_plugin.archs.metasr_arch  # noqa: E402
 import liif_plugin.archs.rdn_arch  # noqa: E402
 import liif_plugin.data.arbitrary_scale_dataset  # noqa: E402
 import liif_plugin.data.paired_scale_dataset  # noqa: E402
+import liif_plugin.data.size_varied_dataset  # noqa: E402
 import liif_plugin.metrics.continuous_metric  # noqa: E402
 import liif_plugin.models.continuous_sr_model  # noqa: E402, F401
 

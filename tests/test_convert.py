@@ -53,7 +53,8 @@ def test_sizes_of_the_paper():
 
 
 @pytest.mark.parametrize("content, words", [
-    ({"params": {}}, "found params"), ([1, 2], "found list"), ({"model": {"name": "liif", "args": {}, "sd": {}}}, "expected an EDSR or an RDN"),
+    ({"params": {}}, "found params"), ([1, 2], "found list"),
+    ({"model": {"name": "liif", "args": {}, "sd": {}}}, "expected an EDSR or an RDN"),
     ({"model": {"name": "x", "args": {}, "sd": {"a.b": torch.zeros(1)}}}, "found tensors such as a.b"),
 ])  # fmt: skip
 def test_what_is_no_official_checkpoint(tmp_path, content, words):

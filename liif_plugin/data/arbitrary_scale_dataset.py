@@ -16,8 +16,8 @@ from ..resize import pillow_bicubic
 from .crops import WorkerGenerator, augment, draw_flips, draw_queries, to_tensor
 from .image_source import ImageSource, require_size
 
-SOURCE_OPTIONS = {"name", "type", "phase", "dataroot_gt", "io_backend", "meta_info_file", "cache", "first_k", "how_to_get", "too_small",
-                  "num_worker_per_gpu"}  # fmt: skip
+SOURCE_OPTIONS = {"name", "type", "phase", "dataroot_gt", "io_backend", "meta_info_file", "split", "cache", "first_k", "how_to_get",
+                  "too_small", "num_worker_per_gpu"}  # fmt: skip
 TRAIN_OPTIONS = {"lq_size", "num_queries", "use_hflip", "use_rot", "seed", "total_iter", "batch_size_per_gpu", "dataset_enlarge_ratio",
                  "prefetch_mode", "num_prefetch_queue", "pin_memory", "persistent_workers"}  # fmt: skip
 VAL_OPTIONS = {"scale", "protocol", "metrics"}
@@ -52,7 +52,7 @@ def open_source(opt: dict, root_key: str = "dataroot_gt") -> ImageSource:
     if backend not in (None, "lmdb" if is_lmdb else "disk"):
         raise UserError(f"{where}: io_backend.type is '{backend}', but {opt[root_key]} is {'an LMDB' if is_lmdb else 'a folder'}.")
     meta_info = opt.get("meta_info_file") if root_key == "dataroot_gt" else None
-    return ImageSource(opt[root_key], where, meta_info, opt.get("how_to_get"), opt.get("cache"), opt.get("first_k"))
+    return ImageSource(opt[root_key], where, meta_info, opt.get("how_to_get"), opt.get("cache"), opt.get("first_k"), opt.get("split"))
 
 
 def _ends_early(samples: int, batch: int, world: int, total: int) -> bool:
@@ -82,10 +82,11 @@ class ArbitraryScaleDataset(Dataset):
     s ~ U(scale_range): a crop of round(48 s) pixels, shrunk to 48 by Pillow's bicubic on 8 bits; Q of its pixels are asked for.
     Validation item: lq (3, h, w), gt (3, H, W), scale (2,), lq_path, gt_path, with h = floor(H/s), gt cropped to round(h s).
 
-    Options (paper's values as defaults): dataroot_gt, folder or LMDB; io_backend, optional, as in BasicSR; meta_info_file;
-    lq_size: 48; scale_range: [1, 4]; num_queries: 2304, ``~`` gives the whole crop as gt (3, H, W) for fixed-scale networks;
-    use_hflip, use_rot: true; cache: memory or ~; too_small: fail or skip; first_k; seed: the run's manual_seed;
-    scale (validation): a number or [y, x]; protocol, metrics: see the metrics; how_to_get: said when the data is missing.
+    Options (paper's values as defaults): dataroot_gt, folder or LMDB; io_backend, optional, as in BasicSR; meta_info_file, a list of
+    names or a .json with the names of each split, and split; cache: memory or ~; first_k; how_to_get: said when the data is missing.
+    Training: lq_size: 48; scale_range: [1, 4]; num_queries: 2304, ``~`` gives the whole crop as gt (3, H, W) for fixed-scale
+    networks; use_hflip, use_rot: true; too_small: fail or skip; seed: the run's manual_seed.
+    Validation: scale, a number or [y, x]; protocol, metrics: see the metrics.
 
     Raises:
         UserError: for an unknown option, missing or empty data, images smaller than the largest crop.

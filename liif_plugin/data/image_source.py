@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -70,13 +71,25 @@ def _read_lines(path: str, what: str) -> list[str]:
         raise UserError(f"{what}: expected a readable text file {path} ({type(error).__name__}).") from error
 
 
+def _names_of_split(text: str, path: str, split: str | None) -> list[str]:
+    try:
+        splits = json.loads(text)
+        names = {key: [str(name) for name in value] for key, value in splits.items()}
+    except (ValueError, AttributeError, TypeError) as error:
+        raise UserError(f"{path}: expected a mapping from splits to lists of file names ({type(error).__name__}).") from error
+    check_choice(f"{path}: split", split, names)
+    return names[split]
+
+
 class ImageSource:
     """Images by position: ``len``, ``names``, ``sizes``, ``read(i)`` -> (H, W, 3) uint8 RGB.
 
     Args:
         root: a folder of images, or a folder ``*.lmdb`` in BasicSR's layout (data.mdb, meta_info.txt).
         where: what to call it in messages, e.g. "DIV2K: dataroot_gt".
-        meta_info_file: text file that lists the wanted names, one at the start of each line; None takes all.
+        meta_info_file: text file that lists the wanted names, one at the start of each line, or a .json file that maps the names of
+            splits to lists of file names; None takes all.
+        split: the split to take of a .json file.
         how_to_get: said when ``root`` is not there.
         cache: 'memory' decodes every image once, into one uint8 block that forked and spawned workers share; None reads on demand.
         first_k: keep only the first k images.
@@ -86,7 +99,7 @@ class ImageSource:
     """
 
     def __init__(self, root: str, where: str, meta_info_file: str | None = None, how_to_get: str | None = None,
-                 cache: str | None = None, first_k: int | None = None):  # fmt: skip
+                 cache: str | None = None, first_k: int | None = None, split: str | None = None):  # fmt: skip
         check_choice(f"{where}: cache", cache, (None, "memory"))
         self.root, self.where = str(root), where
         if not os.path.isdir(self.root):
@@ -94,7 +107,7 @@ class ImageSource:
             raise UserError(f"{missing}. {how_to_get}" if how_to_get else f"{missing}; correct the path or make it with `liif prepare`.")
         self.is_lmdb = self.root.rstrip("/").endswith(".lmdb")
         entries = self._lmdb_entries() if self.is_lmdb else {name: None for name in list_images(self.root)}
-        wanted = self._wanted(meta_info_file, entries)[:first_k]
+        wanted = self._wanted(meta_info_file, entries, split)[:first_k]
         if not wanted:
             raise UserError(f"{where}: {self.root} holds no images; expected {', '.join(EXTENSIONS)} or a filled LMDB.")
         self._refuse_twins(wanted)
@@ -119,10 +132,14 @@ class ImageSource:
             if other != name:
                 raise UserError(f"{self.where}: {self.root} has both {other} and {name}; results and LR files could not tell them apart.")
 
-    def _wanted(self, meta_info_file: str | None, entries: dict) -> list[str]:
+    def _wanted(self, meta_info_file: str | None, entries: dict, split: str | None) -> list[str]:
         if meta_info_file is None:
             return list(entries)
-        wanted = [line.split(" ")[0] for line in _read_lines(meta_info_file, f"{self.where}: meta_info_file")]
+        lines = _read_lines(meta_info_file, f"{self.where}: meta_info_file")
+        if str(meta_info_file).endswith(".json"):
+            wanted = _names_of_split("".join(lines), meta_info_file, split)
+        else:
+            wanted = [line.split(" ")[0] for line in lines]
         for name in wanted:
             if name not in entries:
                 raise UserError(f"{self.where}: {meta_info_file} lists {name}, which is not in {self.root}.")
