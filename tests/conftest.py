@@ -1,5 +1,7 @@
 """Shared fixtures: golden numbers, small images, the data of ../shared, and runs of our command in a fresh process."""
 
+from __future__ import annotations
+
 import os
 import subprocess
 import sys
