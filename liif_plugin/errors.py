@@ -5,6 +5,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+NO_BASICSR = (
+    "liif_plugin extends BasicSR, which is not installed here. Python up to 3.12: `pip install basicsr`. Python 3.13: its source does "
+    "not build there; see 'Install' in the README of liif_plugin."
+)
+
 
 class UserError(ValueError):
     """Something the user can mend. The ways in print it as one line without a traceback and exit with code 1."""

@@ -3,6 +3,8 @@
 Plain imports, one line per module that registers something, so that a half-imported module of ours is no problem.
 """
 
+from .errors import NO_BASICSR
+
 from . import compat  # isort: skip  its stand-ins must be there before basicsr's first line
 
 try:
@@ -10,11 +12,7 @@ try:
 except ModuleNotFoundError as error:
     if error.name != "basicsr":
         raise
-    raise ModuleNotFoundError(
-        "liif_plugin extends BasicSR, which is not installed here. Python up to 3.12: `pip install basicsr`. Python 3.13: its "
-        "source does not build there; see 'Python 3.13' in the README of liif_plugin.",
-        name="basicsr",
-    ) from None
+    raise ModuleNotFoundError(NO_BASICSR, name="basicsr") from None
 
 compat.apply()
 

@@ -51,6 +51,7 @@ def test_calls(argv, words, code, capsys, tmp_path, monkeypatch):
     (("name: tiny_train\n", "name: tiny_train\n    qq: 1\n"), "unknown option 'qq'"),
     (("lr: 1e-3", "lr: 1e-3, lr: 2"), "'lr' is given twice"), (("num_gpu: auto\n", ""), "'num_gpu' is missing"),
     (("name: tiny\n", "name: [tiny\n"), "not a readable yml"),
+    (("  pretrain_network_g: ~\n  resume_state: ~\n", ""), "expected a block of options under 'path:'"),
 ])  # fmt: skip
 def test_a_wrong_option_file_is_one_line_and_touches_nothing(tiny_yml, tmp_path, change, words):
     yml = tiny_yml(edit=lambda text: text.replace(*change))
@@ -79,8 +80,17 @@ def test_an_error_in_a_data_worker_is_one_line(tiny_yml, image_folder, tmp_path)
     assert "img_1.png: not a whole image file" in done.stderr.splitlines()[-1]
 
 
-def test_forced_values_arrive(tiny_yml, tmp_path):
-    done = liif("train", "-opt", tiny_yml(), "--force_yml", "train:total_iter=3", "train:optim_g:lr=5e-5", cwd=tmp_path)
+@pytest.mark.parametrize("verb", [["prepare", ".", "-o", "x.lmdb"], ["train", "-opt", "train_liif_demo.yml"], ["demo"]])
+def test_without_basicsr(verb, tmp_path):
+    code = f"import sys; sys.modules['basicsr'] = None; from liif_plugin.cli import main; main({verb!r})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1 and "which is not installed here" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("autoload", ["0", "1"])
+def test_forced_values_arrive(tiny_yml, tmp_path, autoload):
+    force = ("--force_yml", "train:total_iter=3", "train:optim_g:lr=5e-5")
+    done = liif("train", "-opt", tiny_yml(), *force, cwd=tmp_path, env={"LIIF_PLUGIN_AUTOLOAD": autoload})
     assert done.returncode == 0, done.stderr
     assert sorted(losses(done.stderr)) == [1, 2, 3] and "lr:(5.000e-05" in done.stderr
 

@@ -7,7 +7,7 @@ import importlib
 import sys
 
 from .. import __version__
-from ..errors import UserError, nearest
+from ..errors import NO_BASICSR, UserError, nearest
 
 VERBS = {
     "demo": "see everything work: train a small LIIF on real pictures in minutes and draw what it does",
@@ -47,6 +47,7 @@ def main(argv: list[str] | None = None) -> None:
     module.add_arguments(verb_parser)
     args = verb_parser.parse_args(argv[1:])
     try:
+        importlib.import_module("liif_plugin.register")  # before any verb imports basicsr, which needs its stand-ins
         code = module.run(args)
     except UserError as error:
         from ..compat.options import one_line
@@ -55,7 +56,7 @@ def main(argv: list[str] | None = None) -> None:
     except ModuleNotFoundError as error:
         if error.name != "basicsr":
             raise
-        sys.exit(f"liif {verb}: {error.msg}")
+        sys.exit(f"liif {verb}: {NO_BASICSR}")
     except KeyboardInterrupt:
         print(f"\nliif {verb}: stopped. {getattr(module, 'AFTER_INTERRUPT', '')}".rstrip(), file=sys.stderr)
         sys.exit(130)

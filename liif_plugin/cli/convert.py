@@ -20,8 +20,6 @@ def run(args: argparse.Namespace) -> None:
     import yaml
     from basicsr.archs import ARCH_REGISTRY
 
-    import liif_plugin.register  # noqa: F401
-
     from ..convert import convert, load_official
     from ..errors import UserError
     from ..models.checkpoint import check_fits, save_whole

@@ -138,8 +138,6 @@ def run(args: argparse.Namespace) -> None:
     start = time.perf_counter()
     import torch
 
-    import liif_plugin.register  # noqa: F401
-
     from ..compat.options import find_option_file, read_options
     from ..errors import UserError
 

@@ -18,7 +18,5 @@ add_arguments = add_basicsr_arguments
 def run(args: argparse.Namespace) -> None:
     from basicsr.test import test_pipeline
 
-    import liif_plugin.register  # noqa: F401
-
     sys.argv = ["liif test", *basicsr_argv(args)]
     test_pipeline(os.getcwd())

@@ -40,7 +40,5 @@ def basicsr_argv(args: argparse.Namespace) -> list[str]:
 def run(args: argparse.Namespace) -> None:
     from basicsr.train import train_pipeline
 
-    import liif_plugin.register  # noqa: F401
-
     sys.argv = ["liif train", *basicsr_argv(args)]
     train_pipeline(os.getcwd())

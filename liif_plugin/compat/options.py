@@ -157,6 +157,9 @@ def apply() -> None:
             for block in ("name", "num_gpu", "datasets", "path"):
                 if block not in opt:
                     raise UserError(f"{sys.argv[at]}: '{block}' is missing; compare it with {packaged_options()}.")
+            for block in ("datasets", "path"):
+                if not isinstance(opt[block], dict):
+                    raise UserError(f"{sys.argv[at]}: expected a block of options under '{block}:', got {opt[block]!r}.")
             _check_forced(sys.argv, opt)
         opt, args = stock_parse(root_path, is_train)
         for check in AFTER_PARSE:
