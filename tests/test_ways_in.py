@@ -97,14 +97,20 @@ def test_killed_at_any_moment(tmp_path, tiny_yml):
 
 
 def test_interrupt_says_how_to_go_on(tmp_path, tiny_yml):
-    process = subprocess.Popen([sys.executable, "-m", "liif_plugin", "train", "-opt", str(tiny_yml(total=100000, every=50))], cwd=tmp_path,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)  # fmt: skip
+    command = [sys.executable, "-m", "liif_plugin", "train", "-opt", str(tiny_yml(total=100000, every=50))]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a suite run in the background ignores Ctrl-C, and so would this
+    )  # fmt: skip
     state = tmp_path / "experiments" / "tiny" / "training_states" / "50.state"
     deadline = time.time() + 120
-    while not state.exists() and time.time() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
+    try:
+        while not state.exists() and time.time() < deadline:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130 and "Traceback" not in stderr and "--auto_resume" in stderr.splitlines()[-1]
 
 
