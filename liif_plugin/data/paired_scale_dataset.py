@@ -10,7 +10,8 @@ from torch.utils.data import Dataset
 
 from ..compat.draws import generator
 from ..errors import UserError
-from .arbitrary_scale_dataset import (
+from .crops import WorkerGenerator, augment, draw_flips, draw_queries, to_tensor
+from .dataset_options import (
     SOURCE_OPTIONS,
     TRAIN_OPTIONS,
     VAL_OPTIONS,
@@ -19,7 +20,6 @@ from .arbitrary_scale_dataset import (
     parse_scale,
     require_full_epochs,
 )
-from .crops import WorkerGenerator, augment, draw_flips, draw_queries, to_tensor
 from .image_source import require_size
 
 

@@ -10,8 +10,8 @@ from torch.utils.data import Dataset
 from ..compat.draws import generator
 from ..errors import UserError
 from ..resize import pillow_bicubic
-from .arbitrary_scale_dataset import SOURCE_OPTIONS, TRAIN_OPTIONS, VAL_OPTIONS, check_phase_options, open_source, require_full_epochs
 from .crops import WorkerGenerator, augment, draw_queries, to_tensor
+from .dataset_options import SOURCE_OPTIONS, TRAIN_OPTIONS, VAL_OPTIONS, check_phase_options, open_source, require_full_epochs
 from .image_source import ImageSource
 
 
