@@ -2,7 +2,7 @@
 
 | patch | error it cures (BasicSR 1.4.2, PyPI and master) |
 |---|---|
-| init_dist | ZeroDivisionError in _init_dist_pytorch without a GPU; gloo instead of NCCL there |
+| init_dist | ZeroDivisionError in _init_dist_pytorch without a GPU; gloo instead of NCCL there, and an exit that does not abort |
 | BaseModel.model_to_device | "Found no NVIDIA driver" from DistributedDataParallel(device_ids=...) without a GPU |
 | load_resume_state | torch.cuda.current_device() without a GPU; --auto_resume looks in ./experiments whatever the root |
 | BaseModel.get_optimizer | NotImplementedError for everything but Adam (PyPI) |
@@ -12,9 +12,11 @@ Where CUDA is available the first two hand over to the original. Each can go whe
 
 from __future__ import annotations
 
+import atexit
 import glob
 import os
 import sys
+import time
 
 import torch
 
@@ -82,6 +84,9 @@ def _patch_init_dist() -> None:
         if torch.multiprocessing.get_start_method(allow_none=True) is None:
             torch.multiprocessing.set_start_method("spawn")
         torch.distributed.init_process_group("gloo")
+        # a thread of gloo may still hold the last tensors of ours; dropping them needs the interpreter, and one that is being torn
+        # down aborts the process instead, after a successful run (one exit in seven, PyTorch 2.15): let those threads finish first
+        atexit.register(time.sleep, 0.2)
 
     dist_util.init_dist = options.init_dist = init_dist
 
