@@ -12,7 +12,8 @@ from basicsr.models.base_model import BaseModel
 from conftest import python
 from liif_plugin.compat import shims, training
 from liif_plugin.compat.lmdb_env import shared_env
-from liif_plugin.compat.options import OptionLoader, _forced_value, find_option_file, read_options
+from liif_plugin.compat.option_files import OptionLoader, find_option_file, read_options
+from liif_plugin.compat.options import _forced_value
 from liif_plugin.data.prepare import prepare_lmdb
 from liif_plugin.errors import UserError
 

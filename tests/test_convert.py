@@ -6,7 +6,7 @@ from basicsr.archs import build_network
 
 from conftest import GOLDEN
 from liif_plugin.cli import main
-from liif_plugin.compat.options import read_options
+from liif_plugin.compat.option_files import read_options
 from liif_plugin.render import render
 
 

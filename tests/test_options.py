@@ -8,7 +8,7 @@ from basicsr.archs import build_network
 from basicsr.utils.registry import DATASET_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
 
 from conftest import ROOT, TINY_YML
-from liif_plugin.compat.options import packaged_options, read_options
+from liif_plugin.compat.option_files import packaged_options, read_options
 from liif_plugin.errors import UserError
 from liif_plugin.models.checks import check_options
 

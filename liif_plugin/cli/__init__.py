@@ -14,8 +14,9 @@ VERBS = {
     "train": "train a network with BasicSR's trainer",
     "test": "measure a trained network on any sets and scales",
     "convert": "turn a checkpoint of the authors' code into one of BasicSR",
-    "prepare": "pack a folder of images into an LMDB, whole or cut into sub-images",
+    "prepare": "pack a folder of images into an LMDB; `prepare lr` makes LR folders, `prepare celebahq` the CelebA-HQ task",
 }
+PARTS = {"prepare": ("lr", "celebahq")}  # `liif prepare lr` is the module prepare_lr
 
 
 class Parser(argparse.ArgumentParser):
@@ -41,11 +42,13 @@ def main(argv: list[str] | None = None) -> None:
             parser.error(f"there is no verb '{argv[0]}'{nearest(argv[0], VERBS)}; there are {', '.join(VERBS)}")
         parser.parse_args(argv or ["--help"])
         return
-    verb = argv[0]
-    module = importlib.import_module(f".{verb}", __name__)
+    verb, rest = argv[0], argv[1:]
+    if rest and rest[0] in PARTS.get(verb, ()):
+        verb, rest = f"{verb} {rest[0]}", rest[1:]
+    module = importlib.import_module(f".{verb.replace(' ', '_')}", __name__)
     verb_parser = Parser(prog=f"liif {verb}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     module.add_arguments(verb_parser)
-    args = verb_parser.parse_args(argv[1:])
+    args = verb_parser.parse_args(rest)
     try:
         importlib.import_module("liif_plugin.register")  # before any verb imports basicsr, which needs its stand-ins
         code = module.run(args)

@@ -78,7 +78,7 @@ def _networks(option_file: str, weights: str) -> dict:
     import torch
     from basicsr.archs import build_network
 
-    from ..compat.options import read_options
+    from ..compat.option_files import read_options
 
     liif = build_network(read_options(option_file)["network_g"])
     liif.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True)["params"])
@@ -138,7 +138,7 @@ def run(args: argparse.Namespace) -> None:
     start = time.perf_counter()
     import torch
 
-    from ..compat.options import find_option_file, read_options
+    from ..compat.option_files import find_option_file, read_options
     from ..errors import UserError
 
     if args.iterations is not None and args.iterations < 1:

@@ -1,10 +1,11 @@
-"""Option files: read safely, found by name, checked before anything is written.
+"""BasicSR's parser of option files and of the command line: safe, and a mistake is named before anything is written.
 
 | patch | what it cures (BasicSR 1.4.2, PyPI and master) |
 |---|---|
 | ordered_yaml | yml read with an unsafe loader; 1e-4 read as text; a key given twice silently wins |
 | _postprocess_yml_value | --force_yml evaluates text; 1e-4 and -1 stay text |
 | parse_options | a wrong option fails late or never; the packaged option files cannot be named |
+| copy_opt_file | the copy in the experiment's folder would lack what its `_base_` says |
 
 Each can go when BasicSR does it itself.
 """
@@ -14,69 +15,15 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections import OrderedDict
-from pathlib import Path
 from typing import Callable
 
 import yaml
 
 from ..errors import UserError, nearest
-from .training import patch_main
+from .option_files import BASE, OptionLoader, find_option_file, packaged_options, plain, read_options
+from .training import load_resume_state, patch_main
 
 AFTER_PARSE: list[Callable[[dict], None]] = []  # checks of the whole option dict; a failing one raises UserError
-
-
-class OptionLoader(yaml.SafeLoader):
-    """PyYAML's safe loader that reads 1e-4 as a number and refuses a key given twice."""
-
-    def construct_mapping(self, node, deep=False):
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise UserError(f"option file, line {node.start_mark.line + 1}: '{key}' is given twice; keep one.")
-        return OrderedDict(super().construct_mapping(node, deep=True))
-
-
-# YAML 1.1 asks for a dot in a float, so that 1e-4 is text; every reader of an option file means a number
-OptionLoader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789"))
-OptionLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, OptionLoader.construct_mapping)
-
-
-def packaged_options() -> Path:
-    """The folder of our option files: inside an installed wheel, or beside the package in a checkout."""
-    package = Path(__file__).resolve().parents[1]
-    inside = package / "options"
-    return inside if inside.is_dir() else package.parent / "options"
-
-
-def find_option_file(name: str) -> str:
-    """``name`` if that file exists, else the packaged option file with the same base name, which is said.
-
-    Raises:
-        UserError: where there is neither; names the nearest packaged file.
-    """
-    if os.path.isfile(name):
-        return name
-    packaged = {path.name: path for path in sorted(packaged_options().glob("*.yml"))}
-    base = os.path.basename(name)
-    found = packaged.get(base) or packaged.get(base + ".yml")
-    if found is None:
-        raise UserError(f"-opt {name}: no such file, and no option file of liif_plugin has that name{nearest(base, packaged)}; "
-                        f"it brings {', '.join(packaged)}.")  # fmt: skip
-    print(f"There is no file {name} here: using the packaged {found}.", flush=True)
-    return str(found)
-
-
-def read_options(path: str) -> OrderedDict:
-    """The option file ``path`` as nested dicts, without running any code in it."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            opt = yaml.load(file, Loader=OptionLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a readable yml file: {' '.join(str(error).split())}") from error
-    if not isinstance(opt, dict):
-        raise UserError(f"{path}: expected a yml mapping such as `name: ...`, got {type(opt).__name__}.")
-    return opt
 
 
 def _forced_value(text: str) -> object:
@@ -137,6 +84,24 @@ def one_line(error: UserError) -> str:
     return str(error).rsplit("UserError: ", 1)[-1].strip()
 
 
+def copy_opt_file(opt_file: str, experiments_root: str) -> None:
+    """As BasicSR's: the option file under a line with the command; where it is built on another one, all of it in its place."""
+    from basicsr.utils.dist_util import get_dist_info
+    from basicsr.utils.options import copy_opt_file as stock_copy
+
+    stock_copy(opt_file, experiments_root)
+    with open(opt_file, encoding="utf-8") as file:
+        if not any(line.startswith(BASE) for line in file):
+            return
+    if get_dist_info()[0] != 0:
+        return
+    copy = os.path.join(experiments_root, os.path.basename(opt_file))
+    with open(copy, encoding="utf-8") as file:
+        header = [next(file) for _ in range(4)]  # the time, the command, an empty line
+    with open(copy, "w", encoding="utf-8") as file:
+        file.write("".join(header) + yaml.safe_dump(plain(read_options(opt_file)), sort_keys=False, default_flow_style=None))
+
+
 def apply() -> None:
     """Apply the table above once."""
     import basicsr.test
@@ -149,7 +114,8 @@ def apply() -> None:
 
     def parse_options(root_path, is_train=True):
         _one_line_for_user_errors()
-        patch_main()
+        patch_main("load_resume_state", load_resume_state)
+        patch_main("copy_opt_file", copy_opt_file)
         at = _find_opt_argument(sys.argv)
         if at is not None:  # without -opt BasicSR's own parser says what is missing
             sys.argv[at] = find_option_file(sys.argv[at])
@@ -160,6 +126,9 @@ def apply() -> None:
             for block in ("datasets", "path"):
                 if not isinstance(opt[block], dict):
                     raise UserError(f"{sys.argv[at]}: expected a block of options under '{block}:', got {opt[block]!r}.")
+            for name, dataset in opt["datasets"].items():
+                if not isinstance(dataset, dict):
+                    raise UserError(f"{sys.argv[at]}: datasets.{name}: expected a block of options, got {dataset!r}.")
             _check_forced(sys.argv, opt)
         opt, args = stock_parse(root_path, is_train)
         for check in AFTER_PARSE:
@@ -168,5 +137,6 @@ def apply() -> None:
 
     parse_options.finds_packaged_options = True
     options.parse_options = basicsr.train.parse_options = basicsr.test.parse_options = parse_options
+    basicsr.train.copy_opt_file = copy_opt_file
     options._postprocess_yml_value = _forced_value
     options.ordered_yaml = lambda: (OptionLoader, yaml.SafeDumper)

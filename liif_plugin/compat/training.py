@@ -62,11 +62,11 @@ def load_resume_state(opt: dict) -> dict | None:
     return state
 
 
-def patch_main() -> None:
-    """The literal ``python basicsr/train.py`` runs as __main__ with its own copy of load_resume_state: replace that one too."""
+def patch_main(name: str, replacement: object) -> None:
+    """The literal ``python basicsr/train.py`` runs as __main__ with its own copy of ``name``: replace that one too."""
     main = sys.modules["__main__"]
-    if hasattr(main, "load_resume_state") and hasattr(main, "train_pipeline"):
-        main.load_resume_state = load_resume_state
+    if hasattr(main, name) and hasattr(main, "train_pipeline"):
+        setattr(main, name, replacement)
 
 
 def _patch_init_dist() -> None:

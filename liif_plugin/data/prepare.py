@@ -108,8 +108,8 @@ def _in_order(pool: ThreadPoolExecutor, work, names: list[str], ahead: int) -> I
         waiting += [(name, pool.submit(work, name)) for name in islice(rest, 1)]
 
 
-def _start(partial: str, settings: dict) -> None:
-    """A new partial LMDB, or one that was begun with the same settings."""
+def begin_partial(partial: str, settings: dict) -> None:
+    """A new partial folder for an output, or one that was begun with the same settings."""
     note = os.path.join(partial, "settings.json")
     if not os.path.isdir(partial):
         os.makedirs(partial)
@@ -159,7 +159,7 @@ def prepare_lmdb(source: str, output: str, cut: Cut | None, min_size: int = 1, p
             raise UserError(f"{source}: {other} and {name} would get the same key; rename one.")
     partial = os.path.join(os.path.dirname(output), f".{os.path.basename(output)}.partial")
     settings = {"source": os.path.abspath(source), "cut": cut and asdict(cut), "min_size": min_size, "png_level": png_level}
-    _start(partial, settings)
+    begin_partial(partial, settings)
     try:
         report = _fill(partial, source, names, cut, min_size, png_level)
     except (lmdb.Error, OSError) as error:

@@ -1,0 +1,52 @@
+"""Make the folders and LMDBs of the CelebA-HQ task (256, 128, 64, 32) from a folder of large square images.
+
+  liif prepare celebahq data1024x1024 -o datasets/celebAHQ --split split.json
+
+256 x 256 is shrunk from the original by Pillow's bicubic, the others from 256 x 256, as the authors did. split.json maps train, val
+and test to lists of names (the authors' repository has it); without it the sub-folders train, val and test of FOLDER are the splits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+
+AFTER_INTERRUPT = "The same command goes on where it stopped."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="FOLDER", help="folder of square images of 256 pixels or more, searched with its sub-folders")
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="FOLDER", help="folder that gets 256, 128, 64, 32, their LMDBs, split.json"
+    )
+    parser.add_argument("--split", metavar="FILE", help="the authors' split.json")
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..data.derive import CELEBAHQ_SIZES, celebahq_images, derive_folders, read_splits
+    from ..data.prepare import prepare_lmdb
+    from ..errors import UserError
+
+    folders = [str(size) for size in CELEBAHQ_SIZES]
+    if os.path.exists(os.path.join(args.output, "split.json")):
+        raise UserError(f"{args.output}: is finished already; delete it or choose another name.")
+    splits = read_splits(args.split, args.source)
+    if not splits:
+        raise UserError(f"{args.source}: has no sub-folders train, val or test; name the authors' split.json with --split.")
+    left_out = []
+    if not all(os.path.isdir(os.path.join(args.output, folder)) for folder in folders):
+        left_out = derive_folders(args.source, args.output, folders, celebahq_images, {"task": "celebahq"})
+    for name, reason in left_out:
+        print(f"left out: {name}: {reason}")
+    gone = {os.path.splitext(name)[0] for name, _ in left_out}
+    splits = {split: [name for name in names if os.path.splitext(name)[0] not in gone] for split, names in splits.items()}
+    for folder in folders:
+        output = os.path.join(args.output, f"{folder}.lmdb")
+        if not os.path.isdir(output):
+            report = prepare_lmdb(os.path.join(args.output, folder), output, None)
+            print(f"{output}: {report.stored} images.")
+    with open(os.path.join(args.output, "split.json"), "w", encoding="utf-8") as file:
+        json.dump(splits, file, indent=1)
+    print(f"{args.output}/split.json: " + ", ".join(f"{split} {len(names)}" for split, names in splits.items()) + ".")
+    return 1 if left_out else 0

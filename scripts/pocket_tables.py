@@ -1,0 +1,116 @@
+"""Pocket versions of Tables 1, 3 and 4 of the paper: the same option files, small encoders, equal budgets, on a CPU.
+
+  python scripts/pocket_tables.py --data ../shared/data -o pocket        everything, resumable; about 80 minutes on two cores
+  python scripts/pocket_tables.py --data ../shared/data -o pocket --tables 1 --seeds 0 1 2
+
+FOLDER needs train/ (any pictures), bench/SET/HR, bench/SET/LR_bicubic/X2 ... and faces/train, faces/test (256 x 256). Each row is
+its option file plus the changes that ``pocket`` makes; all of them are written to OUTPUT/options before anything is trained.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import yaml
+
+from liif_plugin.compat.option_files import packaged_options, read_options
+
+LIIF = [sys.executable, "-m", "liif_plugin"]
+ABLATIONS = {"-c": "no_cell", "-u": "no_unfold", "-e": "no_ensemble", "-d": "shallow", **{f"x{s} only": f"x{s}_only" for s in (2, 3, 4)}}
+# table -> row -> option file, or one for each scale
+ROWS = {
+    1: {"LIIF": "train_liif_edsr", "MetaSR": "train_metasr_edsr", "EDSR": {s: f"train_edsr_x{s}" for s in (2, 3, 4)}},
+    3: {"LIIF": "train_liif_edsr", **{row: f"train_liif_edsr_{file}" for row, file in ABLATIONS.items()}},
+    4: {f"{row} {task}": f"train_{file}_celebahq_{task}" for task in ("64_128", "32_256")
+        for row, file in (("LIIF, size-varied", "liif"), ("up-sampling, resized", "edsr"))},
+}  # fmt: skip
+
+
+def pocket(file: str, data: str, iterations: int, seed: int) -> dict:
+    """What makes the row of ``file`` a pocket row. ``data``: the folder that ``prepare`` filled."""
+    encoder = {"num_feat": 32, "num_block": 4}
+    fixed_scale = file.startswith("train_edsr")
+    network = encoder if fixed_scale else {"encoder": encoder, "hidden_list": [64, 64] if file.endswith("shallow") else [64] * 4}
+    if file.startswith("train_metasr"):
+        network["hidden_list"] = [64]
+    train = {"batch_size_per_gpu": 8, "num_worker_per_gpu": 0, "persistent_workers": False, "pin_memory": False,
+             "dataset_enlarge_ratio": 1000}  # fmt: skip
+    if "celebahq" in file:
+        low, high = file.rsplit("_", 2)[1:]
+        train.update(
+            dataroot_gt=f"{data}/faces/{high}.lmdb", dataroot_lq=f"{data}/faces/{low}.lmdb", meta_info_file=f"{data}/faces/split.json"
+        )
+    else:
+        train.update(dataroot_gt=f"{data}/train.lmdb", io_backend={"type": "lmdb"}, lq_size=32, too_small="skip")
+        if not fixed_scale:
+            train["num_queries"] = 1024
+    others = [name for name in read_options(str(packaged_options() / f"{file}.yml"))["datasets"] if name != "train"]
+    return {
+        "_base_": f"{file}.yml", "name": f"{file}_seed{seed}", "num_gpu": 0, "manual_seed": seed,
+        "datasets": {"train": train, **{name: None for name in others}},
+        "network_g": network,
+        "train": {"total_iter": iterations, "optim_g": {"lr": 1e-3}, "channels_last": True, "precision": "bf16",
+                  "scheduler": {"type": "CosineAnnealingRestartLR", "periods": [iterations], "restart_weights": [1], "eta_min": 1e-6}},
+        "logger": {"print_freq": 100, "save_checkpoint_freq": 500, "use_tb_logger": False},
+    }  # fmt: skip
+
+
+def prepare(shared: str, data: str) -> None:
+    for arguments, made in (
+        ([f"{shared}/train", "-o", f"{data}/train.lmdb", "--whole", "--min-size", "128"], f"{data}/train.lmdb"),
+        (["celebahq", f"{shared}/faces", "-o", f"{data}/faces"], f"{data}/faces/split.json"),
+    ):
+        if not os.path.exists(made):
+            subprocess.run([*LIIF, "prepare", *arguments], check=True)
+
+
+def files_of(tables: list[int]) -> list[str]:
+    """Every option file of ``tables`` once."""
+    rows = [row for table in tables for row in ROWS[table].values()]
+    return list(dict.fromkeys(file for row in rows for file in (row.values() if isinstance(row, dict) else [row])))
+
+
+def weights_of(root: str, file: str, seed: int) -> str:
+    return os.path.join(root, "experiments", f"{file}_seed{seed}", "models", "net_g_latest.pth")
+
+
+def train(root: str, file: str, seed: int, iterations: int, threads: int) -> str | None:
+    """Train one row, or go on with it. Returns a complaint, or None."""
+    name = f"{file}_seed{seed}"
+    with open(os.path.join(root, "options", f"{name}.yml"), "w", encoding="utf-8") as option_file:
+        yaml.safe_dump(pocket(file, "data", iterations, seed), option_file, sort_keys=False)
+    if os.path.isfile(weights_of(root, file, seed)):
+        return None
+    print(f"{name} ...", flush=True)
+    with open(os.path.join(root, f"{name}.log"), "a", encoding="utf-8") as log:
+        code = subprocess.run([*LIIF, "train", "-opt", f"options/{name}.yml", "--auto_resume"], cwd=root, stdout=log, stderr=log,
+                              env={**os.environ, "OMP_NUM_THREADS": str(threads)}).returncode  # fmt: skip
+    print(f"{name}: {'done' if code == 0 else f'exit code {code}'}", flush=True)
+    return None if code == 0 else f"{name}: exit code {code}, see {root}/{name}.log"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, metavar="FOLDER", help="folder with train, bench and faces")
+    parser.add_argument("-o", "--output", default="pocket", metavar="FOLDER", help="folder for everything (default ./pocket)")
+    parser.add_argument("--tables", type=int, nargs="+", choices=sorted(ROWS), default=sorted(ROWS), help="default: all")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="N", help="default: 0")
+    parser.add_argument("--iterations", type=int, default=3000, metavar="N", help="training steps of every row (default 3000)")
+    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="rows trained at once, one thread each (default 2)")
+    args = parser.parse_args()
+    for folder in ("options", "data"):
+        os.makedirs(os.path.join(args.output, folder), exist_ok=True)
+    prepare(os.path.abspath(args.data), os.path.join(args.output, "data"))
+    with ThreadPoolExecutor(args.jobs) as pool:
+        runs = [pool.submit(train, args.output, file, seed, args.iterations, max(1, os.cpu_count() // args.jobs))
+                for seed in args.seeds for file in files_of(args.tables)]  # fmt: skip
+        complaints = [run.result() for run in runs if run.result()]
+    sys.exit("\n".join(complaints) or 0)
+
+
+if __name__ == "__main__":
+    main()
