@@ -50,7 +50,7 @@ setup(
     python_requires=">=3.9",
     packages=[
         "liif_plugin",
-        *[f"liif_plugin.{name}" for name in ("archs", "cli", "compat", "data", "metrics", "models")],
+        *[f"liif_plugin.{name}" for name in ("archs", "cli", "compare", "compat", "data", "metrics", "models")],
         "liif_plugin.options",
     ],  # fmt: skip
     package_dir={"liif_plugin": "liif_plugin", "liif_plugin.options": "options"},
@@ -63,6 +63,7 @@ setup(
         "torch>=2.4",
         "torchvision",
         "lmdb>=1.4",
+        "mmengine>=0.10",
         "numpy",
         "opencv-python",
         "packaging",

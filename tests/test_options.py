@@ -12,7 +12,7 @@ from liif_plugin.compat.option_files import packaged_options, read_options
 from liif_plugin.errors import UserError
 from liif_plugin.models.checks import check_options
 
-FILES = sorted((ROOT / "options").glob("*.yml"))
+FILES = sorted(path for path in (ROOT / "options").glob("*.yml") if not path.name.startswith("compare"))
 
 
 def parsed(path, is_train=None):
@@ -27,8 +27,7 @@ def parsed(path, is_train=None):
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.name)
 def test_packaged_files(path, tmp_path, monkeypatch):
     opt = parsed(path)
-    with torch.device("meta"):
-        build_network(opt["network_g"])
+    build_network(copy.deepcopy(opt["network_g"]))
     assert opt["model_type"] in MODEL_REGISTRY
     for dataset in opt["datasets"].values():
         assert dataset["type"] in DATASET_REGISTRY

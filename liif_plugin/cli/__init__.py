@@ -13,6 +13,7 @@ VERBS = {
     "demo": "see everything work: train a small LIIF on real pictures in minutes and draw what it does",
     "train": "train a network with BasicSR's trainer",
     "test": "measure a trained network on any sets and scales",
+    "compare": "measure any models on any sets and scales under one protocol: one table, one figure",
     "convert": "turn a checkpoint of the authors' code into one of BasicSR",
     "prepare": "pack a folder of images into an LMDB; `prepare lr` makes LR folders, `prepare celebahq` the CelebA-HQ task",
 }

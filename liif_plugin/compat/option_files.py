@@ -24,7 +24,7 @@ class OptionLoader(yaml.SafeLoader):
     bases: tuple[str, ...] = ()  # the files that are being read, so that a circle is noticed
 
     def construct_mapping(self, node, deep=False):
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value if not key.tag.endswith(":merge")]
         for key in keys:
             if keys.count(key) > 1:
                 raise UserError(f"option file, line {node.start_mark.line + 1}: '{key}' is given twice; keep one.")

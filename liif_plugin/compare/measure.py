@@ -1,0 +1,217 @@
+"""One cell of the table: a model on a set at a scale, measured image by image; finished cells are kept on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import ctypes
+import hashlib
+import json
+import os
+import statistics
+import time
+
+import torch
+from basicsr.archs import build_network
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from .. import __version__
+from ..coords import cell_of, grid
+from ..data.image_source import decode_rgb
+from ..errors import UserError
+from ..models.checkpoint import check_fits, load_params
+from ..models.continuous_sr_model import DTYPES
+from ..models.validation import measure, picture_name, predict
+from ..render import is_continuous
+from .plan import Column, Model, Plan, Source, open_column
+
+SIDE = 48  # LR side on which multiply-adds are counted: a multiple of every window size in use
+HD_PIXELS = 1280 * 720  # the field's convention for comparing multiply-adds
+
+
+def device_of(plan: Plan) -> torch.device:
+    """The device that the plan asks for. Raises UserError for cuda where there is none."""
+    if plan.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("device: cuda, but this machine shows no CUDA GPU; write auto or cpu.")
+    return torch.device("cuda" if plan.device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def load(source: Source, where: str) -> nn.Module:
+    """The network of ``source`` in eval mode on the CPU, with its weights.
+
+    Raises:
+        UserError: where it cannot be built, has no weights, or they are another network's.
+    """
+    try:
+        net = build_network(copy.deepcopy(source.network_g)).eval()
+    except UserError:
+        raise
+    except Exception as error:  # each network of BasicSR fails in its own way
+        raise UserError(f"{where}: network_g cannot be built: {type(error).__name__}: {error}") from error
+    if source.weights is not None:
+        state = load_params(source.weights, source.param_key)
+        check_fits(state, net, source.weights)
+        net.load_state_dict(state)
+    elif any(True for _ in net.parameters()):
+        raise UserError(f"{where}: has no weights; name a .pth file with `weights:`.")
+    return net.requires_grad_(False)
+
+
+def complexity(net: nn.Module, scale: float) -> tuple[int, float | None]:
+    """(parameters, multiply-adds for a picture of 1280 x 720 at ``scale``), the latter None where they cannot be counted.
+
+    Counted by MMEngine on an input of 48 x 48 and scaled to the number of pixels, which is exact for convolutions and queries.
+    """
+    from mmengine.analysis import FlopAnalyzer
+
+    parameters = sum(p.numel() for p in net.parameters())
+    size = (round(SIDE * scale), round(SIDE * scale))
+    inputs = (torch.zeros(1, 3, SIDE, SIDE),)
+    if is_continuous(net):
+        coord = grid(size).expand(1, -1, -1)
+        inputs += (coord, cell_of(size).expand_as(coord))
+    counter = FlopAnalyzer(net, inputs)
+    counter.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
+    try:
+        with torch.no_grad():
+            return parameters, counter.total() * HD_PIXELS / (size[0] * size[1])
+    except Exception:  # tracing has limits of its own; the table then shows none
+        return parameters, None
+
+
+def _trim_heap() -> None:
+    """Give freed memory back to the system (glibc), so that the next peak is not hidden in what the last one left."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library: the figure is then a lower bound
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+class PeakMemory:
+    """Peak memory of a block in MiB above what was there before; ``mib`` is None where the system does not tell."""
+
+    def __init__(self, device: torch.device):
+        self.device, self.mib = device, None
+
+    @staticmethod
+    def _status(field: str) -> float | None:
+        try:
+            with open("/proc/self/status", encoding="ascii") as file:
+                return next(int(line.split()[1]) / 1024 for line in file if line.startswith(field))
+        except (OSError, StopIteration):
+            return None
+
+    def __enter__(self) -> PeakMemory:
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+            self.before = torch.cuda.memory_allocated(self.device) / 2**20
+            return self
+        _trim_heap()
+        try:
+            with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
+                file.write("5")  # Linux: reset the peak of resident memory
+            self.before = self._status("VmRSS:")
+        except OSError:
+            self.before = None
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self.device.type == "cuda":
+            self.mib = torch.cuda.max_memory_allocated(self.device) / 2**20 - self.before
+        elif self.before is not None:
+            self.mib = max(0.0, self._status("VmHWM:") - self.before)
+
+
+def finished_picture(folder: str, column: Column, gt_path: str) -> Tensor:
+    """A picture that another program made: FOLDER/NAME.png, {dataset} and {scale} replaced -> (1, 3, H, W) in [0, 1]."""
+    folder = folder.replace("{dataset}", column.dataset).replace("{scale}", f"{column.scale[0]:g}")
+    path = os.path.join(folder, picture_name(gt_path, column.options["dataroot_gt"]) + ".png")
+    try:
+        with open(path, "rb") as file:
+            image = decode_rgb(file.read(), path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); `images:` expects one picture for each truth.") from error
+    return torch.from_numpy(image.transpose(2, 0, 1).copy()).unsqueeze(0).float().div_(255)
+
+
+def picture(source: Source, net: nn.Module | None, item: dict, column: Column, device: torch.device, precision: str) -> Tensor:
+    """What a model makes of one item of its column: (1, 3, H, W) float32, not clamped."""
+    size = tuple(item["gt"].shape[-2:])
+    if net is None:
+        sr = finished_picture(source.images, column, item["gt_path"][0])
+        if tuple(sr.shape[-2:]) != size:
+            raise UserError(f"{item['gt_path'][0]} is {size[0]} x {size[1]}, but its picture in {source.images} is "
+                            f"{sr.shape[-2]} x {sr.shape[-1]}.")  # fmt: skip
+        return sr.to(device)
+    return predict(net, item["lq"].to(device), size, DTYPES[precision])
+
+
+def cell_path(folder: str, model: Model, column: Column, plan: Plan, device: torch.device) -> str:
+    """Where the cell is kept; the name changes with everything that its numbers depend on."""
+    source = model.source(column.scale)
+    weights = os.stat(source.weights) if source.weights else None
+    facts = [__version__, source.network_g, source.images, source.param_key, weights and [weights.st_size, weights.st_mtime_ns],
+             column.options, list(column.scale), plan.metrics, plan.precision, device.type]  # fmt: skip
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    return os.path.join(folder, "cells", f"{digest}.json")
+
+
+@torch.no_grad()
+def measure_cell(model: Model, column: Column, plan: Plan, device: torch.device) -> dict:
+    """{'metrics': means, 'images': one entry each, 'seconds': median, 'peak_mib', 'parameters', 'multiply_adds'}."""
+    source = model.source(column.scale)
+    net, parameters, multiply_adds = None, None, None
+    if source.network_g is not None:
+        net = load(source, f"model {model.name}")
+        parameters, multiply_adds = complexity(net, sum(column.scale) / 2)
+        net = net.to(device)
+    dataset = open_column(column)
+    images, peaks = [], []
+    for item in tqdm(
+        DataLoader(dataset), desc=f"{model.name}, {column.dataset} {column.scale_text}", unit="image", leave=False, disable=None
+    ):
+        gt = item["gt"].to(device)
+        with PeakMemory(device) as peak:
+            start = time.perf_counter()
+            sr = picture(source, net, item, column, device, plan.precision)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            seconds = time.perf_counter() - start
+        scale = torch.tensor(column.scale, dtype=torch.float64)
+        scores = {name: measure(opt, sr, gt, scale, column.protocol) for name, opt in plan.metrics.items()}
+        name = picture_name(item["gt_path"][0], column.options["dataroot_gt"])
+        images.append({"image": name, **scores, "seconds": seconds})
+        peaks.append(peak.mib)
+    means = {name: sum(image[name] for image in images) / len(images) for name in plan.metrics}
+    timed = net is not None
+    return {
+        "metrics": means, "images": images, "parameters": parameters, "multiply_adds": multiply_adds,
+        "seconds": statistics.median(image["seconds"] for image in images) if timed else None,
+        "peak_mib": max(peaks) if timed and None not in peaks else None,
+    }  # fmt: skip
+
+
+def cells(plan: Plan, folder: str) -> dict:
+    """(model name, column number) -> cell, measured or found on disk; None where a model does not serve a column's scale.
+
+    Each finished cell is written at once, so that an interrupted comparison goes on where it stopped.
+    """
+    device = device_of(plan)
+    os.makedirs(os.path.join(folder, "cells"), exist_ok=True)
+    wanted = [(model, number) for model in plan.models for number in range(len(plan.columns))]
+    done = {}
+    with tqdm(wanted, unit="cell", desc=plan.name, disable=None) as bar:
+        for model, number in bar:
+            column = plan.columns[number]
+            if model.source(column.scale) is None:
+                done[model.name, number] = None
+                continue
+            path = cell_path(folder, model, column, plan, device)
+            if not os.path.isfile(path):
+                cell = measure_cell(model, column, plan, device)
+                with open(path + ".partial", "w", encoding="utf-8") as file:
+                    json.dump(cell, file)
+                os.replace(path + ".partial", path)
+            with open(path, encoding="utf-8") as file:
+                done[model.name, number] = json.load(file)
+    return done

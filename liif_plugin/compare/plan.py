@@ -1,0 +1,234 @@
+"""What a compare_*.yml asks for: models, columns (a set at a scale), metrics. Checked as a whole before anything runs."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from basicsr.data import build_dataset
+from basicsr.utils.registry import DATASET_REGISTRY, METRIC_REGISTRY
+
+from ..compat.option_files import find_option_file, read_options
+from ..data.dataset_options import parse_scale
+from ..errors import UserError, check_choice, check_keys, nearest
+from ..metrics.protocols import PROTOCOLS
+
+TOP = {"name", "device", "precision", "models", "datasets", "metrics", "figure"}
+NETWORK = {"network_g", "opt", "weights", "param_key"}
+MODEL = NETWORK | {"name", "published", "scale", "scales", "images"}
+SET = {
+    "protocol",
+    "scales",
+    "dataroot_gt",
+    "dataroot_lq",
+    "lq_scales",
+    "filename_tmpl",
+    "meta_info_file",
+    "first_k",
+    "how_to_get",
+    "published",
+}
+FIGURE = {"dataset", "scale", "image", "box", "models"}
+DEVICES, PRECISIONS = ("auto", "cpu", "cuda"), ("fp32", "bf16", "fp16")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model's pictures come from: a network and its weights, or a folder of finished pictures."""
+
+    network_g: dict | None = None
+    weights: str | None = None
+    param_key: str = "params"
+    images: str | None = None
+
+
+@dataclass(frozen=True)
+class Model:
+    """One row. by_scale: scale -> source of a fixed-scale model, or {None: source} for one that serves every scale."""
+
+    name: str
+    published: str
+    by_scale: dict
+
+    def source(self, scale: tuple[float, float]) -> Source | None:
+        """The source for ``scale``, or None where the model has none."""
+        return self.by_scale.get(None) or (self.by_scale.get(scale[0]) if scale[0] == scale[1] else None)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One set at one scale. options: for BasicSR's build_dataset. published: the set's name in published.py."""
+
+    dataset: str
+    scale: tuple[float, float]
+    protocol: str
+    options: dict
+    published: str
+
+    @property
+    def scale_text(self) -> str:
+        return "x" + " x ".join(f"{s:g}" for s in dict.fromkeys(self.scale))
+
+
+@dataclass(frozen=True)
+class Plan:
+    name: str
+    device: str
+    precision: str
+    models: list
+    columns: list
+    metrics: dict
+    figure: dict | None
+
+
+def _block(where: str, value: object) -> dict:
+    if not isinstance(value, dict):
+        raise UserError(f"{where}: expected a block of options, got {value!r}.")
+    return value
+
+
+def _source(where: str, opt: dict) -> Source:
+    """One network of the file: given in place or by the option file that trains it, whose newest weights are the default."""
+    network, weights = opt.get("network_g"), opt.get("weights")
+    if (network is None) == (opt.get("opt") is None):
+        raise UserError(f"{where}: expected either `opt: train_NAME.yml` or `network_g:`.")
+    if network is None:
+        trained = read_options(find_option_file(opt["opt"]))
+        network = _block(f"{opt['opt']}: network_g", trained.get("network_g"))
+        weights = weights or os.path.join("experiments", str(trained.get("name")), "models", "net_g_latest.pth")
+    network = _block(f"{where}: network_g", network)
+    if weights is not None and not os.path.isfile(weights):
+        raise UserError(f"{where}: there are no weights {weights} (looked from {os.getcwd()}); train it, or name them with `weights:`.")
+    return Source(network, weights, opt.get("param_key", "params"))
+
+
+def _model(number: int, opt: object) -> Model:
+    opt = _block(f"models, entry {number}", opt)
+    if not opt.get("name"):
+        raise UserError(f"models, entry {number}: 'name' is missing.")
+    where = f"model {opt['name']}"
+    check_keys(where, opt, MODEL)
+    label = opt.get("published", opt["name"])
+    if opt.get("images") is not None:
+        return Model(opt["name"], label, {None: Source(images=str(opt["images"]))})
+    if opt.get("scales") is not None:
+        by_scale = {}
+        for scale, entry in _block(f"{where}: scales", opt["scales"]).items():
+            check_keys(f"{where}, x{scale}", _block(f"{where}, x{scale}", entry), NETWORK)
+            by_scale[parse_scale(where, scale)[0]] = _source(f"{where}, x{scale}", entry)
+        return Model(opt["name"], label, by_scale)
+    scale = None if opt.get("scale") is None else parse_scale(where, opt["scale"])[0]
+    return Model(opt["name"], label, {scale: _source(where, opt)})
+
+
+def _columns(name: str, opt: object) -> list[Column]:
+    """The columns of one entry of ``datasets``: a set with several scales, or any registered dataset with a ``type``."""
+    where = f"dataset {name}"
+    opt = dict(_block(where, opt))
+    if opt.get("protocol") not in PROTOCOLS:
+        raise UserError(f"{where}: protocol: expected one of {', '.join(PROTOCOLS)}, got {opt.get('protocol')!r}.")
+    label = opt.pop("published", name)
+    if "type" in opt:
+        scale = parse_scale(where, opt.pop("at_scale", None) or opt.get("scale"))
+        check_choice(f"{where}: type", opt["type"], [key for key, _ in DATASET_REGISTRY])
+        return [Column(name, scale, opt["protocol"], {"name": name, "phase": "val", **opt}, label)]
+    check_keys(where, opt, SET)
+    if not isinstance(opt.get("scales"), list) or not opt["scales"]:
+        raise UserError(f"{where}: scales: expected a list such as [2, 3, 4, 6.5], got {opt.get('scales')!r}.")
+    given = opt.get("lq_scales") or []
+    columns = []
+    for entry in opt["scales"]:
+        scale = parse_scale(where, entry)
+        options = {"name": name, "phase": "val", "protocol": opt["protocol"]}
+        options.update({key: opt[key] for key in ("dataroot_gt", "meta_info_file", "first_k", "how_to_get") if key in opt})
+        if entry in given:
+            if not opt.get("dataroot_lq"):
+                raise UserError(f"{where}: lq_scales needs dataroot_lq, e.g. datasets/{name}/LR_bicubic/X{{scale}}.")
+            options.update(type="PairedScaleDataset", dataroot_lq=opt["dataroot_lq"].replace("{scale}", f"{entry:g}"),
+                           filename_tmpl=opt.get("filename_tmpl", "{}").replace("{scale}", f"{entry:g}"))  # fmt: skip
+        else:
+            options.update(type="ArbitraryScaleDataset", scale=list(scale))
+        columns.append(Column(name, scale, opt["protocol"], options, label))
+    return columns
+
+
+def _unique(what: str, names: list) -> None:
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UserError(f"{what}: {twice} is given twice.")
+
+
+def read_plan(path: str) -> Plan:
+    """The option file ``path``, checked: names, weights, folders, metrics.
+
+    Raises:
+        UserError: for the first mistake found.
+    """
+    opt = read_options(path)
+    check_keys(os.path.basename(path), opt, TOP)
+    for key in ("name", "models", "datasets"):
+        if not opt.get(key):
+            raise UserError(f"{path}: '{key}' is missing; compare it with the packaged compare_set5.yml.")
+    check_choice("device", opt.get("device", "auto"), DEVICES)
+    check_choice("precision", opt.get("precision", "fp32"), PRECISIONS)
+    if not isinstance(opt["models"], list):
+        raise UserError(f"{path}: models: expected a list of `- name: ...`.")
+    columns = [column for name, entry in _block("datasets", opt["datasets"]).items() for column in _columns(name, entry)]
+    for column in columns:
+        for root in ("dataroot_gt", "dataroot_lq"):
+            folder = column.options.get(root)
+            if folder is not None and not os.path.isdir(folder):
+                raise UserError(f"dataset {column.dataset}: {root}: there is no folder {folder} (looked from {os.getcwd()}). "
+                                f"{column.options.get('how_to_get', '')}".rstrip())  # fmt: skip
+    models = [_model(number, entry) for number, entry in enumerate(opt["models"], start=1)]
+    _unique("models", [model.name for model in models])
+    _unique("datasets", [(column.dataset, column.scale_text) for column in columns])
+    metrics = opt.get("metrics") or {"psnr": {"type": "continuous_psnr"}}
+    known = [key for key, _ in METRIC_REGISTRY]
+    for name, metric in metrics.items():
+        if _block(f"metric {name}", metric).get("type") not in known:
+            raise UserError(
+                f"metric {name}: type: nothing named '{metric.get('type')}' is registered{nearest(str(metric.get('type')), known)}."
+            )
+    plan = Plan(str(opt["name"]), opt.get("device", "auto"), opt.get("precision", "fp32"), models, columns, metrics, opt.get("figure"))
+    _check_figure(plan)
+    return plan
+
+
+def _check_figure(plan: Plan) -> None:
+    if plan.figure is None:
+        return
+    figure = _block("figure", plan.figure)
+    check_keys("figure", figure, FIGURE)
+    for key in ("dataset", "scale", "image"):
+        if figure.get(key) is None:
+            raise UserError(f"figure: '{key}' is missing.")
+    for name in figure.get("models", []):
+        check_choice("figure: models", name, [model.name for model in plan.models])
+    figure_column(plan)
+    box = figure.get("box")
+    if box is not None and not (isinstance(box, list) and len(box) == 4 and all(isinstance(n, int) and n >= 0 for n in box)
+                                and min(box[2:]) > 0):  # fmt: skip
+        raise UserError(f"figure: box: expected [top, left, height, width] in pixels of the truth, got {box!r}.")
+
+
+def figure_column(plan: Plan) -> Column:
+    """The column that the figure shows: one of the table's, or the same set at a scale of the figure's own."""
+    figure = plan.figure
+    scale = parse_scale("figure", figure["scale"])
+    of_set = [column for column in plan.columns if column.dataset == figure["dataset"]]
+    if not of_set:
+        raise UserError(f"figure: dataset: '{figure['dataset']}' is none of {', '.join(dict.fromkeys(c.dataset for c in plan.columns))}.")
+    same = next((column for column in of_set if column.scale == scale), None)
+    if same is not None:
+        return same
+    kept = {
+        key: of_set[0].options[key] for key in ("name", "phase", "protocol", "dataroot_gt", "meta_info_file") if key in of_set[0].options
+    }
+    options = {**kept, "type": "ArbitraryScaleDataset", "scale": list(scale)}
+    return Column(of_set[0].dataset, scale, of_set[0].protocol, options, of_set[0].published)
+
+
+def open_column(column: Column):
+    """The validation dataset of a column."""
+    return build_dataset(dict(column.options))
