@@ -1,4 +1,4 @@
-"""Checkpoints of the authors' code -> a BasicSR state dict plus the network_g block that builds its network.
+"""Checkpoints of the authors' code and of MMagic -> a BasicSR state dict plus the network_g block that builds its network.
 
 Sizes are read off the tensors, so that a checkpoint whose notes are wrong is converted all the same.
 """
@@ -26,18 +26,37 @@ _EDSR = (
 _DEAD = re.compile(r"^(sub_mean|add_mean)\.")  # tensors that the published EDSR carries and never uses
 
 
-def load_official(path: str) -> dict:
-    """The ``model`` entry {'name', 'args', 'sd'} of an official checkpoint file, loaded without running code in it.
+# names inside MMagic's LIIF, whose EDSR is BasicSR's -> names inside the authors' RDN
+_MMAGIC_RDN = (
+    (r"^sfe([12])\.", r"SFENet\1."),
+    (r"^rdbs\.(\d+)\.layers\.(\d+)\.conv\.", r"RDBs.\1.convs.\2.conv.0."),
+    (r"^rdbs\.(\d+)\.lff\.", r"RDBs.\1.LFF."),
+    (r"^gff\.", "GFF."),
+)
+
+
+def load_foreign(path: str) -> dict:
+    """An official checkpoint's {'name', 'args', 'sd'}, or MMagic's as {'name': 'mmagic', 'sd'}, loaded without running code in it.
 
     Raises:
-        UserError: for a file that is no such checkpoint.
+        UserError: for a file that is neither; it says what the file is.
     """
     content = load_safely(path)
     model = content.get("model") if isinstance(content, dict) else None
-    if not isinstance(model, dict) or not {"name", "args", "sd"} <= set(model):
-        found = ", ".join(map(str, content))[:200] if isinstance(content, dict) else type(content).__name__
-        raise UserError(f"{path}: expected the authors' format {{'model': {{'name', 'args', 'sd'}}}}, found {found}.")
-    return model
+    if isinstance(model, dict) and {"name", "args", "sd"} <= set(model):
+        return model
+    state = content.get("state_dict") if isinstance(content, dict) else None
+    if isinstance(state, dict) and any(name.startswith("generator.imnet.") for name in state):
+        prefix = "generator."
+        return {"name": "mmagic", "sd": {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}}
+    found = ", ".join(map(str, content))[:200] if isinstance(content, dict) else type(content).__name__
+    if isinstance(content, dict) and {"params", "params_ema"} & set(content):
+        raise UserError(f"{path}: is a BasicSR checkpoint already (it holds {found}); use it as path.pretrain_network_g.")
+    if isinstance(state, dict):
+        raise UserError(f"{path}: is an OpenMMLab checkpoint, but of no LIIF; its tensors are {', '.join(list(state)[:3])} ...")
+    if isinstance(content, dict) and content and all(isinstance(value, torch.Tensor) for value in content.values()):
+        raise UserError(f"{path}: is a bare state dict ({', '.join(list(content)[:3])} ...); expected the authors' or MMagic's checkpoint.")
+    raise UserError(f"{path}: expected the authors' format {{'model': {{'name', 'args', 'sd'}}}} or MMagic's, found {found}.")
 
 
 def _count(state: State, pattern: str) -> int:
@@ -89,15 +108,50 @@ def _fixed_scale(state: State) -> tuple[dict, State]:
     return block, renamed
 
 
+def _switches(in_features: int, channels: int) -> dict[str, bool]:
+    """feat_unfold and cell_decode, read off the width of the decoder's input."""
+    for unfold in (True, False):
+        for cell in (True, False):
+            if in_features == channels * (9 if unfold else 1) + 2 + 2 * cell:
+                return {"feat_unfold": unfold, "cell_decode": cell}
+    raise UserError(f"a decoder with {in_features} inputs fits no LIIF on {channels} channels.")
+
+
+def _mmagic(state: State) -> tuple[dict, State]:
+    """LIIF of MMagic, with EDSR or RDN -> (network_g options, state dict)."""
+    decoder = {name: value for name, value in state.items() if name.startswith("imnet.")}
+    encoder = {name: value for name, value in state.items() if name not in decoder}
+    if "conv_first.weight" in encoder:
+        own = re.compile(r"^(conv_first|conv_after_body|body\.\d+\.conv[12])\.(weight|bias)$")
+        strange = next((name for name in encoder if not own.match(name)), None)
+        if strange is not None:
+            raise UserError(f"tensor '{strange}' belongs to no EDSR of MMagic.")
+        channels = len(encoder["conv_first.bias"])
+        block = {"type": "EDSR", "num_feat": channels, "num_block": _count(encoder, r"body\.(\d+)\.")}
+    elif "sfe1.weight" in encoder:
+        for pattern, name in _MMAGIC_RDN:
+            encoder = {re.sub(pattern, name, key): value for key, value in encoder.items()}
+        block, encoder = _rdn(encoder)
+        channels = block["num_feat"]
+    else:
+        raise UserError(f"expected an EDSR or an RDN of MMagic, found tensors such as {', '.join(list(encoder)[:3])}.")
+    hidden = [len(value) for name, value in decoder.items() if name.endswith(".bias")][:-1]
+    switches = _switches(decoder["imnet.layers.0.weight"].shape[1], channels)
+    return ({"type": "LIIF", "encoder": block, "hidden_list": hidden, **switches},
+            {**{f"encoder.net.{name}": value for name, value in encoder.items()}, **decoder})  # fmt: skip
+
+
 def convert(model: dict) -> tuple[dict, State]:
-    """An official LIIF or MetaSR, with EDSR or RDN, or an EDSR or RDN with its upsampler -> (network_g options, state dict).
+    """A LIIF or MetaSR with EDSR or RDN, or an EDSR or RDN with its upsampler -> (network_g options, state dict).
 
     Args:
-        model: as ``load_official`` returns it.
+        model: as ``load_foreign`` returns it.
 
     Raises:
         UserError: for another network.
     """
+    if model["name"] == "mmagic":
+        return _mmagic(model["sd"])
     name, args, state = model["name"], model["args"], model["sd"]
     if name not in ("liif", "metasr"):
         return _fixed_scale(state)

@@ -1,10 +1,14 @@
 """The authors' checkpoints through `liif convert`, against what their own code made of them."""
 
+import dataclasses
+import re
+
 import pytest
 import torch
 from basicsr.archs import build_network
 
 from conftest import GOLDEN
+from liif_plugin import weights
 from liif_plugin.cli import main
 from liif_plugin.compat.option_files import read_options
 from liif_plugin.render import render
@@ -52,8 +56,100 @@ def test_sizes_of_the_paper():
         assert abs(12 * sum(p.numel() for p in net.parameters()) / size - 1) < 0.01
 
 
+def as_mmagic(net) -> dict:
+    """What MMagic would save of ``net``: its names, its bookkeeping."""
+    names = ((r"^encoder\.net\.", ""), (r"^SFENet([12])\.", r"sfe\1."), (r"^GFF\.", "gff."), (r"^RDBs\.(\d+)\.LFF\.", r"rdbs.\1.lff."),
+             (r"^RDBs\.(\d+)\.convs\.(\d+)\.conv\.0\.", r"rdbs.\1.layers.\2.conv."))  # fmt: skip
+    state = {"step_counter": torch.zeros(1), "data_preprocessor.mean": torch.zeros(3)}
+    for name, value in net.state_dict().items():
+        for pattern, replacement in names:
+            name = re.sub(pattern, replacement, name)
+        state[f"generator.{name}"] = value
+    return {"meta": {"epoch": 1, "mmedit_version": "0.8.0"}, "state_dict": state}
+
+
+@pytest.mark.parametrize("switches", [{}, {"feat_unfold": False}, {"cell_decode": False}, {"feat_unfold": False, "cell_decode": False}])
+@pytest.mark.parametrize("encoder", [
+    {"type": "EDSR", "num_feat": 8, "num_block": 2}, {"type": "LIIF_RDN", "num_feat": 8, "num_block": 2, "num_layer": 3, "growth": 4},
+])  # fmt: skip
+def test_mmagic(tmp_path, encoder, switches):
+    torch.manual_seed(0)
+    net = build_network({"type": "LIIF", "encoder": encoder, "hidden_list": [16, 16], **switches})
+    torch.save(as_mmagic(net), tmp_path / "in.pth")
+    main_quietly(["convert", str(tmp_path / "in.pth"), "-o", str(tmp_path / "out.pth")])
+    other = build_network(read_options(str(tmp_path / "out.yml"))["network_g"])
+    other.load_state_dict(torch.load(tmp_path / "out.pth", weights_only=True)["params"], strict=True)
+    lq = torch.rand(1, 3, 9, 7)
+    assert torch.equal(render(net, lq, (20, 23)), render(other, lq, (20, 23)))
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A folder served on this machine: (folder, address)."""
+    import functools
+    import http.server
+    import threading
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    (tmp_path / "www").mkdir()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(tmp_path / "www")))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield tmp_path / "www", f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+def published(monkeypatch, data: bytes, url: str, **changes):
+    import hashlib
+
+    entry = weights.Weights("liif.pth", url, len(data), hashlib.sha256(data).hexdigest(), "a test's")
+    monkeypatch.setitem(weights.KNOWN, "ours", dataclasses.replace(entry, **changes))
+
+
+def test_fetched_verified_and_converted(server, tmp_path, monkeypatch):
+    folder, address = server
+    data = (GOLDEN / "liif.pth").read_bytes()
+    (folder / "liif.pth").write_bytes(data)
+    published(monkeypatch, data, f"{address}/liif.pth")
+    main_quietly(["convert", "--fetch", "ours", "-o", str(tmp_path / "got" / "a.pth")])
+    assert sorted(path.name for path in (tmp_path / "got").iterdir()) == ["a.pth", "a.yml", "liif.pth"]
+    (folder / "liif.pth").unlink()  # what is there already is verified and used
+    main_quietly(["convert", "--fetch", "ours", "-o", str(tmp_path / "got" / "b.pth")])
+
+
+@pytest.mark.parametrize("changes, words", [
+    ({"sha256": "0" * 64}, "is not liif.pth: its SHA-256 is"), ({"size": 5}, "but liif.pth has 5"),
+    ({"url": "/no.pth"}, "cannot be fetched"),
+])  # fmt: skip
+def test_what_is_not_the_published_file_is_not_kept(server, tmp_path, monkeypatch, changes, words):
+    folder, address = server
+    data = (GOLDEN / "liif.pth").read_bytes()
+    (folder / "liif.pth").write_bytes(data)
+    changes = {key: address + value if key == "url" else value for key, value in changes.items()}
+    published(monkeypatch, data, **{"url": f"{address}/liif.pth", **changes})
+    with pytest.raises(SystemExit) as stopped:
+        main(["convert", "--fetch", "ours", "-o", str(tmp_path / "got" / "a.pth")])
+    assert words in str(stopped.value.code) and not list((tmp_path / "got").iterdir())
+
+
+def test_nothing_is_fetched_without_being_asked(monkeypatch, capsys):
+    monkeypatch.setattr(torch.hub, "download_url_to_file", lambda *a: pytest.fail("fetched"))
+    main_quietly(["convert", "--known"])
+    said = capsys.readouterr().out
+    assert "18,890,445 bytes" in said and "7bf835bc969b85ead12ef3bd8e4bca7349777ae1fdbea6021f1b62608f4a323a" in said
+    for argv, words in ((["--fetch", "edsr-liif", "-o", "a.pth"], "did you mean"), (["-o", "a.pth"], "expected either"),
+                        (["x.pth"], "ends in .pth")):  # fmt: skip
+        with pytest.raises(SystemExit) as stopped:
+            main(["convert", *argv])
+        assert words in str(stopped.value.code)
+
+
 @pytest.mark.parametrize("content, words", [
-    ({"params": {}}, "found params"), ([1, 2], "found list"),
+    ({"params": {}}, "is a BasicSR checkpoint already"), ([1, 2], "found list"), ({"a": torch.zeros(1)}, "is a bare state dict (a ...)"),
+    ({"state_dict": {"backbone.x": torch.zeros(1)}, "meta": {}}, "is an OpenMMLab checkpoint, but of no LIIF"),
+    ({"state_dict": {"generator.imnet.layers.0.weight": torch.zeros(1), "generator.x": torch.zeros(1)}}, "an RDN of MMagic"),
     ({"model": {"name": "liif", "args": {}, "sd": {}}}, "expected an EDSR or an RDN"),
     ({"model": {"name": "x", "args": {}, "sd": {"a.b": torch.zeros(1)}}}, "found tensors such as a.b"),
 ])  # fmt: skip

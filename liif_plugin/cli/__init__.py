@@ -14,7 +14,7 @@ VERBS = {
     "train": "train a network with BasicSR's trainer",
     "test": "measure a trained network on any sets and scales",
     "compare": "measure any models on any sets and scales under one protocol: one table, one figure",
-    "convert": "turn a checkpoint of the authors' code into one of BasicSR",
+    "convert": "turn a checkpoint of the authors or of MMagic into one of BasicSR; list and fetch published ones",
     "prepare": "pack a folder of images into an LMDB; `prepare lr` makes LR folders, `prepare celebahq` the CelebA-HQ task",
 }
 PARTS = {"prepare": ("lr", "celebahq")}  # `liif prepare lr` is the module prepare_lr

@@ -1,8 +1,12 @@
-"""Turn a checkpoint of the authors' code (LIIF, MetaSR, EDSR, RDN) into a BasicSR .pth, and print the network_g block for it.
+"""Turn a checkpoint of the authors' code (LIIF, MetaSR, EDSR, RDN) or of MMagic (LIIF) into a BasicSR .pth, and print the network_g
+block for it.
 
   liif convert edsr-baseline-liif.pth -o liif_edsr.pth
+  liif convert --known                                          published weights: size, SHA-256, where they are
+  liif convert --fetch edsr-baseline-liif -o liif_edsr.pth      download one of them (nothing is downloaded without --fetch), verify it
 
-The block is also written beside the .pth, as liif_edsr.yml. Nothing in the file is executed; names and shapes are checked.
+The block is also written beside the .pth, as liif_edsr.yml. Nothing in the file is executed; names and shapes are checked. A
+checkpoint of MMagic that still carries its log (message_hub) holds code: run MMagic's publish_model.py on it first.
 """
 
 from __future__ import annotations
@@ -12,27 +16,51 @@ import os
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", metavar="FILE", help="checkpoint in the authors' format")
-    parser.add_argument("-o", "--output", required=True, metavar="NAME.pth", help="BasicSR checkpoint to write")
+    parser.add_argument("checkpoint", nargs="?", metavar="FILE", help="checkpoint in the authors' or MMagic's format")
+    parser.add_argument("-o", "--output", metavar="NAME.pth", help="BasicSR checkpoint to write")
+    parser.add_argument("--known", action="store_true", help="list the published weights")
+    parser.add_argument("--fetch", metavar="NAME", help="download these published weights into the folder of the output first")
+
+
+def _list_known() -> None:
+    from ..weights import KNOWN
+
+    for name, weights in KNOWN.items():
+        size = "size not published" if weights.size is None else f"{weights.size:,} bytes"
+        digest = weights.sha256 if len(weights.sha256) == 64 else f"{weights.sha256}..."
+        print(f"{name}: {weights.what}, {size}\n  {weights.url}\n  SHA-256 {digest}")
 
 
 def run(args: argparse.Namespace) -> None:
+    from ..errors import UserError
+
+    if args.known:
+        _list_known()
+        return
+    if not args.output or not args.output.endswith(".pth"):
+        raise UserError(f"-o {args.output or ''}: expected a name that ends in .pth.")
+    if (args.checkpoint is None) == (args.fetch is None):
+        raise UserError("expected either a checkpoint FILE or --fetch NAME.")
+    _convert(args)
+
+
+def _convert(args: argparse.Namespace) -> None:
     import yaml
     from basicsr.archs import ARCH_REGISTRY
 
-    from ..convert import convert, load_official
+    from ..convert import convert, load_foreign
     from ..errors import UserError
     from ..models.checkpoint import check_fits, save_whole
+    from ..weights import fetch
 
-    if not args.output.endswith(".pth"):
-        raise UserError(f"-o {args.output}: expected a name that ends in .pth.")
     block_file = args.output[: -len(".pth")] + ".yml"
     for path in (args.output, block_file):
         if os.path.exists(path):
             raise UserError(f"{path}: exists already; delete it or choose another name.")
-    block, state = convert(load_official(args.checkpoint))
+    checkpoint = args.checkpoint or fetch(args.fetch, os.path.dirname(args.output) or ".")
+    block, state = convert(load_foreign(checkpoint))
     options = {key: value for key, value in block.items() if key != "type"}
-    check_fits(state, ARCH_REGISTRY.get(block["type"])(**options), args.checkpoint)
+    check_fits(state, ARCH_REGISTRY.get(block["type"])(**options), checkpoint)
     save_whole({"params": state}, args.output)
     text = yaml.safe_dump({"network_g": block}, sort_keys=False, default_flow_style=None)
     with open(block_file, "w", encoding="utf-8") as file:
