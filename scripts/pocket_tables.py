@@ -1,10 +1,13 @@
-"""Pocket versions of Tables 1, 3 and 4 of the paper: the same option files, small encoders, equal budgets, on a CPU.
+"""Pocket versions of Tables 1, 3 and 4 of the paper, and of the comparison on Set5 with BasicSR's own networks: the same option
+files, small encoders, equal budgets, on a CPU.
 
   python scripts/pocket_tables.py --data ../shared/data -o pocket        everything, resumable; about 80 minutes on two cores
   python scripts/pocket_tables.py --data ../shared/data -o pocket --tables 1 --seeds 0 1 2
+  python scripts/pocket_tables.py --data ../shared/data -o pocket_long --tables 1 --iterations 9000
 
 FOLDER needs train/ (any pictures), bench/SET/HR, bench/SET/LR_bicubic/X2 ... and faces/train, faces/test (256 x 256). Each row is
-its option file plus the changes that ``pocket`` makes; all of them are written to OUTPUT/options before anything is trained.
+its option file plus the changes that ``pocket`` makes, written to OUTPUT/options. The tables are made by `liif compare` and end up
+in OUTPUT/comparisons/TABLE/table.md.
 """
 
 from __future__ import annotations
@@ -25,18 +28,23 @@ ABLATIONS = {"-c": "no_cell", "-u": "no_unfold", "-e": "no_ensemble", "-d": "sha
 ROWS = {
     1: {"LIIF": "train_liif_edsr", "MetaSR": "train_metasr_edsr", "EDSR": {s: f"train_edsr_x{s}" for s in (2, 3, 4)}},
     3: {"LIIF": "train_liif_edsr", **{row: f"train_liif_edsr_{file}" for row, file in ABLATIONS.items()}},
-    4: {f"{row} {task}": f"train_{file}_celebahq_{task}" for task in ("64_128", "32_256")
-        for row, file in (("LIIF, size-varied", "liif"), ("up-sampling, resized", "edsr"))},
+    4: {row: {s: f"train_{file}_celebahq_{task}" for s, task in ((2, "64_128"), (8, "32_256"))}
+        for row, file in (("up-sampling, resized truths", "edsr"), ("LIIF, size-varied truths", "liif"))},
+    5: {"EDSR": {s: f"train_edsr_x{s}" for s in (2, 3, 4)}, "SwinIR": {s: f"train_swinir_x{s}" for s in (2, 3, 4)},
+        "MetaSR": "train_metasr_edsr", "LIIF": "train_liif_edsr"},
 }  # fmt: skip
+NAMES = {1: "table_1", 3: "table_3", 4: "table_4", 5: "set5"}
 
 
 def pocket(file: str, data: str, iterations: int, seed: int) -> dict:
     """What makes the row of ``file`` a pocket row. ``data``: the folder that ``prepare`` filled."""
     encoder = {"num_feat": 32, "num_block": 4}
-    fixed_scale = file.startswith("train_edsr")
+    fixed_scale = file.startswith(("train_edsr", "train_swinir"))
     network = encoder if fixed_scale else {"encoder": encoder, "hidden_list": [64, 64] if file.endswith("shallow") else [64] * 4}
     if file.startswith("train_metasr"):
         network["hidden_list"] = [64]
+    if file.startswith("train_swinir"):
+        network = {"embed_dim": 32, "depths": [2, 2], "num_heads": [2, 2], "img_size": 32}
     train = {"batch_size_per_gpu": 8, "num_worker_per_gpu": 0, "persistent_workers": False, "pin_memory": False,
              "dataset_enlarge_ratio": 1000}  # fmt: skip
     if "celebahq" in file:
@@ -93,6 +101,48 @@ def train(root: str, file: str, seed: int, iterations: int, threads: int) -> str
     return None if code == 0 else f"{name}: exit code {code}, see {root}/{name}.log"
 
 
+def comparison(root: str, shared: str, table: int, seed: int) -> dict:
+    """The compare_*.yml of one table. B100 is cut to its first 25 images, because a CPU measures."""
+
+    def source(file: str) -> dict:
+        name = f"{file}_seed{seed}"
+        return {"opt": os.path.join(root, "options", f"{name}.yml"), "weights": weights_of(root, file, seed)}
+
+    models = [] if table == 4 else [{"name": "Bicubic", "published": "-", "network_g": {"type": "Bicubic"}}]
+    for row, files in ROWS[table].items():
+        given = {"scales": {s: source(file) for s, file in files.items()}} if isinstance(files, dict) else source(files)
+        models.append({"name": row, "published": "-", **given})
+    if table == 4:
+        data = os.path.join(root, "data", "faces")
+        datasets = {
+            f"faces_{low}_{high}": {
+                "type": "SizeVariedDataset", "at_scale": scale, "dataroot_gt": f"{data}/{high}.lmdb", "dataroot_lq": f"{data}/{low}.lmdb",
+                "meta_info_file": f"{data}/split.json", "split": "test", "protocol": "plain"}
+            for low, high, scale in ((64, 128, 2), (32, 256, 8))
+        }  # fmt: skip
+    else:
+        sets = {"Set5": None} if table == 5 else {"Set5": None, "Set14": None, "B100": 25}
+        datasets = {
+            name: {"dataroot_gt": f"{shared}/bench/{name}/HR", "dataroot_lq": f"{shared}/bench/{name}/LR_bicubic/X{{scale}}",
+                   "protocol": "benchmark", "first_k": first, "lq_scales": [2, 3, 4], "scales": [2, 3, 4, 6, 8]}
+            for name, first in sets.items()
+        }  # fmt: skip
+    plan = {"name": f"{NAMES[table]}_seed{seed}", "models": models, "datasets": datasets}
+    if table == 5:
+        plan["figure"] = {"dataset": "Set5", "scale": 4, "image": "img_003", "box": [60, 100, 64, 64]}
+    return plan
+
+
+def compare(root: str, shared: str, table: int, seed: int) -> str | None:
+    """Measure one table, or go on with it. Returns a complaint, or None."""
+    plan = comparison(root, shared, table, seed)
+    path = os.path.join(root, "options", f"compare_{plan['name']}.yml")
+    with open(path, "w", encoding="utf-8") as file:
+        yaml.safe_dump(plan, file, sort_keys=False)
+    code = subprocess.run([*LIIF, "compare", "-opt", path, "-o", os.path.join(root, "comparisons", plan["name"])]).returncode
+    return None if code == 0 else f"{path}: exit code {code}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, metavar="FOLDER", help="folder with train, bench and faces")
@@ -109,6 +159,9 @@ def main() -> None:
         runs = [pool.submit(train, args.output, file, seed, args.iterations, max(1, os.cpu_count() // args.jobs))
                 for seed in args.seeds for file in files_of(args.tables)]  # fmt: skip
         complaints = [run.result() for run in runs if run.result()]
+    root, shared = os.path.abspath(args.output), os.path.abspath(args.data)
+    measured = [compare(root, shared, table, seed) for table in args.tables for seed in args.seeds] if not complaints else []
+    complaints += [complaint for complaint in measured if complaint]
     sys.exit("\n".join(complaints) or 0)
 
 

@@ -15,6 +15,7 @@ VERBS = {
     "test": "measure a trained network on any sets and scales",
     "compare": "measure any models on any sets and scales under one protocol: one table, one figure",
     "convert": "turn a checkpoint of the authors or of MMagic into one of BasicSR; list and fetch published ones",
+    "fit": "fit one sine network to one picture (SIREN) and render it at any size",
     "prepare": "pack a folder of images into an LMDB; `prepare lr` makes LR folders, `prepare celebahq` the CelebA-HQ task",
 }
 PARTS = {"prepare": ("lr", "celebahq")}  # `liif prepare lr` is the module prepare_lr

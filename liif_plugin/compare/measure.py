@@ -66,6 +66,10 @@ def complexity(net: nn.Module, scale: float) -> tuple[int, float | None]:
     """
     from mmengine.analysis import FlopAnalyzer
 
+    if hasattr(net, "template"):  # fitted to each image: what answers the queries is counted, not the fitting
+        template = net.template()
+        adds = FlopAnalyzer(template, (torch.zeros(1000, 2),)).total() / 1000
+        return sum(p.numel() for p in template.parameters()), adds * HD_PIXELS
     parameters = sum(p.numel() for p in net.parameters())
     size = (round(SIDE * scale), round(SIDE * scale))
     inputs = (torch.zeros(1, 3, SIDE, SIDE),)
@@ -134,23 +138,24 @@ def finished_picture(folder: str, column: Column, gt_path: str) -> Tensor:
     return torch.from_numpy(image.transpose(2, 0, 1).copy()).unsqueeze(0).float().div_(255)
 
 
-def picture(source: Source, net: nn.Module | None, item: dict, column: Column, device: torch.device, precision: str) -> Tensor:
+def picture(model: Model, net: nn.Module | None, item: dict, column: Column, device: torch.device, precision: str) -> Tensor:
     """What a model makes of one item of its column: (1, 3, H, W) float32, not clamped."""
     size = tuple(item["gt"].shape[-2:])
     if net is None:
+        source = model.source(column.scale)
         sr = finished_picture(source.images, column, item["gt_path"][0])
         if tuple(sr.shape[-2:]) != size:
             raise UserError(f"{item['gt_path'][0]} is {size[0]} x {size[1]}, but its picture in {source.images} is "
                             f"{sr.shape[-2]} x {sr.shape[-1]}.")  # fmt: skip
         return sr.to(device)
-    return predict(net, item["lq"].to(device), size, DTYPES[precision])
+    return predict(net, item["lq"].to(device), size, DTYPES[precision], model.cell)
 
 
 def cell_path(folder: str, model: Model, column: Column, plan: Plan, device: torch.device) -> str:
     """Where the cell is kept; the name changes with everything that its numbers depend on."""
     source = model.source(column.scale)
     weights = os.stat(source.weights) if source.weights else None
-    facts = [__version__, source.network_g, source.images, source.param_key, weights and [weights.st_size, weights.st_mtime_ns],
+    facts = [__version__, source.network_g, model.cell, source.images, source.param_key, weights and [weights.st_size, weights.st_mtime_ns],
              column.options, list(column.scale), plan.metrics, plan.precision, device.type]  # fmt: skip
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
     return os.path.join(folder, "cells", f"{digest}.json")
@@ -173,7 +178,7 @@ def measure_cell(model: Model, column: Column, plan: Plan, device: torch.device)
         gt = item["gt"].to(device)
         with PeakMemory(device) as peak:
             start = time.perf_counter()
-            sr = picture(source, net, item, column, device, plan.precision)
+            sr = picture(model, net, item, column, device, plan.precision)
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             seconds = time.perf_counter() - start

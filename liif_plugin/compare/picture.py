@@ -63,7 +63,7 @@ def draw(plan: Plan, path: str) -> None:
         if source is None or (wanted and model.name not in wanted):
             continue
         net = load(source, f"model {model.name}").to(device) if source.network_g is not None else None
-        sr = picture(source, net, item, column, device, plan.precision)
+        sr = picture(model, net, item, column, device, plan.precision)
         score = measure(opt, sr, gt.to(device), scale, column.protocol)
         unit = " dB" if "psnr" in opt["type"] else f" {metric}"
         crops.append((f"{model.name}\n{score:.2f}{unit}", to_picture(sr[part])))

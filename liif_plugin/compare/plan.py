@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from fractions import Fraction
 
 from basicsr.data import build_dataset
 from basicsr.utils.registry import DATASET_REGISTRY, METRIC_REGISTRY
@@ -15,7 +16,7 @@ from ..metrics.protocols import PROTOCOLS
 
 TOP = {"name", "device", "precision", "models", "datasets", "metrics", "figure"}
 NETWORK = {"network_g", "opt", "weights", "param_key"}
-MODEL = NETWORK | {"name", "published", "scale", "scales", "images"}
+MODEL = NETWORK | {"cell", "name", "published", "scale", "scales", "images"}
 SET = {
     "protocol",
     "scales",
@@ -44,11 +45,15 @@ class Source:
 
 @dataclass(frozen=True)
 class Model:
-    """One row. by_scale: scale -> source of a fixed-scale model, or {None: source} for one that serves every scale."""
+    """One row. by_scale: scale -> source of a fixed-scale model, or {None: source} for one that serves every scale.
+
+    cell: side of the cells in input pixels instead of the true one (Figure 6 of the paper).
+    """
 
     name: str
     published: str
     by_scale: dict
+    cell: float | None = None
 
     def source(self, scale: tuple[float, float]) -> Source | None:
         """The source for ``scale``, or None where the model has none."""
@@ -102,6 +107,19 @@ def _source(where: str, opt: dict) -> Source:
     return Source(network, weights, opt.get("param_key", "params"))
 
 
+def _cell(where: str, value: object) -> float | None:
+    """'1/30' or 0.5, of an input pixel."""
+    if value is None:
+        return None
+    try:
+        cell = float(Fraction(str(value)))
+    except (ValueError, ZeroDivisionError):
+        cell = 0.0
+    if not cell > 0:
+        raise UserError(f"{where}: cell: expected a part of an input pixel such as 1/2, got {value!r}.")
+    return cell
+
+
 def _model(number: int, opt: object) -> Model:
     opt = _block(f"models, entry {number}", opt)
     if not opt.get("name"):
@@ -118,7 +136,7 @@ def _model(number: int, opt: object) -> Model:
             by_scale[parse_scale(where, scale)[0]] = _source(f"{where}, x{scale}", entry)
         return Model(opt["name"], label, by_scale)
     scale = None if opt.get("scale") is None else parse_scale(where, opt["scale"])[0]
-    return Model(opt["name"], label, {scale: _source(where, opt)})
+    return Model(opt["name"], label, {scale: _source(where, opt)}, _cell(where, opt.get("cell")))
 
 
 def _columns(name: str, opt: object) -> list[Column]:

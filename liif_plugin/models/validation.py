@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
 from ..archs.encoder import pad_to_multiple
+from ..coords import cell_of
 from ..errors import UserError
 from ..render import is_continuous, render
 
@@ -25,11 +26,12 @@ def _window_of(net) -> int:
 
 
 @torch.no_grad()
-def predict(net, lq: Tensor, size: tuple[int, int], dtype: torch.dtype = torch.float32) -> Tensor:
+def predict(net, lq: Tensor, size: tuple[int, int], dtype: torch.dtype = torch.float32, cell: float | None = None) -> Tensor:
     """(B, 3, h, w) -> (B, 3, H, W) float32: rendered, or, from a fixed-scale network, its own output.
 
     Args:
         dtype: torch.bfloat16 or torch.float16 run the network, and nothing else, under autocast.
+        cell: side of the queries' cells in input pixels (Figure 6 of the paper has 1, 1/2, 1/30); None is the true one, h/H and w/W.
 
     Raises:
         UserError: where a fixed-scale network's scale is not that of ``size``.
@@ -37,7 +39,7 @@ def predict(net, lq: Tensor, size: tuple[int, int], dtype: torch.dtype = torch.f
     h, w = lq.shape[-2:]
     with torch.autocast(lq.device.type, dtype=dtype, enabled=dtype != torch.float32):
         if is_continuous(net):
-            return render(net, lq, size)
+            return render(net, lq, size, None if cell is None else cell * cell_of((h, w)))
         padded = pad_to_multiple(lq, _window_of(net))
         output = net(padded).float()
     scale = output.shape[-2] / padded.shape[-2]

@@ -1,0 +1,120 @@
+"""1-SIREN: one sine network fitted to one image (Sitzmann et al., NeurIPS 2020), as Figure 5 of the LIIF paper compares it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from ..coords import image_to_queries
+from ..errors import UserError
+
+
+class Sine(nn.Module):
+    """sin(omega (W x + b)), initialised as in the paper's section 3.2: activations keep their distribution from layer to layer."""
+
+    def __init__(self, in_features: int, out_features: int, omega: float, first: bool):
+        super().__init__()
+        self.omega = omega
+        self.linear = nn.Linear(in_features, out_features)
+        bound = 1 / in_features if first else math.sqrt(6 / in_features) / omega
+        nn.init.uniform_(self.linear.weight, -bound, bound)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sin(self.omega * self.linear(x))
+
+
+class SineNetwork(nn.Module):
+    """coord (..., 2) in [-1, 1] -> rgb (..., 3) in [-1, 1], not clamped.
+
+    Args:
+        hidden_list: widths of the sine layers; the paper's picture experiments have four of 256.
+        omega: 30 in the paper.
+    """
+
+    def __init__(self, hidden_list: list[int], omega: float):
+        super().__init__()
+        widths = [2, *hidden_list]
+        self.layers = nn.Sequential(*[Sine(a, b, omega, first=i == 0) for i, (a, b) in enumerate(zip(widths, widths[1:]))])
+        self.last = nn.Linear(widths[-1], 3)
+        bound = math.sqrt(6 / widths[-1]) / omega
+        nn.init.uniform_(self.last.weight, -bound, bound)
+
+    def forward(self, coord: Tensor) -> Tensor:
+        return self.last(self.layers(coord))
+
+
+@ARCH_REGISTRY.register()
+class SIREN(nn.Module):
+    """lq (B, 3, h, w) in [0, 1] -> one fitted sine network an image, which answers any coordinate: the contract of LIIF.
+
+    There is nothing to train beforehand: ``encode`` fits, and returns the fitted parameters. The cell is ignored.
+
+    Args:
+        hidden_list, omega: see SineNetwork.
+        iterations, lr: Adam's steps on the squared error, all pixels at once (or ``pixels`` random ones of a larger image).
+        seed: of the initial parameters and of the random pixels.
+    """
+
+    def __init__(self, hidden_list: tuple[int, ...] = (256, 256, 256, 256), omega: float = 30.0, iterations: int = 1000, lr: float = 1e-4,
+                 pixels: int = 65536, seed: int = 0):  # fmt: skip
+        super().__init__()
+        for name, value in (("iterations", iterations), ("pixels", pixels)):
+            if not isinstance(value, int) or value < 1:
+                raise UserError(f"SIREN: {name}: expected a whole number of 1 or more, got {value!r}.")
+        if not hidden_list or omega <= 0 or lr <= 0:
+            raise UserError(f"SIREN: expected layers, omega > 0 and lr > 0, got {list(hidden_list)}, {omega} and {lr}.")
+        self.hidden_list, self.omega = list(hidden_list), omega
+        self.iterations, self.lr, self.pixels, self.seed = iterations, lr, pixels, seed
+
+    def template(self) -> SineNetwork:
+        """A network before it is fitted."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            return SineNetwork(self.hidden_list, self.omega)
+
+    def fit(self, image: Tensor, on_step: Callable[[int, float], None] | None = None) -> SineNetwork:
+        """image (3, h, w) in [0, 1] -> the network fitted to it.
+
+        Args:
+            on_step: called with (step, mean squared error on [0, 1]) after each step.
+        """
+        net = self.template().to(image.device)
+        coord, _, rgb = (part[0] for part in image_to_queries(image.unsqueeze(0).float()))
+        target = rgb * 2 - 1
+        generator = torch.Generator().manual_seed(self.seed)
+        with torch.enable_grad():
+            optimizer = torch.optim.Adam(net.parameters(), lr=self.lr)
+            for step in range(1, self.iterations + 1):
+                chosen = slice(None)
+                if len(coord) > self.pixels:
+                    chosen = torch.randint(len(coord), (self.pixels,), generator=generator).to(coord.device)
+                loss = (net(coord[chosen]) - target[chosen]).square().mean()
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+                if on_step is not None:
+                    on_step(step, loss.item() / 4)  # [-1, 1] is twice as wide as [0, 1]
+        return net.requires_grad_(False)
+
+    def encode(self, lq: Tensor) -> Tensor:
+        """(B, 3, h, w) -> (B, P): the parameters of one network an image."""
+        return torch.stack([nn.utils.parameters_to_vector(self.fit(image).parameters()) for image in lq])
+
+    def query(self, feat: Tensor, coord: Tensor, cell: Tensor | None = None) -> Tensor:
+        """feat (B, P), coord (B, Q, 2) -> rgb (B, Q, 3)."""
+        net = SineNetwork(self.hidden_list, self.omega)
+        names, shapes = zip(*((name, p.shape) for name, p in net.named_parameters()))
+        rgb = []
+        for vector, place in zip(feat, coord):
+            parts = vector.split([shape.numel() for shape in shapes])
+            values = {name: part.view(shape) for name, part, shape in zip(names, parts, shapes)}
+            rgb.append(functional_call(net, values, (place.float(),)))
+        return torch.stack(rgb) / 2 + 0.5
+
+    def forward(self, lq: Tensor, coord: Tensor, cell: Tensor | None = None) -> Tensor:
+        return self.query(self.encode(lq), coord, cell)
