@@ -25,11 +25,14 @@ def pixel_centres(n: int, start: int = 0, stop: int | None = None, device=None) 
     return centre(index, n).float().to(device)
 
 
-def grid(size: tuple[int, int], rows: tuple[int, int] | None = None, device=None) -> Tensor:
-    """Coordinates of all pixels of an image of ``size`` = (H, W), or of its ``rows`` = (first, last + 1): (N, 2), row by row."""
-    first, stop = rows or (0, size[0])
-    y = pixel_centres(size[0], first, stop, device)
-    x = pixel_centres(size[1], device=device)
+def grid(size: tuple[int, int], rows: tuple[int, int] | None = None, device=None, columns: tuple[int, int] | None = None) -> Tensor:
+    """Coordinates of all pixels of an image of ``size`` = (H, W), row by row: (N, 2); or of its ``rows`` and ``columns`` alone.
+
+    Args:
+        rows, columns: (first, last + 1).
+    """
+    y = pixel_centres(size[0], *(rows or (0, size[0])), device)
+    x = pixel_centres(size[1], *(columns or (0, size[1])), device)
     return torch.stack([y[:, None].expand(-1, len(x)), x[None, :].expand(len(y), -1)], dim=-1).reshape(-1, 2)
 
 
@@ -58,6 +61,23 @@ def _nearest(position: Tensor, n: int) -> tuple[Tensor, Tensor]:
     return index.long(), centre(index, n)
 
 
+def axis_corners(position: Tensor, n: int, ensemble: bool = True) -> list[tuple[Tensor, Tensor]]:
+    """``corners`` along one axis of ``n`` codes: (index, rel) of the code before and the one behind, or of the nearest one.
+
+    Args:
+        position: any shape, in [-1, 1].
+    """
+    shifts = (-1 / n + EPS_SHIFT, 1 / n + EPS_SHIFT) if ensemble else (0.0,)
+    return [(index, (position - at) * n) for index, at in (_nearest(position + shift, n) for shift in shifts)]
+
+
+def axis_bilinear(position: Tensor, n: int) -> list[tuple[Tensor, Tensor]]:
+    """``bilinear`` along one axis of ``n`` pixels: (index, weight) of the pixel before and the one behind."""
+    position = (((position + 1) * n - 1) / 2).clamp(0, n - 1)
+    low = position.floor().clamp(max=max(n - 2, 0))
+    return [(low.long(), 1 - (position - low)), ((low.long() + 1).clamp(max=n - 1), position - low)]
+
+
 def corners(coord: Tensor, size: tuple[int, int], ensemble: bool = True) -> tuple[Tensor, Tensor, Tensor]:
     """The latent codes that answer each query, equations 2 and 4 of the paper.
 
@@ -70,12 +90,7 @@ def corners(coord: Tensor, size: tuple[int, int], ensemble: bool = True) -> tupl
         index: (B, T, Q) into the h*w codes, row by row. rel: (B, T, Q, 2), query minus code in LR pixels times 2 (the unit of the
         published networks). weight: (B, T, Q), S_t / S, which sums to one over T.
     """
-    axes = []
-    for axis, n in enumerate(size):
-        position = coord[..., axis]
-        shifts = (-1 / n + EPS_SHIFT, 1 / n + EPS_SHIFT) if ensemble else (0.0,)
-        nearest = [_nearest(position + shift, n) for shift in shifts]
-        axes.append([(index, (position - at) * n) for index, at in nearest])
+    axes = [axis_corners(coord[..., axis], n, ensemble) for axis, n in enumerate(size)]
     pairs = [(y, x) for y in axes[0] for x in axes[1]]  # (-, -), (-, +), (+, -), (+, +)
     index = torch.stack([y[0] * size[1] + x[0] for y, x in pairs], dim=1)  # (B, T, Q)
     rel = torch.stack([torch.stack([y[1], x[1]], dim=-1) for y, x in pairs], dim=1)  # (B, T, Q, 2)
@@ -89,11 +104,7 @@ def bilinear(coord: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
 
     Not the weights of ``corners``: where two codes of the ensemble coincide at the border, its areas are rounding noise.
     """
-    axes = []
-    for axis, n in enumerate(size):
-        position = (((coord[..., axis] + 1) * n - 1) / 2).clamp(0, n - 1)
-        low = position.floor().clamp(max=max(n - 2, 0))
-        axes.append([(low.long(), 1 - (position - low)), ((low.long() + 1).clamp(max=n - 1), position - low)])
+    axes = [axis_bilinear(coord[..., axis], n) for axis, n in enumerate(size)]
     pairs = [(y, x) for y in axes[0] for x in axes[1]]
     index = torch.stack([y[0] * size[1] + x[0] for y, x in pairs], dim=1)
     return index, torch.stack([y[1] * x[1] for y, x in pairs], dim=1)

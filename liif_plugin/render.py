@@ -1,13 +1,21 @@
-"""A network and a low-resolution image -> an image of any size, in row blocks."""
+"""A network and a low-resolution image -> an image of any size, or any window of it, in blocks; in tiles where it is large."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from .coords import cell_of, grid, queries_to_image
 
-QUERIES_AT_ONCE = 16384  # what one block decodes: keeps the hidden activations (4 corners x 256 floats a query) at 64 MiB
+QUERIES_AT_ONCE = 16384  # what one block of ``query`` decodes: keeps the hidden activations (4 corners x 256 floats a query) at 64 MiB
+BLOCK_SIDE = {"cpu": 32, "cuda": 256}  # side of a block of a grid decoder: on a CPU its activations stay in the cache
+TILE = 256  # side of a tile in LR pixels, where an image is encoded in tiles
+
+Span = tuple[int, int]  # first, last + 1
+Window = tuple[int, int, int, int]  # top, left, height, width
 
 
 def is_continuous(net) -> bool:
@@ -15,29 +23,132 @@ def is_continuous(net) -> bool:
     return hasattr(net, "encode") and hasattr(net, "query")
 
 
+def as_float(lq: Tensor | np.ndarray, device: torch.device | None = None) -> Tensor:
+    """An image as networks want it: (H, W, 3) uint8 -> (1, 3, H, W) float32 in [0, 1]; tensors stay as they are."""
+    if isinstance(lq, np.ndarray):
+        lq = torch.from_numpy(np.ascontiguousarray(lq.transpose(2, 0, 1))).unsqueeze(0).float().div_(255)
+    return lq if device is None else lq.to(device)
+
+
+def _blocks(span: Span, step: int) -> Iterator[Span]:
+    for start in range(span[0], span[1], step):
+        yield start, min(start + step, span[1])
+
+
+def _decode(net, feat_or_projection, size: tuple[int, int], rows: Span, columns: Span, cell: Tensor, dtype: torch.dtype,
+            queries_at_once: int, batch: int) -> Tensor:  # fmt: skip
+    """The pixels rows x columns of an image of ``size``: (B, 3, R, C) float32."""
+    device = (feat_or_projection.table if hasattr(feat_or_projection, "table") else feat_or_projection).device
+    image = torch.empty(batch, 3, rows[1] - rows[0], columns[1] - columns[0], dtype=torch.float32, device=device)
+    fast = net.grid_decoder(feat_or_projection, size, cell, dtype) if hasattr(feat_or_projection, "table") else None
+    if fast is not None:
+        side = min(BLOCK_SIDE.get(device.type, 256), max(1, int(queries_at_once**0.5)))
+        for y in _blocks(rows, side):
+            for x in _blocks(columns, side):
+                image[:, :, y[0] - rows[0] : y[1] - rows[0], x[0] - columns[0] : x[1] - columns[0]] = fast.block(y, x)
+        return image
+    query = net.query_projected if hasattr(feat_or_projection, "table") else net.query
+    for y in _blocks(rows, max(1, queries_at_once // ((columns[1] - columns[0]) * batch))):
+        coord = grid(size, y, device, columns).expand(batch, -1, -1)
+        with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+            rgb = query(feat_or_projection, coord, cell.to(device).expand_as(coord))
+        image[:, :, y[0] - rows[0] : y[1] - rows[0]] = queries_to_image(rgb.float(), (y[1] - y[0], columns[1] - columns[0]))
+    return image
+
+
+def _prepare(net, lq: Tensor, dtype: torch.dtype, **tile) -> object:
+    """Features of ``lq``, behind the first decoder layer where the network can do that."""
+    with torch.autocast(lq.device.type, dtype=dtype, enabled=dtype != torch.float32):
+        feat = net.encode(lq)
+        if not hasattr(net, "project"):
+            return feat
+        projection = net.project(feat.float() if dtype != torch.float32 else feat, **tile)
+    return projection._replace(table=projection.table.float())
+
+
+def _target_span(span: Span, n: int, N: int) -> Span:
+    """Target pixels of N whose centres lie in the LR pixels ``span`` of n."""
+    return tuple(-(-(2 * edge * N - n) // (2 * n)) for edge in span)  # ceil(edge N / n - 1/2), exactly
+
+
+def _tile_of(net, lq, rows: Span, columns: Span, dtype: torch.dtype, device: torch.device) -> object:
+    """The projection of an LR tile and of the ring of codes around it that its pixels use, equal to that of the untiled image."""
+    h, w = lq.shape[:2] if isinstance(lq, np.ndarray) else lq.shape[-2:]
+    multiple, needed, region = net.pad_multiple, [], []
+    for (first, stop), n in ((rows, h), (columns, w)):
+        region.append((max(0, first - 1), min(n, stop + 1)))
+        start = max(0, first - net.halo) // multiple * multiple
+        end = min(n, -(-(stop + net.halo) // multiple) * multiple)
+        needed.append((start, end))
+    (top, bottom), (left, right) = needed
+    part = lq[top:bottom, left:right] if isinstance(lq, np.ndarray) else lq[..., top:bottom, left:right]
+    kept = (region[0][0], region[1][0], region[0][1] - region[0][0], region[1][1] - region[1][0])
+    return _prepare(net, as_float(part, device), dtype, size=(h, w), origin=(top, left), region=kept)
+
+
 @torch.no_grad()
-def render(net, lq: Tensor, size: tuple[int, int], cell: Tensor | None = None, queries_at_once: int = QUERIES_AT_ONCE) -> Tensor:
-    """lq (B, 3, h, w) in [0, 1] -> (B, 3, H, W) with ``size`` = (H, W), float32, not clamped.
+def render_bands(net, lq: Tensor | np.ndarray, size: tuple[int, int], cell: Tensor | None = None, window: Window | None = None,
+                 dtype: torch.dtype = torch.float32, tile: int | None = TILE, queries_at_once: int = QUERIES_AT_ONCE,
+                 device: torch.device | None = None) -> Iterator[tuple[int, Tensor]]:  # fmt: skip
+    """As ``render``, in bands from the top: (first row within the window, (B, 3, rows, W) float32). Memory holds one band.
 
     Args:
-        net: knows encode and query; where it also has project and query_projected, the first layer is computed once.
-        cell: (2,), the cell of every pixel; None is the true one, 2/H and 2/W.
-        queries_at_once: pixels per block. The result does not depend on it.
-
-    Raises:
-        ValueError: for a size below one pixel.
+        tile: side in LR pixels; the input is encoded in tiles with a halo of the network's receptive field, equal to the untiled result
+            to rounding. None, and networks whose receptive field is the whole image or not known: encoded at once.
+        device: where to compute; None is where ``lq`` is.
     """
     H, W = size
     if H < 1 or W < 1:
         raise ValueError(f"size: expected at least 1 x 1, got {H} x {W}.")
-    feat = net.encode(lq)
-    source, query = (net.project(feat), net.query_projected) if hasattr(net, "project") else (feat, net.query)
+    top, left, height, width = window or (0, 0, H, W)
+    if min(top, left) < 0 or min(height, width) < 1 or top + height > H or left + width > W:
+        raise ValueError(f"window: [{top}, {left}, {height}, {width}] is not inside {H} x {W} pixels.")
+    h, w = lq.shape[:2] if isinstance(lq, np.ndarray) else lq.shape[-2:]
+    device = device or (torch.device("cpu") if isinstance(lq, np.ndarray) else lq.device)
     cell = cell_of(size) if cell is None else cell
-    rows = max(1, queries_at_once // (W * len(lq)))
-    image = torch.empty(len(lq), 3, H, W, dtype=torch.float32, device=lq.device)
-    for first in range(0, H, rows):
-        stop = min(first + rows, H)
-        coord = grid(size, (first, stop), device=lq.device).expand(len(lq), -1, -1)
-        rgb = query(source, coord, cell.to(lq.device).expand_as(coord))
-        image[:, :, first:stop] = queries_to_image(rgb, (stop - first, W))
-    return image
+    batch = 1 if isinstance(lq, np.ndarray) else len(lq)
+    inside = (top, top + height), (left, left + width)
+    if tile is None or getattr(net, "halo", None) is None or max(h, w) <= tile:
+        source = _prepare(net, as_float(lq, device), dtype)
+        step = max(1, (1 << 22) // width)
+        for rows in _blocks(inside[0], step):
+            yield rows[0] - top, _decode(net, source, size, rows, inside[1], cell, dtype, queries_at_once, batch)
+        return
+    step = -(-tile // net.pad_multiple) * net.pad_multiple
+    for lr_rows in _blocks((0, h), step):
+        rows = _clip(_target_span(lr_rows, h, H), inside[0])
+        if rows[0] >= rows[1]:
+            continue
+        band = torch.empty(batch, 3, rows[1] - rows[0], width, dtype=torch.float32, device=device)
+        for lr_columns in _blocks((0, w), step):
+            columns = _clip(_target_span(lr_columns, w, W), inside[1])
+            if columns[0] < columns[1]:
+                source = _tile_of(net, lq, lr_rows, lr_columns, dtype, device)
+                part = _decode(net, source, size, rows, columns, cell, dtype, queries_at_once, batch)
+                band[..., columns[0] - left : columns[1] - left] = part
+        yield rows[0] - top, band
+
+
+def _clip(span: Span, to: Span) -> Span:
+    return max(span[0], to[0]), min(span[1], to[1])
+
+
+@torch.no_grad()
+def render(net, lq: Tensor | np.ndarray, size: tuple[int, int], cell: Tensor | None = None, window: Window | None = None,
+           dtype: torch.dtype = torch.float32, tile: int | None = None, queries_at_once: int = QUERIES_AT_ONCE,
+           device: torch.device | None = None) -> Tensor:  # fmt: skip
+    """lq (B, 3, h, w) in [0, 1], or (h, w, 3) uint8 -> (B, 3, H, W) with ``size`` = (H, W), float32, not clamped.
+
+    Args:
+        net: knows encode and query; project and grid_decoder, where it has them, are the faster way to the same numbers.
+        cell: (2,), the cell of every pixel; None is the true one, 2/H and 2/W.
+        window: (top, left, height, width) of the target to render; None is all of it.
+        dtype: torch.bfloat16 or torch.float16 run the network in it; positions and the blend stay in float32.
+        tile, device: see ``render_bands``; by default the image is encoded at once.
+        queries_at_once: pixels per block. The result does not depend on it.
+
+    Raises:
+        ValueError: for a size below one pixel, or a window outside the image.
+    """
+    bands = render_bands(net, lq, size, cell, window, dtype, tile, queries_at_once, device)
+    return torch.cat([band for _, band in bands], dim=2)

@@ -3,7 +3,7 @@ files, small encoders, equal budgets, on a CPU.
 
   python scripts/pocket_tables.py --data ../shared/data -o pocket        everything, resumable; about 80 minutes on two cores
   python scripts/pocket_tables.py --data ../shared/data -o pocket --tables 1 --seeds 0 1 2
-  python scripts/pocket_tables.py --data ../shared/data -o pocket_long --tables 1 --iterations 9000
+  python scripts/pocket_tables.py --data ../shared/data -o pocket_long --tables 1 --rows LIIF MetaSR --iterations 9000
 
 FOLDER needs train/ (any pictures), bench/SET/HR, bench/SET/LR_bicubic/X2 ... and faces/train, faces/test (256 x 256). Each row is
 its option file plus the changes that ``pocket`` makes, written to OUTPUT/options. The tables are made by `liif compare` and end up
@@ -148,10 +148,13 @@ def main() -> None:
     parser.add_argument("--data", required=True, metavar="FOLDER", help="folder with train, bench and faces")
     parser.add_argument("-o", "--output", default="pocket", metavar="FOLDER", help="folder for everything (default ./pocket)")
     parser.add_argument("--tables", type=int, nargs="+", choices=sorted(ROWS), default=sorted(ROWS), help="default: all")
+    parser.add_argument("--rows", nargs="+", metavar="ROW", help="only these rows, e.g. LIIF MetaSR")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="N", help="default: 0")
     parser.add_argument("--iterations", type=int, default=3000, metavar="N", help="training steps of every row (default 3000)")
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="rows trained at once, one thread each (default 2)")
     args = parser.parse_args()
+    for table in args.tables:
+        ROWS[table] = {row: files for row, files in ROWS[table].items() if not args.rows or row in args.rows}
     for folder in ("options", "data"):
         os.makedirs(os.path.join(args.output, folder), exist_ok=True)
     prepare(os.path.abspath(args.data), os.path.join(args.output, "data"))

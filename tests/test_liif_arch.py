@@ -6,7 +6,7 @@ from basicsr.archs import build_network
 from torch.nn import functional as F
 
 from conftest import GOLDEN
-from liif_plugin.convert import convert, load_official
+from liif_plugin.convert import convert, load_foreign
 from liif_plugin.coords import cell_of, image_to_queries
 from liif_plugin.render import render
 
@@ -14,7 +14,7 @@ SMALL = {"type": "LIIF", "encoder": {"type": "EDSR", "num_feat": 8, "num_block":
 
 
 def official(name):
-    network, state = convert(load_official(str(GOLDEN / f"{name}.pth")))
+    network, state = convert(load_foreign(str(GOLDEN / f"{name}.pth")))
     net = build_network(network).eval()
     net.load_state_dict(state, strict=True)
     return net
@@ -37,7 +37,7 @@ def test_equals_the_authors_network(golden, name):
 
 def test_equals_the_authors_training(golden):
     """30 steps of Adam; L1 on [-1, 1] there, twice the L1 on [0, 1] here: the same losses."""
-    network, state = convert(load_official(str(GOLDEN / "train_init.pth")))
+    network, state = convert(load_foreign(str(GOLDEN / "train_init.pth")))
     net, batch = build_network(network), golden("train")
     net.load_state_dict(state)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)

@@ -13,18 +13,21 @@ from torch.nn import functional as F
 from ..coords import bilinear, corners
 from ..errors import UserError
 from .encoder import Encoder
+from .liif_grid import GridDecoder
 from .mlp import MLP
 
 
 class Projection(NamedTuple):
     """A feature map behind the first decoder layer, ready for any number of queries.
 
-    table: (B*h*w, D), one row per LR pixel. skip: (B*h*w, 3) in [0, 1], or None without the residual. size: (h, w).
+    table: (B*n, D), one row per LR pixel of the region. skip: (B*n, 3) in [0, 1], or None without the residual. size: (h, w) of the
+    whole LR image. region: (top, left, height, width) of what the table holds of it.
     """
 
     table: Tensor
     skip: Tensor | None
     size: tuple[int, int]
+    region: tuple[int, int, int, int]
 
 
 @ARCH_REGISTRY.register()
@@ -72,18 +75,48 @@ class LIIF(nn.Module):
         feat = self.encoder((lq - self.mean) / self.std)
         return feat if self.residual is None else torch.cat([feat.to(lq.dtype), lq], dim=1)
 
-    def project(self, feat: Tensor) -> Projection:
-        """(B, C, h, w) -> what ``query_projected`` needs of it, for queries in many chunks."""
+    @property
+    def halo(self) -> int | None:
+        """LR pixels around a tile that its decoded pixels depend on, None where it is the whole image: encoder, unfolding, ensemble."""
+        if self.encoder.halo is None or len(self.imnet.linears) < 2:  # without hidden layers there is no grid_decoder
+            return None
+        return self.encoder.halo + 2
+
+    @property
+    def pad_multiple(self) -> int:
+        """Tiles must start on multiples of this (the encoder's window)."""
+        return self.encoder.pad_multiple
+
+    def project(self, feat: Tensor, size: tuple[int, int] | None = None, origin: tuple[int, int] = (0, 0),
+                region: tuple[int, int, int, int] | None = None) -> Projection:  # fmt: skip
+        """(B, C, h, w) -> what ``query_projected`` needs of it, for queries in many chunks.
+
+        Args:
+            size, origin: for the features of a tile: (h, w) of the whole LR image, and where in it the tile's first pixel is.
+            region: (top, left, height, width) in the whole image to keep.
+        """
         B, _, h, w = feat.shape
+        size = size or (h, w)
+        region = region or (*origin, h, w)
+        part = (
+            ...,
+            slice(region[0] - origin[0], region[0] - origin[0] + region[2]),
+            slice(region[1] - origin[1], region[1] - origin[1] + region[3]),
+        )
         skip = None
         if self.residual is not None:
-            feat, skip = feat[:, :-3], feat[:, -3:].permute(0, 2, 3, 1).reshape(B * h * w, 3)
+            feat, skip = feat[:, :-3], feat[:, -3:][part].permute(0, 2, 3, 1).reshape(-1, 3)
         first = self.imnet.linears[0]
         C = feat.shape[1]
         # F.unfold orders channels (C, 3, 3), which is a convolution's order
         weight = first.weight[:, : C * self.window**2].reshape(-1, C, self.window, self.window)
         table = F.conv2d(feat, weight, first.bias, padding=self.window // 2)  # zero outside the border, equation 3
-        return Projection(table.permute(0, 2, 3, 1).reshape(B * h * w, -1), skip, (h, w))
+        table = table[part].permute(0, 2, 3, 1).reshape(-1, table.shape[1])
+        return Projection(table, skip, size, region)
+
+    def grid_decoder(self, projection: Projection, size: tuple[int, int], cell: Tensor, dtype: torch.dtype) -> GridDecoder | None:
+        """What decodes the pixels of a whole image faster than ``query_projected``, or None without hidden layers."""
+        return GridDecoder(self, projection, size, cell, dtype) if len(self.imnet.linears) > 1 else None
 
     def query(self, feat: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
         """feat (B, C, h, w), coord and cell (B, Q, 2), float32 -> rgb (B, Q, 3).
@@ -97,7 +130,9 @@ class LIIF(nn.Module):
         """As ``query``, from the result of ``project``."""
         if coord.dtype not in (torch.float32, torch.float64) or coord.shape[-1] != 2 or coord.dim() != 3:
             raise ValueError(f"coord: expected float32 of shape (B, Q, 2), got {coord.dtype} of {tuple(coord.shape)}.")
-        table, skip, (h, w) = projection
+        table, skip, (h, w), region = projection
+        if region != (0, 0, h, w):
+            raise ValueError("query_projected needs the projection of a whole image; a tile's is for grid_decoder.")
         B = len(coord)
         index, rel, weight = corners(coord, (h, w), self.local_ensemble)  # (B, T, Q), (B, T, Q, 2), (B, T, Q)
         first_row = torch.arange(B, device=index.device).view(B, 1, 1) * (h * w)

@@ -37,9 +37,9 @@ def predict(net, lq: Tensor, size: tuple[int, int], dtype: torch.dtype = torch.f
         UserError: where a fixed-scale network's scale is not that of ``size``.
     """
     h, w = lq.shape[-2:]
+    if is_continuous(net):
+        return render(net, lq, size, None if cell is None else cell * cell_of((h, w)), dtype=dtype)
     with torch.autocast(lq.device.type, dtype=dtype, enabled=dtype != torch.float32):
-        if is_continuous(net):
-            return render(net, lq, size, None if cell is None else cell * cell_of((h, w)))
         padded = pad_to_multiple(lq, _window_of(net))
         output = net(padded).float()
     scale = output.shape[-2] / padded.shape[-2]
