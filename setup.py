@@ -50,7 +50,7 @@ setup(
     python_requires=">=3.9",
     packages=[
         "liif_plugin",
-        *[f"liif_plugin.{name}" for name in ("archs", "cli", "compare", "compat", "data", "metrics", "models")],
+        *[f"liif_plugin.{name}" for name in ("archs", "bench", "cli", "compare", "compat", "data", "metrics", "models")],
         "liif_plugin.options",
     ],  # fmt: skip
     package_dir={"liif_plugin": "liif_plugin", "liif_plugin.options": "options"},

@@ -13,6 +13,7 @@ VERBS = {
     "demo": "see everything work: train a small LIIF on real pictures in minutes and draw what it does",
     "train": "train a network with BasicSR's trainer",
     "test": "measure a trained network on any sets and scales",
+    "bench": "measure how fast this machine decodes, renders, trains and feeds, against the plain form",
     "compare": "measure any models on any sets and scales under one protocol: one table, one figure",
     "convert": "turn a checkpoint of the authors or of MMagic into one of BasicSR; list and fetch published ones",
     "fit": "fit one sine network to one picture (SIREN) and render it at any size",

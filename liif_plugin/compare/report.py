@@ -48,7 +48,7 @@ def _si(number: float | None) -> str:
     return f"{number:.0f}"
 
 
-def _grid(header: list[str], rows: list[list[str]]) -> str:
+def grid(header: list[str], rows: list[list[str]]) -> str:
     """A Markdown table with its columns aligned, so that it reads well as text too."""
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
     lines = [header, ["-" * width for width in widths], *rows]
@@ -58,7 +58,7 @@ def _grid(header: list[str], rows: list[list[str]]) -> str:
 def _measured(plan: Plan, cells: Cells, metric: str, numbers: list[int]) -> str:
     header = ["model", *(plan.columns[n].scale_text for n in numbers)]
     rows = [[model.name, *(_value(cells[model.name, n], metric, _digits(plan, metric)) for n in numbers)] for model in plan.models]
-    return _grid(header, rows)
+    return grid(header, rows)
 
 
 def _against_published(plan: Plan, cells: Cells, metric: str, numbers: list[int]) -> str | None:
@@ -70,7 +70,7 @@ def _against_published(plan: Plan, cells: Cells, metric: str, numbers: list[int]
             if known is not None and cell is not None:
                 value = cell["metrics"][metric]
                 rows.append([model.name, plan.columns[n].scale_text, f"{known:.2f}", f"{value:.2f}", f"{value - known:+.2f}"])
-    return _grid(["model", "scale", "published", "measured", "difference"], rows) if rows else None
+    return grid(["model", "scale", "published", "measured", "difference"], rows) if rows else None
 
 
 def _costs(plan: Plan, cells: Cells) -> str:
@@ -84,7 +84,7 @@ def _costs(plan: Plan, cells: Cells) -> str:
             rows.append([model.name, f"{column.dataset} {column.scale_text}", _si(cell["parameters"]), _si(cell["multiply_adds"]),
                          f"{cell['seconds']:.3g}", peak])  # fmt: skip
     header = ["model", "set", "parameters", "multiply-adds for 1280 x 720", "seconds per image (median)", "peak memory, MiB"]
-    return _grid(header, rows)
+    return grid(header, rows)
 
 
 def machine(device: torch.device) -> str:

@@ -1,0 +1,1 @@
+"""How fast it is, against the plain form of the same function: ``liif bench``."""

@@ -1,0 +1,53 @@
+"""The plain forms are the same function, and `liif bench` runs as a user runs it."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from basicsr.archs import build_network
+
+from conftest import picture
+from liif_plugin.bench import parts, plain
+from liif_plugin.cli import main
+from liif_plugin.convert import convert, load_foreign
+from liif_plugin.render import render
+
+
+def test_the_plain_decoder_is_the_same_function(golden):
+    from conftest import GOLDEN
+
+    block, state = convert(load_foreign(str(GOLDEN / "liif.pth")))
+    net, numbers = build_network(block).eval(), golden("liif")
+    net.load_state_dict(state)
+    with torch.no_grad():
+        feat = net.encode(numbers["inp"])
+        rgb = plain.query(net, feat, numbers["random_coord"], numbers["random_cell"])
+    assert ((rgb - 0.5) / 0.5 - numbers["random_pred"]).abs().max() < 1e-5  # the authors' numbers
+    size = tuple(n * 3 + 1 for n in feat.shape[-2:])
+    assert (plain.decode(net, feat[:1], size) - render(net, numbers["inp"][:1], size)).abs().max() < 1e-5
+
+
+def test_the_plain_item():
+    lq, coord, cell, gt = plain.item(picture(0, 200, 210), 48, 100, np.random.default_rng(0))
+    assert lq.shape == (3, 48, 48) and coord.shape == cell.shape == (100, 2) and gt.shape == (100, 3) and 0 <= gt.min() <= gt.max() <= 1
+
+
+def test_parts(image_folder, monkeypatch):
+    monkeypatch.setattr(parts, "NETWORK", {"type": "LIIF", "encoder": {"type": "EDSR", "num_feat": 8, "num_block": 1}})
+    cpu, net = torch.device("cpu"), parts.network(torch.device("cpu"))
+    for result in (parts.decode(net, cpu, torch.float32, 8, 1), parts.whole(net, cpu, torch.bfloat16, 8, 9, 1),
+                   parts.training_step(net, cpu, torch.float32, 1, 1), parts.data(str(image_folder(h=200, w=200)), 1, 2)):  # fmt: skip
+        assert result.ratio == pytest.approx(result.plain_seconds / result.seconds) and result.rate > 0
+    assert parts.decode(net, cpu, torch.float32, 8, 1).psnr > 100 and parts.matmul_rate(torch.float32, cpu) > 1e8
+
+
+@pytest.mark.slow
+def test_command(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["liif"])
+    with pytest.raises(SystemExit) as stop:
+        main(["bench", "--quick", "--json", str(tmp_path / "bench.json")])
+    assert stop.value.code == 0 and "share of the matrix product" in capsys.readouterr().out
+    facts = json.loads((tmp_path / "bench.json").read_text())
+    assert len(facts["results"]) == 6 and all(result["ratio"] > 0.5 for result in facts["results"])
