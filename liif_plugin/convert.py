@@ -64,7 +64,13 @@ def _count(state: State, pattern: str) -> int:
     return 1 + max(int(found[1]) for found in map(re.compile(pattern).match, state) if found)
 
 
-def _edsr(state: State) -> tuple[dict, State]:
+def _res_scale(spec: dict) -> float:
+    """The factor of EDSR's residual blocks, which no tensor tells: 0.1 in the authors' large EDSR, 1 in EDSR-baseline."""
+    args = spec.get("args") or {}
+    return float(args.get("res_scale", 0.1 if spec.get("name") == "edsr" else 1))
+
+
+def _edsr(state: State, spec: dict) -> tuple[dict, State]:
     renamed = {}
     for name, value in state.items():
         if _DEAD.match(name):
@@ -75,7 +81,9 @@ def _edsr(state: State) -> tuple[dict, State]:
                 break
         else:
             raise UserError(f"tensor '{name}' belongs to no EDSR.")
-    return {"type": "EDSR", "num_feat": len(state["head.0.bias"]), "num_block": _count(state, r"body\.(\d+)\.body")}, renamed
+    block = {"type": "EDSR", "num_feat": len(state["head.0.bias"]), "num_block": _count(state, r"body\.(\d+)\.body")}
+    factor = _res_scale(spec)
+    return (block if factor == 1 else {**block, "res_scale": factor}), renamed
 
 
 def _rdn(state: State) -> tuple[dict, State]:
@@ -84,17 +92,17 @@ def _rdn(state: State) -> tuple[dict, State]:
     return block, dict(state)
 
 
-def _network(state: State) -> tuple[dict, State]:
+def _network(state: State, spec: dict) -> tuple[dict, State]:
     """An encoder, or a whole fixed-scale network, of the authors -> (options, state dict)."""
     if "head.0.weight" in state:
-        return _edsr(state)
+        return _edsr(state, spec)
     if "SFENet1.weight" in state:
         return _rdn(state)
     raise UserError(f"expected an EDSR or an RDN, found tensors such as {', '.join(list(state)[:3])}.")
 
 
-def _fixed_scale(state: State) -> tuple[dict, State]:
-    block, renamed = _network(state)
+def _fixed_scale(state: State, spec: dict) -> tuple[dict, State]:
+    block, renamed = _network(state, spec)
     if block["type"] == "EDSR":
         shuffled = [value.shape[0] // block["num_feat"] for name, value in state.items() if re.match(r"tail\.0\.\d+\.weight", name)]
         # in [-1, 1] like the authors', by BasicSR's own input shift
@@ -154,8 +162,9 @@ def convert(model: dict) -> tuple[dict, State]:
         return _mmagic(model["sd"])
     name, args, state = model["name"], model["args"], model["sd"]
     if name not in ("liif", "metasr"):
-        return _fixed_scale(state)
-    encoder, renamed = _network({key[len("encoder.") :]: value for key, value in state.items() if key.startswith("encoder.")})
+        return _fixed_scale(state, model)
+    encoder, renamed = _network({key[len("encoder.") :]: value for key, value in state.items() if key.startswith("encoder.")},
+                                args.get("encoder_spec") or {})  # fmt: skip
     decoder = {key: value for key, value in state.items() if key.startswith("imnet.")}
     hidden = [len(value) for key, value in decoder.items() if key.endswith(".bias")][:-1]
     block = {"type": {"liif": "LIIF", "metasr": "MetaSR"}[name], "encoder": encoder, "hidden_list": hidden}

@@ -13,7 +13,9 @@ in OUTPUT/comparisons/TABLE/table.md.
 from __future__ import annotations
 
 import argparse
+import glob
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -89,7 +91,10 @@ def weights_of(root: str, file: str, seed: int) -> str:
 def train(root: str, file: str, seed: int, iterations: int, threads: int) -> str | None:
     """Train one row, or go on with it. Returns a complaint, or None."""
     name = f"{file}_seed{seed}"
-    with open(os.path.join(root, "options", f"{name}.yml"), "w", encoding="utf-8") as option_file:
+    path = os.path.join(root, "options", f"{name}.yml")
+    if os.path.isfile(path) and read_options(path)["train"]["total_iter"] != iterations:
+        return f"{path}: was begun with another number of iterations; choose another folder with -o."
+    with open(path, "w", encoding="utf-8") as option_file:
         yaml.safe_dump(pocket(file, "data", iterations, seed), option_file, sort_keys=False)
     if os.path.isfile(weights_of(root, file, seed)):
         return None
@@ -139,7 +144,11 @@ def compare(root: str, shared: str, table: int, seed: int) -> str | None:
     path = os.path.join(root, "options", f"compare_{plan['name']}.yml")
     with open(path, "w", encoding="utf-8") as file:
         yaml.safe_dump(plan, file, sort_keys=False)
-    code = subprocess.run([*LIIF, "compare", "-opt", path, "-o", os.path.join(root, "comparisons", plan["name"])]).returncode
+    folder = os.path.join(root, "comparisons", plan["name"])
+    for cells in glob.glob(os.path.join(glob.escape(root), "comparisons", "*", "cells")):  # rows that two tables share are measured once
+        if os.path.dirname(cells) != folder:
+            shutil.copytree(cells, os.path.join(folder, "cells"), dirs_exist_ok=True)
+    code = subprocess.run([*LIIF, "compare", "-opt", path, "-o", folder]).returncode
     return None if code == 0 else f"{path}: exit code {code}"
 
 
@@ -161,7 +170,11 @@ def main() -> None:
     with ThreadPoolExecutor(args.jobs) as pool:
         runs = [pool.submit(train, args.output, file, seed, args.iterations, max(1, os.cpu_count() // args.jobs))
                 for seed in args.seeds for file in files_of(args.tables)]  # fmt: skip
-        complaints = [run.result() for run in runs if run.result()]
+        try:
+            complaints = [run.result() for run in runs if run.result()]
+        except KeyboardInterrupt:  # the rows in training have got the signal too; the others must not start
+            pool.shutdown(wait=True, cancel_futures=True)
+            sys.exit("stopped; the same command goes on")
     root, shared = os.path.abspath(args.output), os.path.abspath(args.data)
     measured = [compare(root, shared, table, seed) for table in args.tables for seed in args.seeds] if not complaints else []
     complaints += [complaint for complaint in measured if complaint]

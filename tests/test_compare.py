@@ -111,7 +111,7 @@ def test_finished_pictures_are_a_model(opt, tmp_path):
 def test_given_lr_files_are_used(opt, bench):
     opt["models"] = opt["models"][:1]
     opt["datasets"] = {"Set5": {"dataroot_gt": str(bench / "Set5" / "HR"), "dataroot_lq": str(bench / "Set5" / "LR_bicubic" / "X{scale}"),
-                                "protocol": "benchmark", "lq_scales": [4], "scales": [4], "first_k": 5}}  # fmt: skip
+                                "protocol": "benchmark", "lq_scales": [4], "scales": [4]}}  # fmt: skip
     (cell,) = compare(opt)["cells"]
     assert cell["value"] == pytest.approx(28.433, abs=1e-3) and abs(cell["difference"]) < 0.02
 
@@ -119,8 +119,53 @@ def test_given_lr_files_are_used(opt, bench):
 def test_multiply_adds_are_the_literatures():
     """EDSR-baseline x2 on 1280 x 720: 316.3 G and 1.37 M parameters (Ahn et al. 2018, Table 1)."""
     net = build_network(dict(read_options(str(ROOT / "options" / "train_edsr_x2.yml"))["network_g"]))
-    parameters, adds = measure.complexity(net.eval(), 2)
+    parameters, adds = measure.complexity(net.eval(), (2, 2))
     assert abs(adds / 1e9 - 316.3) < 0.1 and round(parameters / 1e6, 2) == 1.37
+
+
+def test_multiply_adds_of_a_continuous_network():
+    """LIIF with EDSR-baseline: every query costs 4 x 3 x 256 x 256 + 4 corners' place, the rest is paid once per LR pixel."""
+    net = build_network(dict(read_options(str(ROOT / "options" / "train_liif_edsr.yml"))["network_g"])).eval()
+    (_, x2), (_, x30) = (measure.complexity(net, (scale, scale)) for scale in (2, 30))
+    pixels = 1280 * 720
+    query = (900 * x30 - 4 * x2) / 896 / pixels  # x_s = LR part / s^2 + query
+    assert 4 * 3 * 256**2 < query < 1.01 * 4 * 3 * 256**2
+    assert abs(x2 / 1e9 - 1042.5) < 1  # counted in one call on 48 x 48 -> 96 x 96
+
+
+def test_an_lr_folder_of_another_scale_is_refused(opt, tmp_path, image_folder):
+    image_folder("lr4", 2, 12, 15)
+    opt["datasets"]["Set5"].update(dataroot_lq="lr4", lq_scales=[2], scales=[2])
+    with open("compare.yml", "w") as file:
+        yaml.safe_dump(opt, file)
+    with pytest.raises(SystemExit) as stop:
+        main(["compare", "-opt", "compare.yml", "-o", "out"])
+    assert "no LR image of it at scale 2" in stop.value.code
+
+
+def test_other_pictures_are_measured_anew(opt, tmp_path):
+    opt["models"], opt["datasets"]["Set5"]["scales"] = [{"name": "theirs", "images": "theirs"}], [2]
+    (tmp_path / "theirs").mkdir()
+    for i in range(2):
+        Image.new("RGB", (60, 48)).save(tmp_path / "theirs" / f"img_{i}.png")
+    black = compare(opt)["cells"][0]["value"]
+    for i in range(2):
+        Image.open(tmp_path / "hr" / f"img_{i}.png").save(tmp_path / "theirs" / f"img_{i}.png")
+    assert black < 30 and compare(opt)["cells"][0]["value"] == float("inf")
+
+
+def test_a_network_that_has_diverged_still_gets_its_table(opt, tmp_path):
+    state = torch.load("liif.pth", weights_only=True)
+    state["params"]["imnet.layers.0.bias"].fill_(float("nan"))
+    torch.save(state, "liif.pth")
+    compare(opt)
+    assert "nan" in (tmp_path / "out" / "table.md").read_text() and (tmp_path / "out" / "table.tex").is_file()
+
+
+@pytest.mark.parametrize("change", [{"first_k": 1}, {"protocol": "plain"}])
+def test_another_task_is_not_compared_with_the_published_one(opt, change):
+    opt["datasets"]["Set5"].update(change, scales=[2])
+    assert all(cell["published"] is None for cell in compare(opt)["cells"])
 
 
 def test_peak_memory_sees_what_is_allocated():
@@ -168,6 +213,14 @@ def test_packaged_files(path, tmp_path, monkeypatch):
     (lambda o: o["models"][1].update(scale=2, weight="x"), "did you mean 'weights'"),
     (lambda o: o["datasets"]["Set5"].update(protocol="bench"), "expected one of div2k"),
     (lambda o: o["datasets"]["Set5"].update(scales=2), "expected a list such as"),
+    (lambda o: o["datasets"]["Set5"].update(lq_scales=4), "lq_scales: expected a list of numbers"),
+    (lambda o: o["models"][1].update(param_key="params_ema"), "unknown option 'param_key'"),
+    (lambda o: o["models"][2].update(scale=[2, 3]), "expected one number"),
+    (lambda o: o["models"][2].update(cell="0/1"), "a part of an input"),
+    (lambda o: o["models"].append({"name": "t", "images": "f", "scale": 4}), "unknown option 'scale'"),
+    (lambda o: o.update(metrics=["psnr"]), "metrics: expected a block"),
+    (lambda o: o.update(metrics={"p": {"type": "calculate_psnr"}}), "'crop_border' is missing"),
+    (lambda o: o.update(metrics={"p": {"type": "continuous_psnr", "shave": 1}}), "unknown option 'shave'"),
     (lambda o: o["datasets"]["Set5"].update(scales=[2, 2]), "is given twice"),
     (lambda o: o["datasets"]["Set5"].update(dataroot_gt="nowhere"), "there is no folder nowhere"),
     (lambda o: o["datasets"]["Set5"].update(lq_scales=[2]), "lq_scales needs dataroot_lq"),

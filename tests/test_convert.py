@@ -11,6 +11,7 @@ from conftest import GOLDEN
 from liif_plugin import weights
 from liif_plugin.cli import main
 from liif_plugin.compat.option_files import read_options
+from liif_plugin.convert import convert, load_foreign
 from liif_plugin.render import render
 
 
@@ -47,6 +48,16 @@ def test_fixed_scale_networks(golden, tmp_path, name):
     net, numbers = converted(name, tmp_path), golden(name)
     with torch.no_grad():
         assert (net(numbers["inp"]) - numbers["image"]).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("spec, factor", [
+    ({"name": "edsr-baseline", "args": {}}, 1), ({"name": "edsr", "args": {}}, 0.1), ({"name": "edsr", "args": {"res_scale": 0.5}}, 0.5),
+])  # fmt: skip
+def test_the_factor_of_edsrs_blocks(spec, factor):
+    """No tensor tells it; the authors' large EDSR has 0.1."""
+    model = load_foreign(str(GOLDEN / "liif.pth"))
+    block, _ = convert({**model, "args": {**model["args"], "encoder_spec": spec}})
+    assert block["encoder"].get("res_scale", 1) == factor
 
 
 def test_sizes_of_the_paper():

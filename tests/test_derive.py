@@ -99,6 +99,22 @@ def test_celebahq_with_the_authors_split(tmp_path):
     assert "is finished already" in call("prepare", "celebahq", tmp_path / "in", "-o", tmp_path / "out", "--split", tmp_path / "split.json")
 
 
+def test_celebahq_goes_on_and_keeps_the_names_of_the_lmdb(tmp_path, monkeypatch):
+    """An interruption while the LMDBs are written forgets nothing; names that an LMDB must quote are quoted in split.json too."""
+    from liif_plugin.data import prepare
+
+    (tmp_path / "in" / "train").mkdir(parents=True)
+    for name, w in (("John Smith.v2", 256), ("narrow", 200)):
+        Image.fromarray(picture(0, 256, w)).save(tmp_path / "in" / "train" / f"{name}.png")
+    stock = prepare.prepare_lmdb
+    monkeypatch.setattr(prepare, "prepare_lmdb", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert call("prepare", "celebahq", tmp_path / "in", "-o", tmp_path / "out") == 130
+    monkeypatch.setattr(prepare, "prepare_lmdb", stock)
+    assert call("prepare", "celebahq", tmp_path / "in", "-o", tmp_path / "out") == 0
+    source = ImageSource(str(tmp_path / "out" / "32.lmdb"), "here", str(tmp_path / "out" / "split.json"), split="train")
+    assert len(source) == 1 and source.read(0).shape == (32, 32, 3)
+
+
 def test_splits(tmp_path, image_folder):
     image_folder("in/train", 2), image_folder("in/test", 1)
     assert read_splits(None, str(tmp_path / "in")) == {"train": ["train/img_0.png", "train/img_1.png"], "test": ["test/img_0.png"]}

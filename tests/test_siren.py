@@ -66,6 +66,11 @@ def test_two_pictures_are_two_networks():
     assert torch.allclose(both[1], render(siren, images[1:], (9, 9))[0], atol=1e-6) and not list(siren.parameters())
 
 
+def test_half_precision_leaves_it_alone():
+    siren, image = SIREN(hidden_list=(32,), iterations=20), to_tensor(picture(1, 16, 16)).unsqueeze(0)
+    assert torch.equal(render(siren, image, (20, 20), dtype=torch.bfloat16), render(siren, image, (20, 20)))
+
+
 def test_options():
     for wrong in ({"iterations": 0}, {"hidden_list": []}, {"omega": -1}, {"pixels": 1.5}):
         with pytest.raises(UserError, match="SIREN"):
@@ -96,6 +101,7 @@ def test_command(tmp_path, capsys, monkeypatch):
     (["nowhere.png", "-o", "a.png"], "cannot be read"), (["in.png", "-o", "a.jpg"], "ends in .png"),
     (["in.png", "-o", "a.png", "--size", "7"], "expected HEIGHTxWIDTH"), (["in.png", "-o", "a.png", "--scale", "-1"], "positive number"),
     (["in.png", "-o", "a.png", "--scale", "2", "--size", "7x7"], "give one of them"),
+    (["in.png", "-o", "in.png"], "exists already"), (["in.png", "-o", "broken.png/a.png"], "its folder cannot be made"),
     (["in.png", "-o", "a.png", "--iterations", "0"], "expected a whole number"), (["broken.png", "-o", "a.png"], "not a whole image file"),
 ])  # fmt: skip
 def test_mistakes(tmp_path, monkeypatch, argv, words):

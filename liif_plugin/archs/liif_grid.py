@@ -6,18 +6,26 @@ columns' parts, serve all output rows that lie between the same LR rows.
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..coords import EPS_AREA, axis_bilinear, axis_corners, pixel_centres
 
-FUSED = {torch.float32, torch.bfloat16}  # dtypes for which oneDNN joins a layer with its ReLU
+
+@functools.cache
+def _can_fuse(dtype: torch.dtype) -> bool:
+    """Whether oneDNN joins a layer with its ReLU on this CPU: bf16 needs AVX-512 or AMX."""
+    if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
+        return False
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _fused_relu_layer(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """ReLU(x W^T + b) in one pass where the platform has it."""
-    if x.device.type == "cpu" and x.dtype in FUSED and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+    if x.device.type == "cpu" and _can_fuse(x.dtype):
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "relu", [], "")
     return F.relu_(F.linear(x, weight, bias))
 

@@ -87,7 +87,7 @@ class SIREN(nn.Module):
         coord, _, rgb = (part[0] for part in image_to_queries(image.unsqueeze(0).float()))
         target = rgb * 2 - 1
         generator = torch.Generator().manual_seed(self.seed)
-        with torch.enable_grad():
+        with torch.enable_grad(), torch.autocast(image.device.type, enabled=False):  # sin(30 x) in half precision is noise
             optimizer = torch.optim.Adam(net.parameters(), lr=self.lr)
             for step in range(1, self.iterations + 1):
                 chosen = slice(None)
@@ -110,10 +110,11 @@ class SIREN(nn.Module):
         net = SineNetwork(self.hidden_list, self.omega)
         names, shapes = zip(*((name, p.shape) for name, p in net.named_parameters()))
         rgb = []
-        for vector, place in zip(feat, coord):
+        for vector, place in zip(feat.float(), coord):
             parts = vector.split([shape.numel() for shape in shapes])
             values = {name: part.view(shape) for name, part, shape in zip(names, parts, shapes)}
-            rgb.append(functional_call(net, values, (place.float(),)))
+            with torch.autocast(place.device.type, enabled=False):
+                rgb.append(functional_call(net, values, (place.float(),)))
         return torch.stack(rgb) / 2 + 0.5
 
     def forward(self, lq: Tensor, coord: Tensor, cell: Tensor | None = None) -> Tensor:

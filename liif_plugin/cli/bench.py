@@ -52,7 +52,8 @@ def run(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from ..bench import parts
-    from ..compare.report import grid, machine
+    from ..compare.measure import machine
+    from ..compare.report import grid
     from ..errors import UserError
 
     if args.device == "cuda" and not torch.cuda.is_available():

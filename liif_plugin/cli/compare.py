@@ -22,16 +22,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from ..compare import report
-    from ..compare.measure import cells, device_of
+    from ..compare.measure import cells
     from ..compare.picture import draw
     from ..compare.plan import read_plan
     from ..compat.option_files import find_option_file
 
     plan = read_plan(find_option_file(args.opt))
     folder = args.output or os.path.join("comparisons", plan.name)
-    done, device = cells(plan, folder), device_of(plan)
-    table = report.markdown(plan, done, device)
-    written = {"md": table, "csv": report.as_csv(plan, done), "tex": report.latex(plan, done), "json": report.as_json(plan, done, device)}
+    done = cells(plan, folder)
+    table = report.markdown(plan, done)
+    written = {"md": table, "csv": report.as_csv(plan, done), "tex": report.latex(plan, done), "json": report.as_json(plan, done)}
     for ending, text in written.items():
         with open(os.path.join(folder, f"table.{ending}"), "w", encoding="utf-8") as file:
             file.write(text)

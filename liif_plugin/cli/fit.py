@@ -62,6 +62,14 @@ def run(args: argparse.Namespace) -> None:
     except OSError as error:
         raise UserError(f"{args.picture}: cannot be read ({error.strerror}).") from error
     size = _target(args, *image.shape[-2:])
+    weights = os.path.splitext(args.output)[0] + ".pth"
+    for path in (args.output, weights):
+        if os.path.exists(path):
+            raise UserError(f"{path}: exists already; delete it or choose another name.")
+    try:
+        os.makedirs(os.path.dirname(args.output) or ".", exist_ok=True)
+    except OSError as error:
+        raise UserError(f"-o {args.output}: its folder cannot be made ({error.strerror}).") from error
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     siren = SIREN(iterations=args.iterations, lr=args.lr, seed=args.seed)
     with tqdm(total=args.iterations, unit="it", desc="fitting", disable=None) as bar:
@@ -85,10 +93,11 @@ def run(args: argparse.Namespace) -> None:
     again = render(Fitted, image.unsqueeze(0).to(device), tuple(image.shape[-2:]))
     mse = (again.cpu() - image).clamp(-1, 1).square().mean().item()
     picture = to_picture(render(Fitted, image.unsqueeze(0).to(device), size))
-    weights = os.path.splitext(args.output)[0] + ".pth"
-    os.makedirs(os.path.dirname(args.output) or ".", exist_ok=True)
-    picture.save(args.output)
     save_whole({"params": {name: value.cpu() for name, value in net.state_dict().items()}}, weights)
+    try:
+        picture.save(args.output)
+    except OSError as error:
+        raise UserError(f"{args.output}: cannot be written ({error}); the fitted network is in {weights}.") from error
     print(f"{args.picture}, {image.shape[-2]} x {image.shape[-1]}: fitted to {-10 * math.log10(max(mse, 1e-12)):.2f} dB PSNR in "
           f"{args.iterations} steps; {len(parameters):,} parameters in {weights}.")  # fmt: skip
     print(f"{args.output}: {size[0]} x {size[1]}.")

@@ -25,11 +25,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..data.derive import CELEBAHQ_SIZES, celebahq_images, derive_folders, read_splits
-    from ..data.prepare import prepare_lmdb
+    from ..data.image_source import list_images
+    from ..data.prepare import lmdb_key, prepare_lmdb
     from ..errors import UserError
 
     folders = [str(size) for size in CELEBAHQ_SIZES]
-    if os.path.exists(os.path.join(args.output, "split.json")):
+    lmdbs = {folder: os.path.join(args.output, f"{folder}.lmdb") for folder in folders}
+    split_file = os.path.join(args.output, "split.json")
+    if os.path.exists(split_file) and all(map(os.path.isdir, lmdbs.values())):
         raise UserError(f"{args.output}: is finished already; delete it or choose another name.")
     splits = read_splits(args.split, args.source)
     if not splits:
@@ -39,14 +42,14 @@ def run(args: argparse.Namespace) -> int:
         left_out = derive_folders(args.source, args.output, folders, celebahq_images, {"task": "celebahq"})
     for name, reason in left_out:
         print(f"left out: {name}: {reason}")
-    gone = {os.path.splitext(name)[0] for name, _ in left_out}
-    splits = {split: [name for name in names if os.path.splitext(name)[0] not in gone] for split, names in splits.items()}
-    for folder in folders:
-        output = os.path.join(args.output, f"{folder}.lmdb")
+    for folder, output in lmdbs.items():
         if not os.path.isdir(output):
             report = prepare_lmdb(os.path.join(args.output, folder), output, None)
             print(f"{output}: {report.stored} images.")
-    with open(os.path.join(args.output, "split.json"), "w", encoding="utf-8") as file:
+    made = set(list_images(os.path.join(args.output, folders[0])))  # an interruption may have lost the list of those left out
+    splits = {split: [f"{lmdb_key(name)}.png" for name in names if name in made] for split, names in splits.items()}
+    with open(f"{split_file}.partial", "w", encoding="utf-8") as file:
         json.dump(splits, file, indent=1)
-    print(f"{args.output}/split.json: " + ", ".join(f"{split} {len(names)}" for split, names in splits.items()) + ".")
+    os.replace(f"{split_file}.partial", split_file)
+    print(f"{split_file}: " + ", ".join(f"{split} {len(names)}" for split, names in splits.items()) + ".")
     return 1 if left_out else 0

@@ -8,6 +8,7 @@ import ctypes
 import hashlib
 import json
 import os
+import platform
 import statistics
 import time
 
@@ -18,14 +19,14 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from .. import __version__
-from ..coords import cell_of, grid
-from ..data.image_source import decode_rgb
+from ..data.image_source import decode_rgb, list_images
 from ..errors import UserError
 from ..models.checkpoint import check_fits, load_params
 from ..models.continuous_sr_model import DTYPES
 from ..models.validation import measure, picture_name, predict
 from ..render import is_continuous
-from .plan import Column, Model, Plan, Source, open_column
+from .entries import Column, Model, Plan, Source
+from .plan import open_column
 
 SIDE = 48  # LR side on which multiply-adds are counted: a multiple of every window size in use
 HD_PIXELS = 1280 * 720  # the field's convention for comparing multiply-adds
@@ -59,28 +60,33 @@ def load(source: Source, where: str) -> nn.Module:
     return net.requires_grad_(False)
 
 
-def complexity(net: nn.Module, scale: float) -> tuple[int, float | None]:
-    """(parameters, multiply-adds for a picture of 1280 x 720 at ``scale``), the latter None where they cannot be counted.
-
-    Counted by MMEngine on an input of 48 x 48 and scaled to the number of pixels, which is exact for convolutions and queries.
-    """
+def _count(net: nn.Module, inputs: tuple) -> float:
+    """Multiply-adds of one call, counted by MMEngine."""
     from mmengine.analysis import FlopAnalyzer
 
-    if hasattr(net, "template"):  # fitted to each image: what answers the queries is counted, not the fitting
-        template = net.template()
-        adds = FlopAnalyzer(template, (torch.zeros(1000, 2),)).total() / 1000
-        return sum(p.numel() for p in template.parameters()), adds * HD_PIXELS
-    parameters = sum(p.numel() for p in net.parameters())
-    size = (round(SIDE * scale), round(SIDE * scale))
-    inputs = (torch.zeros(1, 3, SIDE, SIDE),)
-    if is_continuous(net):
-        coord = grid(size).expand(1, -1, -1)
-        inputs += (coord, cell_of(size).expand_as(coord))
     counter = FlopAnalyzer(net, inputs)
     counter.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
+    return counter.total()
+
+
+def complexity(net: nn.Module, scale: tuple[float, float]) -> tuple[int, float | None]:
+    """(parameters, multiply-adds for a picture of 1280 x 720 at ``scale``), the latter None where they cannot be counted.
+
+    Counted on an input of 48 x 48 and scaled to the number of pixels, which is exact for convolutions; of a continuous network two
+    small numbers of queries give the cost of a query and, by what is left, of an LR pixel.
+    """
+    if hasattr(net, "template"):  # fitted to each image: what answers the queries is counted, not the fitting
+        template = net.template()
+        return sum(p.numel() for p in template.parameters()), _count(template, (torch.zeros(1000, 2),)) / 1000 * HD_PIXELS
+    parameters = sum(p.numel() for p in net.parameters())
+    lq, lr_pixels = torch.zeros(1, 3, SIDE, SIDE), HD_PIXELS / (scale[0] * scale[1])
     try:
         with torch.no_grad():
-            return parameters, counter.total() * HD_PIXELS / (size[0] * size[1])
+            if not is_continuous(net):
+                return parameters, _count(net, (lq,)) * lr_pixels / SIDE**2
+            few, more = (_count(net, (lq, torch.zeros(1, n, 2), torch.ones(1, n, 2))) for n in (512, 1024))
+            a_query = (more - few) / 512
+            return parameters, (few - 512 * a_query) * lr_pixels / SIDE**2 + a_query * HD_PIXELS
     except Exception:  # tracing has limits of its own; the table then shows none
         return parameters, None
 
@@ -128,7 +134,7 @@ class PeakMemory:
 
 def finished_picture(folder: str, column: Column, gt_path: str) -> Tensor:
     """A picture that another program made: FOLDER/NAME.png, {dataset} and {scale} replaced -> (1, 3, H, W) in [0, 1]."""
-    folder = folder.replace("{dataset}", column.dataset).replace("{scale}", f"{column.scale[0]:g}")
+    folder = _pictures_of(folder, column)
     path = os.path.join(folder, picture_name(gt_path, column.options["dataroot_gt"]) + ".png")
     try:
         with open(path, "rb") as file:
@@ -151,12 +157,33 @@ def picture(model: Model, net: nn.Module | None, item: dict, column: Column, dev
     return predict(net, item["lq"].to(device), size, DTYPES[precision], model.cell)
 
 
+def _stamp(folder: str | None) -> list | None:
+    """What tells whether the pictures of a folder or an LMDB have changed: names, sizes, times."""
+    if folder is None or not os.path.isdir(folder):
+        return None
+    names = ["data.mdb", "meta_info.txt"] if folder.rstrip("/").endswith(".lmdb") else list_images(folder)
+    stats = [(name, os.stat(os.path.join(folder, name))) for name in names if os.path.isfile(os.path.join(folder, name))]
+    return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
+
+
+def _pictures_of(folder: str, column: Column) -> str:
+    return folder.replace("{dataset}", column.dataset).replace("{scale}", f"{column.scale[0]:g}")
+
+
+def machine(device: torch.device) -> str:
+    """What the seconds are measured on."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+    return f"{name}, PyTorch {torch.__version__}"
+
+
 def cell_path(folder: str, model: Model, column: Column, plan: Plan, device: torch.device) -> str:
     """Where the cell is kept; the name changes with everything that its numbers depend on."""
     source = model.source(column.scale)
     weights = os.stat(source.weights) if source.weights else None
     facts = [__version__, source.network_g, model.cell, source.images, source.param_key, weights and [weights.st_size, weights.st_mtime_ns],
-             column.options, list(column.scale), plan.metrics, plan.precision, device.type]  # fmt: skip
+             source.images and _stamp(_pictures_of(source.images, column)), _stamp(column.options.get("dataroot_gt")),
+             _stamp(column.options.get("dataroot_lq")), column.options, list(column.scale), plan.metrics, plan.precision,
+             device.type]  # fmt: skip
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
     return os.path.join(folder, "cells", f"{digest}.json")
 
@@ -168,7 +195,7 @@ def measure_cell(model: Model, column: Column, plan: Plan, device: torch.device)
     net, parameters, multiply_adds = None, None, None
     if source.network_g is not None:
         net = load(source, f"model {model.name}")
-        parameters, multiply_adds = complexity(net, sum(column.scale) / 2)
+        parameters, multiply_adds = complexity(net, column.scale)
         net = net.to(device)
     dataset = open_column(column)
     images, peaks = [], []
@@ -191,7 +218,7 @@ def measure_cell(model: Model, column: Column, plan: Plan, device: torch.device)
     timed = net is not None
     return {
         "metrics": means, "images": images, "parameters": parameters, "multiply_adds": multiply_adds,
-        "seconds": statistics.median(image["seconds"] for image in images) if timed else None,
+        "machine": machine(device), "seconds": statistics.median(image["seconds"] for image in images) if timed else None,
         "peak_mib": max(peaks) if timed and None not in peaks else None,
     }  # fmt: skip
 

@@ -11,8 +11,9 @@ from torch.utils.data import default_collate
 from ..errors import UserError
 from ..figure import boxed_with_crops, to_picture
 from ..models.validation import measure, picture_name
+from .entries import Column, Plan
 from .measure import device_of, load, picture
-from .plan import Column, Plan, figure_column, open_column
+from .plan import figure_column, open_column
 
 
 def _item(plan: Plan, column: Column) -> dict:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from fractions import Fraction
 
 from basicsr.data import build_dataset
@@ -13,6 +12,8 @@ from ..compat.option_files import find_option_file, read_options
 from ..data.dataset_options import parse_scale
 from ..errors import UserError, check_choice, check_keys, nearest
 from ..metrics.protocols import PROTOCOLS
+from ..models.checks import check_call
+from .entries import Column, Model, Plan, Source
 
 TOP = {"name", "device", "precision", "models", "datasets", "metrics", "figure"}
 NETWORK = {"network_g", "opt", "weights", "param_key"}
@@ -33,59 +34,6 @@ FIGURE = {"dataset", "scale", "image", "box", "models"}
 DEVICES, PRECISIONS = ("auto", "cpu", "cuda"), ("fp32", "bf16", "fp16")
 
 
-@dataclass(frozen=True)
-class Source:
-    """Where a model's pictures come from: a network and its weights, or a folder of finished pictures."""
-
-    network_g: dict | None = None
-    weights: str | None = None
-    param_key: str = "params"
-    images: str | None = None
-
-
-@dataclass(frozen=True)
-class Model:
-    """One row. by_scale: scale -> source of a fixed-scale model, or {None: source} for one that serves every scale.
-
-    cell: side of the cells in input pixels instead of the true one (Figure 6 of the paper).
-    """
-
-    name: str
-    published: str
-    by_scale: dict
-    cell: float | None = None
-
-    def source(self, scale: tuple[float, float]) -> Source | None:
-        """The source for ``scale``, or None where the model has none."""
-        return self.by_scale.get(None) or (self.by_scale.get(scale[0]) if scale[0] == scale[1] else None)
-
-
-@dataclass(frozen=True)
-class Column:
-    """One set at one scale. options: for BasicSR's build_dataset. published: the set's name in published.py."""
-
-    dataset: str
-    scale: tuple[float, float]
-    protocol: str
-    options: dict
-    published: str
-
-    @property
-    def scale_text(self) -> str:
-        return "x" + " x ".join(f"{s:g}" for s in dict.fromkeys(self.scale))
-
-
-@dataclass(frozen=True)
-class Plan:
-    name: str
-    device: str
-    precision: str
-    models: list
-    columns: list
-    metrics: dict
-    figure: dict | None
-
-
 def _block(where: str, value: object) -> dict:
     if not isinstance(value, dict):
         raise UserError(f"{where}: expected a block of options, got {value!r}.")
@@ -98,13 +46,21 @@ def _source(where: str, opt: dict) -> Source:
     if (network is None) == (opt.get("opt") is None):
         raise UserError(f"{where}: expected either `opt: train_NAME.yml` or `network_g:`.")
     if network is None:
-        trained = read_options(find_option_file(opt["opt"]))
+        trained = read_options(find_option_file(str(opt["opt"])))
         network = _block(f"{opt['opt']}: network_g", trained.get("network_g"))
         weights = weights or os.path.join("experiments", str(trained.get("name")), "models", "net_g_latest.pth")
     network = _block(f"{where}: network_g", network)
     if weights is not None and not os.path.isfile(weights):
         raise UserError(f"{where}: there are no weights {weights} (looked from {os.getcwd()}); train it, or name them with `weights:`.")
     return Source(network, weights, opt.get("param_key", "params"))
+
+
+def _one_scale(where: str, value: object) -> float:
+    """The scale of a fixed-scale network, equal in both axes."""
+    sy, sx = parse_scale(where, value)
+    if sy != sx:
+        raise UserError(f"{where}: scale: expected one number, got {value!r}.")
+    return sy
 
 
 def _cell(where: str, value: object) -> float | None:
@@ -124,18 +80,21 @@ def _model(number: int, opt: object) -> Model:
     opt = _block(f"models, entry {number}", opt)
     if not opt.get("name"):
         raise UserError(f"models, entry {number}: 'name' is missing.")
+    opt = {**opt, "name": str(opt["name"])}
     where = f"model {opt['name']}"
     check_keys(where, opt, MODEL)
-    label = opt.get("published", opt["name"])
+    label = str(opt.get("published", opt["name"]))
     if opt.get("images") is not None:
+        check_keys(f"{where} (images)", opt, {"name", "published", "images"})
         return Model(opt["name"], label, {None: Source(images=str(opt["images"]))})
     if opt.get("scales") is not None:
+        check_keys(f"{where} (scales)", opt, {"name", "published", "scales"})
         by_scale = {}
         for scale, entry in _block(f"{where}: scales", opt["scales"]).items():
             check_keys(f"{where}, x{scale}", _block(f"{where}, x{scale}", entry), NETWORK)
-            by_scale[parse_scale(where, scale)[0]] = _source(f"{where}, x{scale}", entry)
+            by_scale[_one_scale(where, scale)] = _source(f"{where}, x{scale}", entry)
         return Model(opt["name"], label, by_scale)
-    scale = None if opt.get("scale") is None else parse_scale(where, opt["scale"])[0]
+    scale = None if opt.get("scale") is None else _one_scale(where, opt["scale"])
     return Model(opt["name"], label, {scale: _source(where, opt)}, _cell(where, opt.get("cell")))
 
 
@@ -154,6 +113,8 @@ def _columns(name: str, opt: object) -> list[Column]:
     if not isinstance(opt.get("scales"), list) or not opt["scales"]:
         raise UserError(f"{where}: scales: expected a list such as [2, 3, 4, 6.5], got {opt.get('scales')!r}.")
     given = opt.get("lq_scales") or []
+    if not isinstance(given, list) or not all(isinstance(scale, (int, float)) for scale in given):
+        raise UserError(f"{where}: lq_scales: expected a list of numbers such as [2, 3, 4], got {given!r}.")
     columns = []
     for entry in opt["scales"]:
         scale = parse_scale(where, entry)
@@ -162,7 +123,7 @@ def _columns(name: str, opt: object) -> list[Column]:
         if entry in given:
             if not opt.get("dataroot_lq"):
                 raise UserError(f"{where}: lq_scales needs dataroot_lq, e.g. datasets/{name}/LR_bicubic/X{{scale}}.")
-            options.update(type="PairedScaleDataset", dataroot_lq=opt["dataroot_lq"].replace("{scale}", f"{entry:g}"),
+            options.update(type="PairedScaleDataset", scale=list(scale), dataroot_lq=opt["dataroot_lq"].replace("{scale}", f"{entry:g}"),
                            filename_tmpl=opt.get("filename_tmpl", "{}").replace("{scale}", f"{entry:g}"))  # fmt: skip
         else:
             options.update(type="ArbitraryScaleDataset", scale=list(scale))
@@ -191,7 +152,7 @@ def read_plan(path: str) -> Plan:
     check_choice("precision", opt.get("precision", "fp32"), PRECISIONS)
     if not isinstance(opt["models"], list):
         raise UserError(f"{path}: models: expected a list of `- name: ...`.")
-    columns = [column for name, entry in _block("datasets", opt["datasets"]).items() for column in _columns(name, entry)]
+    columns = [column for name, entry in _block("datasets", opt["datasets"]).items() for column in _columns(str(name), entry)]
     for column in columns:
         for root in ("dataroot_gt", "dataroot_lq"):
             folder = column.options.get(root)
@@ -201,13 +162,13 @@ def read_plan(path: str) -> Plan:
     models = [_model(number, entry) for number, entry in enumerate(opt["models"], start=1)]
     _unique("models", [model.name for model in models])
     _unique("datasets", [(column.dataset, column.scale_text) for column in columns])
-    metrics = opt.get("metrics") or {"psnr": {"type": "continuous_psnr"}}
+    metrics = _block("metrics", opt.get("metrics") or {"psnr": {"type": "continuous_psnr"}})
     known = [key for key, _ in METRIC_REGISTRY]
     for name, metric in metrics.items():
-        if _block(f"metric {name}", metric).get("type") not in known:
-            raise UserError(
-                f"metric {name}: type: nothing named '{metric.get('type')}' is registered{nearest(str(metric.get('type')), known)}."
-            )
+        kind = _block(f"metric {name}", metric).get("type")
+        if kind not in known:
+            raise UserError(f"metric {name}: type: nothing named '{kind}' is registered{nearest(kind, known)}.")
+        check_call(f"metric {name} ({kind})", METRIC_REGISTRY.get(kind), metric, ("img", "img2", "scale"))
     plan = Plan(str(opt["name"]), opt.get("device", "auto"), opt.get("precision", "fp32"), models, columns, metrics, opt.get("figure"))
     _check_figure(plan)
     return plan
@@ -221,7 +182,7 @@ def _check_figure(plan: Plan) -> None:
     for key in ("dataset", "scale", "image"):
         if figure.get(key) is None:
             raise UserError(f"figure: '{key}' is missing.")
-    for name in figure.get("models", []):
+    for name in figure.get("models") or []:
         check_choice("figure: models", name, [model.name for model in plan.models])
     figure_column(plan)
     box = figure.get("box")

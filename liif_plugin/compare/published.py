@@ -60,6 +60,9 @@ PUBLISHED: dict[str, dict[str, dict[float, float]]] = {
 }  # fmt: skip
 
 
+PROTOCOL_OF = {"DIV2K_valid": "div2k", "celebAHQ_64_128": "plain", "celebAHQ_32_256": "plain"}  # the others: benchmark
+
+
 def published(dataset: str, model: str, scale: float | None, metric_type: str) -> float | None:
     """The published value of one cell in dB, or None; PSNR on floats is what was published."""
     if metric_type != "continuous_psnr":

@@ -5,13 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
-import platform
-
-import torch
+import math
 
 from .. import __version__
-from .plan import Plan
-from .published import published
+from .entries import Plan
+from .published import PROTOCOL_OF, published
 
 Cells = dict  # (model name, column number) -> cell or None
 
@@ -25,9 +23,13 @@ def _by_set(plan: Plan) -> dict[str, list[int]]:
 
 
 def _published(plan: Plan, model, number: int, metric: str) -> float | None:
-    column = plan.columns[number]
+    column, options = plan.columns[number], plan.metrics[metric]
     scale = column.scale[0] if column.scale[0] == column.scale[1] else None
-    return published(column.published, model.published, scale, plan.metrics[metric]["type"])
+    whole = not column.options.get("first_k") and (not column.options.get("meta_info_file") or column.options.get("split") == "test")
+    protocol = options.get("protocol", column.protocol)
+    if not whole or model.cell is not None or protocol != PROTOCOL_OF.get(column.published, "benchmark"):
+        return None  # another task than the published one
+    return published(column.published, model.published, scale, options["type"])
 
 
 def _digits(plan: Plan, metric: str) -> int:
@@ -87,15 +89,14 @@ def _costs(plan: Plan, cells: Cells) -> str:
     return grid(header, rows)
 
 
-def machine(device: torch.device) -> str:
-    """What the seconds were measured on."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
-    return f"{name}, PyTorch {torch.__version__}"
+def machines(cells: Cells) -> str:
+    """What the cells were measured on; kept ones may come from another machine."""
+    return "; ".join(sorted({cell["machine"] for cell in cells.values() if cell}))
 
 
-def markdown(plan: Plan, cells: Cells, device: torch.device) -> str:
+def markdown(plan: Plan, cells: Cells) -> str:
     """All tables for people."""
-    text = [f"# {plan.name}", f"liif_plugin {__version__}, {plan.precision}, {machine(device)}."]
+    text = [f"# {plan.name}", f"liif_plugin {__version__}, {plan.precision}, {machines(cells)}."]
     for dataset, numbers in _by_set(plan).items():
         for metric in plan.metrics:
             text += [f"## {dataset}: {metric} ({plan.columns[numbers[0]].protocol} protocol)", _measured(plan, cells, metric, numbers)]
@@ -133,7 +134,7 @@ def as_csv(plan: Plan, cells: Cells) -> str:
     return text.getvalue()
 
 
-def as_json(plan: Plan, cells: Cells, device: torch.device) -> str:
+def as_json(plan: Plan, cells: Cells) -> str:
     """Everything, each image too."""
     images = [
         {"model": model.name, "dataset": column.dataset, "scale": column.scale_text[1:], **image}
@@ -141,7 +142,7 @@ def as_json(plan: Plan, cells: Cells, device: torch.device) -> str:
         for number, column in enumerate(plan.columns)
         for image in (cells[model.name, number] or {"images": ()})["images"]
     ]
-    facts = {"name": plan.name, "liif_plugin": __version__, "precision": plan.precision, "machine": machine(device)}
+    facts = {"name": plan.name, "liif_plugin": __version__, "precision": plan.precision, "machine": machines(cells)}
     return json.dumps({**facts, "cells": _records(plan, cells), "images": images}, indent=1)
 
 
@@ -154,7 +155,7 @@ def _tex(text: str) -> str:
 def _ranked(plan: Plan, cells: Cells, metric: str, number: int) -> list[float]:
     """The distinct printed values of a column, best first."""
     values = [float(_value(cells[m.name, number], metric, _digits(plan, metric))) for m in plan.models if cells[m.name, number]]
-    return sorted(set(values), reverse=plan.metrics[metric].get("better", "higher") == "higher")
+    return sorted({value for value in values if not math.isnan(value)}, reverse=plan.metrics[metric].get("better", "higher") == "higher")
 
 
 def latex(plan: Plan, cells: Cells) -> str:
@@ -170,7 +171,7 @@ def latex(plan: Plan, cells: Cells) -> str:
                 row = [_tex(model.name)]
                 for n in numbers:
                     text = _value(cells[model.name, n], metric, _digits(plan, metric))
-                    place = ranks[n].index(float(text)) if text else -1
+                    place = ranks[n].index(float(text)) if text and float(text) in ranks[n] else -1
                     row.append({0: f"\\textbf{{{text}}}", 1: f"\\underline{{{text}}}"}.get(place, text or "--"))
                 lines.append(" & ".join(row) + " \\\\")
             tables.append("\n".join([*lines, "\\bottomrule", "\\end{tabular}"]))

@@ -27,7 +27,7 @@ class OptionLoader(yaml.SafeLoader):
         keys = [self.construct_object(key, deep=True) for key, _ in node.value if not key.tag.endswith(":merge")]
         for key in keys:
             if keys.count(key) > 1:
-                raise UserError(f"option file, line {node.start_mark.line + 1}: '{key}' is given twice; keep one.")
+                raise UserError(f"{self.name}, line {node.start_mark.line + 1}: '{key}' is given twice; keep one.")
         return OrderedDict(super().construct_mapping(node, deep=True))
 
     def get_single_data(self):
@@ -106,7 +106,9 @@ def read_options(path: str, reading: tuple[str, ...] = ()) -> OrderedDict:
             loader = OptionLoader(file)
             loader.bases = reading
             opt = loader.get_single_data()
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UserError:
+        raise
+    except (yaml.YAMLError, ValueError, OSError) as error:  # ValueError: a date that does not exist, bytes that are no text
         raise UserError(f"{path}: not a readable yml file: {' '.join(str(error).split())}") from error
     if not isinstance(opt, dict):
         raise UserError(f"{path}: expected a yml mapping such as `name: ...`, got {type(opt).__name__}.")

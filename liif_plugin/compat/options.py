@@ -38,6 +38,12 @@ def _forced_value(text: str) -> object:
 
 def _check_forced(argv: list[str], opt: dict) -> None:
     """BasicSR turns each `a:b=value` into code: let only plain, existing keys through."""
+    for at, arg in enumerate(argv):
+        flag = arg.partition("=")[0]
+        if len(flag) > 3 and "--force_yml".startswith(flag) and arg != "--force_yml":
+            raise UserError(f"{arg}: write `--force_yml KEY:KEY=VALUE`, with a blank.")
+        if arg == "--force_yml" and "--force_yml" in argv[at + 1 :]:
+            raise UserError("--force_yml: give it once, with all its KEY:KEY=VALUE behind it.")
     if "--force_yml" not in argv:
         return
     for entry in argv[argv.index("--force_yml") + 1 :]:
@@ -89,12 +95,12 @@ def copy_opt_file(opt_file: str, experiments_root: str) -> None:
     from basicsr.utils.dist_util import get_dist_info
     from basicsr.utils.options import copy_opt_file as stock_copy
 
+    if get_dist_info()[0] != 0:
+        return
     stock_copy(opt_file, experiments_root)
     with open(opt_file, encoding="utf-8") as file:
         if not any(line.startswith(BASE) for line in file):
             return
-    if get_dist_info()[0] != 0:
-        return
     copy = os.path.join(experiments_root, os.path.basename(opt_file))
     with open(copy, encoding="utf-8") as file:
         header = [next(file) for _ in range(4)]  # the time, the command, an empty line

@@ -39,7 +39,7 @@ def _registered(where: str, registry, name: object) -> object:
     raise UserError(f"{where}: nothing named '{name}' is registered{nearest(name, known)}; there are {', '.join(sorted(known))}.")
 
 
-def _check_call(where: str, target: object, given: dict, supplied: tuple[str, ...] = ()) -> None:
+def check_call(where: str, target: object, given: dict, supplied: tuple[str, ...] = ()) -> None:
     """Refuse arguments that ``target`` does not take, and name one that it needs and does not get."""
     parameters = inspect.signature(target).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
@@ -94,7 +94,7 @@ def _check_metrics(opt: dict) -> None:
             function = _registered(f"{where}.type", METRIC_REGISTRY, metric["type"])
             if not getattr(function, "takes_floats", False):
                 continue
-            _check_call(where, function, metric, ("img", "img2", "scale"))
+            check_call(where, function, metric, ("img", "img2", "scale"))
             if metric.get("protocol", dataset.get("protocol")) not in PROTOCOLS:
                 raise UserError(f"{where}: needs a protocol; write `protocol:` into datasets.{key}, one of {', '.join(PROTOCOLS)}.")
 
@@ -124,17 +124,17 @@ def _check_optimiser(train: dict) -> None:
     if not (isinstance(optimiser, type) and issubclass(optimiser, torch.optim.Optimizer)):
         raise UserError(f"train.optim_g.type: torch.optim has no optimiser '{kind}'{nearest(kind, dir(torch.optim))}.")
     _need(train["optim_g"], "train.optim_g", "lr")
-    _check_call(f"train.optim_g ({kind})", optimiser, train["optim_g"], ("params",))
+    check_call(f"train.optim_g ({kind})", optimiser, train["optim_g"], ("params",))
     kind = train["scheduler"].get("type")
     check_choice("train.scheduler.type", kind, SCHEDULERS)
-    _check_call(f"train.scheduler ({kind})", SCHEDULERS[kind], train["scheduler"], ("optimizer",))
+    check_call(f"train.scheduler ({kind})", SCHEDULERS[kind], train["scheduler"], ("optimizer",))
 
 
 def _check_network(opt: dict) -> None:
     """Build the network once, so that whatever is wrong with it is said before anything is written."""
     block = dict(opt["network_g"])
     kind = _registered("network_g.type", ARCH_REGISTRY, block.pop("type", None))
-    _check_call(f"network_g ({opt['network_g']['type']})", kind, block)
+    check_call(f"network_g ({opt['network_g']['type']})", kind, block)
     with torch.random.fork_rng(devices=[]):
         try:
             network = kind(**copy.deepcopy(block))
@@ -177,7 +177,7 @@ def _check_training(opt: dict) -> None:
     _check_counts("train", train, "total_iter")
     _check_counts("datasets.train", opt["datasets"]["train"], "batch_size_per_gpu")
     _check_optimiser(train)
-    _check_call("train.pixel_opt", _registered("train.pixel_opt.type", LOSS_REGISTRY, train["pixel_opt"].get("type")), train["pixel_opt"])
+    check_call("train.pixel_opt", _registered("train.pixel_opt.type", LOSS_REGISTRY, train["pixel_opt"].get("type")), train["pixel_opt"])
     _check_precision("train", train)
     check_keys("logger", logger, LOGGER)
     if "use_tb_logger" not in logger:
