@@ -62,7 +62,7 @@ def _prepare(net, lq: Tensor, dtype: torch.dtype, **tile) -> object:
         feat = net.encode(lq)
         if not hasattr(net, "project"):
             return feat
-        projection = net.project(feat.float() if dtype != torch.float32 else feat, **tile)
+        projection = net.project(feat, **tile)
     return projection._replace(table=projection.table.float())
 
 

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from .. import __version__
+from ..data.crops import to_tensor
 from ..data.image_source import decode_rgb, list_images
 from ..errors import UserError
 from ..models.checkpoint import check_fits, load_params
@@ -141,10 +142,10 @@ def finished_picture(folder: str, column: Column, gt_path: str) -> Tensor:
             image = decode_rgb(file.read(), path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); `images:` expects one picture for each truth.") from error
-    return torch.from_numpy(image.transpose(2, 0, 1).copy()).unsqueeze(0).float().div_(255)
+    return to_tensor(image).unsqueeze(0)
 
 
-def picture(model: Model, net: nn.Module | None, item: dict, column: Column, device: torch.device, precision: str) -> Tensor:
+def super_resolved(model: Model, net: nn.Module | None, item: dict, column: Column, device: torch.device, precision: str) -> Tensor:
     """What a model makes of one item of its column: (1, 3, H, W) float32, not clamped."""
     size = tuple(item["gt"].shape[-2:])
     if net is None:
@@ -199,13 +200,12 @@ def measure_cell(model: Model, column: Column, plan: Plan, device: torch.device)
         net = net.to(device)
     dataset = open_column(column)
     images, peaks = [], []
-    for item in tqdm(
-        DataLoader(dataset), desc=f"{model.name}, {column.dataset} {column.scale_text}", unit="image", leave=False, disable=None
-    ):
+    what = f"{model.name}, {column.dataset} {column.scale_text}"
+    for item in tqdm(DataLoader(dataset), desc=what, unit="image", leave=False, disable=None):
         gt = item["gt"].to(device)
         with PeakMemory(device) as peak:
             start = time.perf_counter()
-            sr = picture(model, net, item, column, device, plan.precision)
+            sr = super_resolved(model, net, item, column, device, plan.precision)
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             seconds = time.perf_counter() - start

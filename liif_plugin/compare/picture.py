@@ -12,7 +12,7 @@ from ..errors import UserError
 from ..figure import boxed_with_crops, to_picture
 from ..models.validation import measure, picture_name
 from .entries import Column, Plan
-from .measure import device_of, load, picture
+from .measure import device_of, load, super_resolved
 from .plan import figure_column, open_column
 
 
@@ -64,7 +64,7 @@ def draw(plan: Plan, path: str) -> None:
         if source is None or (wanted and model.name not in wanted):
             continue
         net = load(source, f"model {model.name}").to(device) if source.network_g is not None else None
-        sr = picture(model, net, item, column, device, plan.precision)
+        sr = super_resolved(model, net, item, column, device, plan.precision)
         score = measure(opt, sr, gt.to(device), scale, column.protocol)
         unit = " dB" if "psnr" in opt["type"] else f" {metric}"
         crops.append((f"{model.name}\n{score:.2f}{unit}", to_picture(sr[part])))

@@ -18,18 +18,8 @@ from .entries import Column, Model, Plan, Source
 TOP = {"name", "device", "precision", "models", "datasets", "metrics", "figure"}
 NETWORK = {"network_g", "opt", "weights", "param_key"}
 MODEL = NETWORK | {"cell", "name", "published", "scale", "scales", "images"}
-SET = {
-    "protocol",
-    "scales",
-    "dataroot_gt",
-    "dataroot_lq",
-    "lq_scales",
-    "filename_tmpl",
-    "meta_info_file",
-    "first_k",
-    "how_to_get",
-    "published",
-}
+SET = {"protocol", "scales", "dataroot_gt", "dataroot_lq", "lq_scales", "filename_tmpl", "meta_info_file", "first_k", "how_to_get",
+       "published"}  # fmt: skip
 FIGURE = {"dataset", "scale", "image", "box", "models"}
 DEVICES, PRECISIONS = ("auto", "cpu", "cuda"), ("fp32", "bf16", "fp16")
 
