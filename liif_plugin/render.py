@@ -11,7 +11,6 @@ from torch import Tensor
 from .coords import cell_of, grid, queries_to_image
 
 QUERIES_AT_ONCE = 16384  # what one block of ``query`` decodes: keeps the hidden activations (4 corners x 256 floats a query) at 64 MiB
-BLOCK_SIDE = {"cpu": 32, "cuda": 256}  # side of a block of a grid decoder: on a CPU its activations stay in the cache
 TILE = 256  # side of a tile in LR pixels, where an image is encoded in tiles
 
 Span = tuple[int, int]  # first, last + 1
@@ -38,15 +37,12 @@ def _blocks(span: Span, step: int) -> Iterator[Span]:
 def _decode(net, feat_or_projection, size: tuple[int, int], rows: Span, columns: Span, cell: Tensor, dtype: torch.dtype,
             queries_at_once: int, batch: int) -> Tensor:  # fmt: skip
     """The pixels rows x columns of an image of ``size``: (B, 3, R, C) float32."""
+    if hasattr(feat_or_projection, "table"):
+        fast = net.grid_decoder(feat_or_projection, size, cell, dtype)
+        if fast is not None:
+            return fast.decode(rows, columns, queries_at_once)
     device = (feat_or_projection.table if hasattr(feat_or_projection, "table") else feat_or_projection).device
     image = torch.empty(batch, 3, rows[1] - rows[0], columns[1] - columns[0], dtype=torch.float32, device=device)
-    fast = net.grid_decoder(feat_or_projection, size, cell, dtype) if hasattr(feat_or_projection, "table") else None
-    if fast is not None:
-        side = min(BLOCK_SIDE.get(device.type, 256), max(1, int(queries_at_once**0.5)))
-        for y in _blocks(rows, side):
-            for x in _blocks(columns, side):
-                image[:, :, y[0] - rows[0] : y[1] - rows[0], x[0] - columns[0] : x[1] - columns[0]] = fast.block(y, x)
-        return image
     query = net.query_projected if hasattr(feat_or_projection, "table") else net.query
     for y in _blocks(rows, max(1, queries_at_once // ((columns[1] - columns[0]) * batch))):
         coord = grid(size, y, device, columns).expand(batch, -1, -1)

@@ -63,7 +63,7 @@ def pocket(file: str, data: str, iterations: int, seed: int) -> dict:
         "_base_": f"{file}.yml", "name": f"{file}_seed{seed}", "num_gpu": 0, "manual_seed": seed,
         "datasets": {"train": train, **{name: None for name in others}},
         "network_g": network,
-        "train": {"total_iter": iterations, "optim_g": {"lr": 1e-3}, "channels_last": True, "precision": "bf16",
+        "train": {"total_iter": iterations, "optim_g": {"lr": 1e-3}, "channels_last": True, "precision": "auto",
                   "scheduler": {"type": "CosineAnnealingRestartLR", "periods": [iterations], "restart_weights": [1], "eta_min": 1e-6}},
         "logger": {"print_freq": 100, "save_checkpoint_freq": 500, "use_tb_logger": False},
     }  # fmt: skip

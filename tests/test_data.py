@@ -93,6 +93,14 @@ def test_queries_are_uniform_and_right():
     assert ((counts - 40) ** 2 / 36).sum() < 499 + 5 * 32
 
 
+def test_queries_of_a_turned_picture():
+    hr = ramp(20, 25)
+    for flips in (tuple(map(bool, flags)) for flags in np.ndindex(2, 2, 2)):
+        turned = np.ascontiguousarray(augment([hr], flips)[0])
+        expected, got = draw_queries(turned, 60, np.random.default_rng(3)), draw_queries(hr, 60, np.random.default_rng(3), flips)
+        assert all(torch.equal(a, b) for a, b in zip(expected, got))
+
+
 def test_scales_fill_the_range(image_folder):
     dataset = build_dataset(train_opt(image_folder()))
     sides = [2 / dataset[Draw(0, 0, i)]["cell"][0, 0].item() for i in range(300)]

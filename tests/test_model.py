@@ -63,7 +63,7 @@ def steps(model, dataset, count, start=0):
 
 
 @pytest.mark.parametrize("train", [{}, {"precision": "bf16", "channels_last": True}, {"grad_clip": 0.1, "ema_decay": 0.9},
-                                   {"precision": "fp16"},
+                                   {"precision": "fp16"}, {"precision": "auto"},
                                    {"optim_g": {"type": "AdamW", "lr": 5e-3}}])  # fmt: skip
 def test_twenty_steps_lower_the_loss(tmp_path, image_folder, train):
     torch.manual_seed(0)

@@ -23,8 +23,8 @@ from ..data.crops import to_tensor
 from ..data.image_source import decode_rgb, list_images
 from ..errors import UserError
 from ..models.checkpoint import check_fits, load_params
-from ..models.continuous_sr_model import DTYPES
 from ..models.validation import measure, picture_name, predict
+from ..precision import DTYPES
 from ..render import is_continuous
 from .entries import Column, Model, Plan, Source
 from .plan import open_column

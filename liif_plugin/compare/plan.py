@@ -13,6 +13,7 @@ from ..data.dataset_options import parse_scale
 from ..errors import UserError, check_choice, check_keys, nearest
 from ..metrics.protocols import PROTOCOLS
 from ..models.checks import check_call
+from ..precision import DTYPES
 from .entries import Column, Model, Plan, Source
 
 TOP = {"name", "device", "precision", "models", "datasets", "metrics", "figure"}
@@ -21,7 +22,7 @@ MODEL = NETWORK | {"cell", "name", "published", "scale", "scales", "images"}
 SET = {"protocol", "scales", "dataroot_gt", "dataroot_lq", "lq_scales", "filename_tmpl", "meta_info_file", "first_k", "how_to_get",
        "published"}  # fmt: skip
 FIGURE = {"dataset", "scale", "image", "box", "models"}
-DEVICES, PRECISIONS = ("auto", "cpu", "cuda"), ("fp32", "bf16", "fp16")
+DEVICES = ("auto", "cpu", "cuda")
 
 
 def _block(where: str, value: object) -> dict:
@@ -139,7 +140,7 @@ def read_plan(path: str) -> Plan:
         if not opt.get(key):
             raise UserError(f"{path}: '{key}' is missing; compare it with the packaged compare_set5.yml.")
     check_choice("device", opt.get("device", "auto"), DEVICES)
-    check_choice("precision", opt.get("precision", "fp32"), PRECISIONS)
+    check_choice("precision", opt.get("precision", "fp32"), tuple(DTYPES))  # no auto: a table is to mean the same everywhere
     if not isinstance(opt["models"], list):
         raise UserError(f"{path}: models: expected a list of `- name: ...`.")
     columns = [column for name, entry in _block("datasets", opt["datasets"]).items() for column in _columns(str(name), entry)]

@@ -93,14 +93,14 @@ class ArbitraryScaleDataset(Dataset):
         s = rng.uniform(*self.scale_range)
         side = round(self.lq_size * s)
         y, x = rng.integers(0, hr.shape[0] - side + 1), rng.integers(0, hr.shape[1] - side + 1)
-        hr = hr[y : y + side, x : x + side]
-        lq = pillow_bicubic(np.ascontiguousarray(hr), (self.lq_size, self.lq_size))
+        hr = np.ascontiguousarray(hr[y : y + side, x : x + side])
+        lq = pillow_bicubic(hr, (self.lq_size, self.lq_size))
         flips = draw_flips(rng, self.opt.get("use_hflip", True), self.opt.get("use_rot", True))
-        lq, hr = augment([lq, hr], flips)
+        lq_tensor = to_tensor(augment([lq], flips)[0])
         if self.num_queries is None:
-            return {"lq": to_tensor(lq), "gt": to_tensor(hr)}
-        coord, cell, gt = draw_queries(hr, self.num_queries, rng)
-        return {"lq": to_tensor(lq), "coord": coord, "cell": cell, "gt": gt}
+            return {"lq": lq_tensor, "gt": to_tensor(augment([hr], flips)[0])}
+        coord, cell, gt = draw_queries(hr, self.num_queries, rng, flips)
+        return {"lq": lq_tensor, "coord": coord, "cell": cell, "gt": gt}
 
     def _val_item(self, index: int) -> dict:
         hr = self.source.read(self.kept[index])

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import os
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..coords import cell_of, centre
+from ..coords import centre
+
+Flips = tuple[bool, bool, bool]  # vertical, horizontal, transpose
 
 
 def to_tensor(image: np.ndarray) -> Tensor:
@@ -16,7 +19,7 @@ def to_tensor(image: np.ndarray) -> Tensor:
     return torch.from_numpy(np.array(image.transpose(2, 0, 1))).float().div_(255)
 
 
-def augment(images: list[np.ndarray], flips: tuple[bool, bool, bool]) -> list[np.ndarray]:
+def augment(images: list[np.ndarray], flips: Flips) -> list[np.ndarray]:
     """Flip every image vertically, flip horizontally, transpose, each where its flag is set: the same for LR and HR."""
     vertical, horizontal, transpose = flips
     if vertical:
@@ -26,21 +29,39 @@ def augment(images: list[np.ndarray], flips: tuple[bool, bool, bool]) -> list[np
     return [image.transpose(1, 0, 2) for image in images] if transpose else images
 
 
-def draw_flips(rng: np.random.Generator, use_hflip: bool, use_rot: bool) -> tuple[bool, bool, bool]:
+def draw_flips(rng: np.random.Generator, use_hflip: bool, use_rot: bool) -> Flips:
     """Random flags for ``augment``; as in BasicSR, use_rot stands for the vertical flip and the transpose."""
     vertical, horizontal, transpose = rng.random(3) < 0.5
     return bool(vertical and use_rot), bool(horizontal and use_hflip), bool(transpose and use_rot)
 
 
-def draw_queries(hr: np.ndarray, count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """``count`` pixels of ``hr`` (H, W, 3) uint8 without replacement -> coord (Q, 2), cell (Q, 2), gt (Q, 3) in [0, 1]."""
-    H, W = hr.shape[:2]
+def draw_queries(
+    hr: np.ndarray, count: int, rng: np.random.Generator, flips: Flips = (False, False, False)
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``count`` pixels of ``augment([hr], flips)`` without replacement -> coord (Q, 2), cell (Q, 2), gt (Q, 3) in [0, 1].
+
+    Args:
+        hr: (H, W, 3) uint8, as it was before the flips: turning the indices is cheaper than gathering from a turned picture.
+    """
+    vertical, horizontal, transpose = flips
+    h, w = hr.shape[:2]
+    H, W = (w, h) if transpose else (h, w)
     chosen = rng.choice(H * W, count, replace=False, shuffle=False)  # as a set equally distributed, without a permutation of H*W
-    row, column = np.divmod(chosen, W)
-    coord = np.stack([centre(row, H), centre(column, W)], axis=-1).astype(np.float32)
-    cell = cell_of((H, W)).expand(count, 2).contiguous()
-    gt = torch.from_numpy(hr[row, column]).float().div_(255)
-    return torch.from_numpy(coord), cell, gt
+    row = chosen // W
+    column = chosen - row * W
+    coord, cell = np.empty((count, 2), np.float32), np.empty((count, 2), np.float32)
+    coord[:, 0], coord[:, 1] = _centres(H)[row], _centres(W)[column]
+    cell[:] = 2 / H, 2 / W
+    y, x = (column, row) if transpose else (row, column)
+    y = h - 1 - y if vertical else y
+    x = w - 1 - x if horizontal else x
+    gt = torch.from_numpy(np.ascontiguousarray(hr).reshape(-1, 3).take(y * w + x, axis=0)).float().div_(255)
+    return torch.from_numpy(coord), torch.from_numpy(cell), gt
+
+
+@functools.lru_cache(maxsize=1024)
+def _centres(n: int) -> np.ndarray:
+    return centre(np.arange(n), n).astype(np.float32)
 
 
 class WorkerGenerator:

@@ -116,9 +116,10 @@ class PairedScaleDataset(Dataset):
         rng = generator(self.opt.get("seed", 0), index) or self.rng.get()
         n = self.lq_size
         y, x = rng.integers(0, lq.shape[0] - n + 1), rng.integers(0, lq.shape[1] - n + 1)
-        pair = [lq[y : y + n, x : x + n], gt[y * s : (y + n) * s, x * s : (x + n) * s]]
-        lq, gt = augment(pair, draw_flips(rng, self.opt.get("use_hflip", True), self.opt.get("use_rot", True)))
+        lq, gt = lq[y : y + n, x : x + n], gt[y * s : (y + n) * s, x * s : (x + n) * s]
+        flips = draw_flips(rng, self.opt.get("use_hflip", True), self.opt.get("use_rot", True))
+        lq_tensor = to_tensor(augment([lq], flips)[0])
         if self.num_queries is None:
-            return {"lq": to_tensor(lq), "gt": to_tensor(gt)}
-        coord, cell, queried = draw_queries(gt, self.num_queries, rng)
-        return {"lq": to_tensor(lq), "coord": coord, "cell": cell, "gt": queried}
+            return {"lq": lq_tensor, "gt": to_tensor(augment([gt], flips)[0])}
+        coord, cell, queried = draw_queries(gt, self.num_queries, rng, flips)
+        return {"lq": lq_tensor, "coord": coord, "cell": cell, "gt": queried}

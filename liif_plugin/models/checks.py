@@ -13,6 +13,7 @@ from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTR
 
 from ..errors import UserError, check_choice, check_keys, nearest
 from ..metrics.protocols import PROTOCOLS
+from ..precision import DTYPES
 
 TOP = {"name", "model_type", "num_gpu", "manual_seed", "datasets", "network_g", "path", "train", "val", "logger", "dist_params",
        "find_unused_parameters", "dist", "rank", "world_size", "auto_resume", "is_train", "root_path"}  # fmt: skip
@@ -27,7 +28,6 @@ SCHEDULERS = {
 }
 VAL = {"val_freq", "save_img", "metrics", "pbar", "suffix", "precision"}
 LOGGER = {"print_freq", "save_checkpoint_freq", "use_tb_logger", "wandb"}
-PRECISIONS = ("fp32", "bf16", "fp16")
 
 
 def _registered(where: str, registry, name: object) -> object:
@@ -178,7 +178,7 @@ def _check_training(opt: dict) -> None:
     _check_counts("datasets.train", opt["datasets"]["train"], "batch_size_per_gpu")
     _check_optimiser(train)
     check_call("train.pixel_opt", _registered("train.pixel_opt.type", LOSS_REGISTRY, train["pixel_opt"].get("type")), train["pixel_opt"])
-    _check_precision("train", train)
+    _check_precision("train", train, ("auto", *DTYPES))
     check_keys("logger", logger, LOGGER)
     if "use_tb_logger" not in logger:
         raise UserError("logger: 'use_tb_logger' is missing; the packaged option files show it.")
@@ -187,9 +187,9 @@ def _check_training(opt: dict) -> None:
         _check_counts("val", opt["val"], "val_freq")
 
 
-def _check_precision(where: str, block: dict) -> None:
+def _check_precision(where: str, block: dict, choices: tuple[str, ...]) -> None:
     if block.get("precision") is not None:
-        check_choice(f"{where}.precision", block["precision"], PRECISIONS)
+        check_choice(f"{where}.precision", block["precision"], choices)
 
 
 def check_options(opt: dict) -> None:
@@ -218,7 +218,7 @@ def check_options(opt: dict) -> None:
     _check_datasets(opt)
     if opt.get("val") is not None:
         check_keys("val", opt["val"], VAL)
-        _check_precision("val", opt["val"])
+        _check_precision("val", opt["val"], tuple(DTYPES))
         opt["val"].setdefault("save_img", False)
         opt["val"].setdefault("suffix", None)
     elif not opt["is_train"]:

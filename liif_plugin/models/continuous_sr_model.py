@@ -13,11 +13,10 @@ from basicsr.utils import get_root_logger, imwrite, tensor2img
 from basicsr.utils.registry import MODEL_REGISTRY
 
 from ..errors import UserError
+from ..precision import DTYPES, choose_precision
 from ..render import is_continuous
 from .checkpoint import check_fits, load_params, save_whole
 from .validation import picture_name, predict, validate
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @MODEL_REGISTRY.register()
@@ -26,7 +25,8 @@ class ContinuousSRModel(SRModel):
 
     A network with encode/query gets lq, coord, cell; any other gets lq alone (a fixed-scale network of BasicSR).
 
-    Options beyond SRModel's: train.precision: fp32 | bf16 | fp16 (autocast); train.channels_last; train.compile (torch.compile);
+    Options beyond SRModel's: train.precision: fp32 | bf16 | fp16 (autocast) | auto (bf16 where the hardware
+    multiplies it); train.channels_last; train.compile (torch.compile);
     train.grad_clip: largest norm of the gradient; val.precision. Each val set may have its own ``metrics`` and has its ``protocol``.
     The paper takes L1 on [-1, 1]; with images in [0, 1] that is ``pixel_opt.loss_weight: 2.0``: the same gradients.
 
@@ -58,7 +58,9 @@ class ContinuousSRModel(SRModel):
         super().init_training_settings()
         train = self.opt["train"]
         self.continuous = is_continuous(self.get_bare_model(self.net_g))
-        self.precision = train.get("precision") or "fp32"
+        self.precision = choose_precision(train.get("precision") or "fp32", self.device)
+        if train.get("precision") == "auto":
+            get_root_logger().info(f"Precision auto: {self.precision} on this machine.")
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self.train_net = torch.compile(self.net_g) if train.get("compile") else self.net_g
         self._rng_to_restore = None

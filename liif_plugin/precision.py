@@ -1,0 +1,23 @@
+"""The precisions that options may name, and which one a machine is good at."""
+
+from __future__ import annotations
+
+import torch
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether ``device`` multiplies bfloat16 in hardware. A processor that emulates it is several times slower than in float32."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    capable = getattr(torch.cpu, "get_capabilities", dict)()
+    for name, older in (("amx_bf16", "_is_amx_tile_supported"), ("avx512_bf16", "_is_avx512_bf16_supported")):
+        if capable.get(name, False) or (not capable and getattr(torch.cpu, older, bool)()):
+            return True
+    return bool(capable.get("bf16", False))  # ARM's name for it
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    """'fp32', 'bf16' and 'fp16' stay as they are; 'auto' is 'bf16' where the hardware multiplies it, else 'fp32'."""
+    return name if name in DTYPES else "bf16" if has_bfloat16(device) else "fp32"
