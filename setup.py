@@ -50,11 +50,14 @@ setup(
     python_requires=">=3.9",
     packages=[
         "liif_plugin",
-        *[f"liif_plugin.{name}" for name in ("archs", "bench", "cli", "compare", "compat", "data", "metrics", "models")],
+        *[
+            f"liif_plugin.{name}"
+            for name in ("archs", "bench", "cli", "compare", "compat", "data", "metrics", "models", "pictures", "pretrained")
+        ],
         "liif_plugin.options",
     ],  # fmt: skip
     package_dir={"liif_plugin": "liif_plugin", "liif_plugin.options": "options"},
-    package_data={"liif_plugin.options": ["*.yml"]},
+    package_data={"liif_plugin.options": ["*.yml"], "liif_plugin.pretrained": ["*.pth", "*.yml"]},
     cmdclass={"build_py": build_py},
     install_requires=[
         'basicsr>=1.4.2; python_version < "3.13"',  # its source does not build on 3.13, see README
@@ -71,6 +74,7 @@ setup(
         "PyYAML",
         "scipy",
         "scikit-image",
+        "tifffile",
         "tqdm",
     ],
     extras_require={

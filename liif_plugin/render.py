@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .compat.heap import give_back
 from .coords import cell_of, grid, queries_to_image
 
 QUERIES_AT_ONCE = 16384  # what one block of ``query`` decodes: keeps the hidden activations (4 corners x 256 floats a query) at 64 MiB
@@ -23,9 +24,10 @@ def is_continuous(net) -> bool:
 
 
 def as_float(lq: Tensor | np.ndarray, device: torch.device | None = None) -> Tensor:
-    """An image as networks want it: (H, W, 3) uint8 -> (1, 3, H, W) float32 in [0, 1]; tensors stay as they are."""
+    """An image as networks want it: (H, W, 3) uint8 or uint16 -> (1, 3, H, W) float32 in [0, 1]; tensors stay as they are."""
     if isinstance(lq, np.ndarray):
-        lq = torch.from_numpy(np.ascontiguousarray(lq.transpose(2, 0, 1))).unsqueeze(0).float().div_(255)
+        largest = np.iinfo(lq.dtype).max
+        lq = torch.from_numpy(np.ascontiguousarray(lq.transpose(2, 0, 1)).astype(np.float32)).unsqueeze(0).div_(largest)
     return lq if device is None else lq.to(device)
 
 
@@ -52,10 +54,10 @@ def _decode(net, feat_or_projection, size: tuple[int, int], rows: Span, columns:
     return image
 
 
-def _prepare(net, lq: Tensor, dtype: torch.dtype, **tile) -> object:
+def prepare(net, lq: Tensor, dtype: torch.dtype, **tile) -> object:
     """Features of ``lq``, behind the first decoder layer where the network can do that."""
     with torch.autocast(lq.device.type, dtype=dtype, enabled=dtype != torch.float32):
-        feat = net.encode(lq)
+        feat = net.encode(lq.contiguous(memory_format=torch.channels_last))  # a third faster on a CPU
         if not hasattr(net, "project"):
             return feat
         projection = net.project(feat, **tile)
@@ -79,7 +81,7 @@ def _tile_of(net, lq, rows: Span, columns: Span, dtype: torch.dtype, device: tor
     (top, bottom), (left, right) = needed
     part = lq[top:bottom, left:right] if isinstance(lq, np.ndarray) else lq[..., top:bottom, left:right]
     kept = (region[0][0], region[1][0], region[0][1] - region[0][0], region[1][1] - region[1][0])
-    return _prepare(net, as_float(part, device), dtype, size=(h, w), origin=(top, left), region=kept)
+    return prepare(net, as_float(part, device), dtype, size=(h, w), origin=(top, left), region=kept)
 
 
 @torch.no_grad()
@@ -105,7 +107,7 @@ def render_bands(net, lq: Tensor | np.ndarray, size: tuple[int, int], cell: Tens
     batch = 1 if isinstance(lq, np.ndarray) else len(lq)
     inside = (top, top + height), (left, left + width)
     if tile is None or getattr(net, "halo", None) is None or max(h, w) <= tile:
-        source = _prepare(net, as_float(lq, device), dtype)
+        source = prepare(net, as_float(lq, device), dtype)
         step = max(1, (1 << 22) // width)
         for rows in _blocks(inside[0], step):
             yield rows[0] - top, _decode(net, source, size, rows, inside[1], cell, dtype, queries_at_once, batch)
@@ -122,6 +124,8 @@ def render_bands(net, lq: Tensor | np.ndarray, size: tuple[int, int], cell: Tens
                 source = _tile_of(net, lq, lr_rows, lr_columns, dtype, device)
                 part = _decode(net, source, size, rows, columns, cell, dtype, queries_at_once, batch)
                 band[..., columns[0] - left : columns[1] - left] = part
+                del source
+                give_back()  # tiles at the border have other sizes: their blocks would fit into no hole of the last one's
         yield rows[0] - top, band
 
 
@@ -133,7 +137,7 @@ def _clip(span: Span, to: Span) -> Span:
 def render(net, lq: Tensor | np.ndarray, size: tuple[int, int], cell: Tensor | None = None, window: Window | None = None,
            dtype: torch.dtype = torch.float32, tile: int | None = None, queries_at_once: int = QUERIES_AT_ONCE,
            device: torch.device | None = None) -> Tensor:  # fmt: skip
-    """lq (B, 3, h, w) in [0, 1], or (h, w, 3) uint8 -> (B, 3, H, W) with ``size`` = (H, W), float32, not clamped.
+    """lq (B, 3, h, w) in [0, 1], or (h, w, 3) uint8 or uint16 -> (B, 3, H, W) with ``size`` = (H, W), float32, not clamped.
 
     Args:
         net: knows encode and query; project and grid_decoder, where it has them, are the faster way to the same numbers.

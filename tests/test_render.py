@@ -108,6 +108,8 @@ def test_what_cannot_be_rendered(arguments, words):
 
 def test_a_tiles_projection_is_not_for_queries():
     net, feat = network(), torch.rand(1, 8, 6, 6)
-    part = net.project(feat, size=(20, 20), origin=(4, 4))
+    part = net.project(feat, size=(20, 20), origin=(4, 4), region=(5, 5, 4, 4))
+    with pytest.raises(ValueError, match="around it"):
+        net.project(feat, size=(20, 20), origin=(4, 4))
     with pytest.raises(ValueError, match="whole image"):
         net.query_projected(part, torch.zeros(1, 1, 2), torch.zeros(1, 1, 2))

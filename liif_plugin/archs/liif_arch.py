@@ -30,6 +30,19 @@ class Projection(NamedTuple):
     region: tuple[int, int, int, int]
 
 
+def _cut(feat: Tensor, region: tuple[int, int, int, int], origin: tuple[int, int], size: tuple[int, int], margin: int) -> Tensor:
+    """``region`` of the image and ``margin`` pixels around it, out of ``feat``, which begins at ``origin``; zero outside the image."""
+    spans, pads = [], []
+    for axis in (0, 1):
+        first, stop = region[axis] - margin, region[axis] + region[axis + 2] + margin
+        if max(first, 0) < origin[axis]:
+            raise ValueError(f"region: {region} needs {margin} pixels around it, but the tile begins at {origin}.")
+        spans.append(slice(max(first, 0) - origin[axis], min(stop, size[axis]) - origin[axis]))
+        pads.append((max(-first, 0), max(stop - size[axis], 0)))
+    part = feat[..., spans[0], spans[1]]
+    return F.pad(part, (*pads[1], *pads[0])) if any(map(any, pads)) else part
+
+
 @ARCH_REGISTRY.register()
 class LIIF(nn.Module):
     """lq (B, 3, h, w) in [0, 1], coord (B, Q, 2), cell (B, Q, 2) -> rgb (B, Q, 3), trained to lie in [0, 1], not clamped.
@@ -93,26 +106,22 @@ class LIIF(nn.Module):
 
         Args:
             size, origin: for the features of a tile: (h, w) of the whole LR image, and where in it the tile's first pixel is.
-            region: (top, left, height, width) in the whole image to keep.
+            region: (top, left, height, width) in the whole image to keep; a tile must hold a pixel more on each side, for the unfolding.
         """
-        B, _, h, w = feat.shape
+        h, w = feat.shape[-2:]
         size = size or (h, w)
         region = region or (*origin, h, w)
-        part = (
-            ...,
-            slice(region[0] - origin[0], region[0] - origin[0] + region[2]),
-            slice(region[1] - origin[1], region[1] - origin[1] + region[3]),
-        )
         skip = None
         if self.residual is not None:
-            feat, skip = feat[:, :-3], feat[:, -3:][part].permute(0, 2, 3, 1).reshape(-1, 3)
+            feat, image = feat[:, :-3], feat[:, -3:]
+            skip = _cut(image, region, origin, size, 0).permute(0, 2, 3, 1).reshape(-1, 3)
         first = self.imnet.linears[0]
         C = feat.shape[1]
         # F.unfold orders channels (C, 3, 3), which is a convolution's order
         weight = first.weight[:, : C * self.window**2].reshape(-1, C, self.window, self.window)
-        table = F.conv2d(feat, weight, first.bias, padding=self.window // 2)  # zero outside the border, equation 3
-        table = table[part].permute(0, 2, 3, 1).reshape(-1, table.shape[1])
-        return Projection(table, skip, size, region)
+        part = _cut(feat, region, origin, size, self.window // 2)  # zero outside the border, equation 3
+        table = F.conv2d(part.contiguous(memory_format=torch.channels_last), weight, first.bias)
+        return Projection(table.permute(0, 2, 3, 1).reshape(-1, table.shape[1]), skip, size, region)
 
     def grid_decoder(self, projection: Projection, size: tuple[int, int], cell: Tensor, dtype: torch.dtype) -> GridDecoder | None:
         """What decodes the pixels of a whole image faster than ``query_projected``, or None without hidden layers."""

@@ -11,6 +11,7 @@ from ..errors import NO_BASICSR, UserError, nearest
 
 VERBS = {
     "demo": "see everything work: train a small LIIF on real pictures in minutes and draw what it does",
+    "upscale": "enlarge pictures, folders of them or parts of them, to any size",
     "train": "train a network with BasicSR's trainer",
     "test": "measure a trained network on any sets and scales",
     "bench": "measure how fast this machine decodes, renders, trains and feeds, against the plain form",
@@ -54,6 +55,7 @@ def main(argv: list[str] | None = None) -> None:
     args = verb_parser.parse_args(rest)
     try:
         importlib.import_module("liif_plugin.register")  # before any verb imports basicsr, which needs its stand-ins
+        importlib.import_module("liif_plugin.compat.heap").keep_freed_memory()
         code = module.run(args)
     except UserError as error:
         from ..compat.options import one_line

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import copy
-import ctypes
 import hashlib
 import json
 import os
@@ -13,18 +10,18 @@ import statistics
 import time
 
 import torch
-from basicsr.archs import build_network
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from .. import __version__
+from ..compat.heap import give_back
 from ..data.crops import to_tensor
 from ..data.image_source import decode_rgb, list_images
 from ..errors import UserError
-from ..models.checkpoint import check_fits, load_params
 from ..models.validation import measure, picture_name, predict
 from ..precision import DTYPES
+from ..pretrained.loading import build
 from ..render import is_continuous
 from .entries import Column, Model, Plan, Source
 from .plan import open_column
@@ -46,19 +43,7 @@ def load(source: Source, where: str) -> nn.Module:
     Raises:
         UserError: where it cannot be built, has no weights, or they are another network's.
     """
-    try:
-        net = build_network(copy.deepcopy(source.network_g)).eval()
-    except UserError:
-        raise
-    except Exception as error:  # each network of BasicSR fails in its own way
-        raise UserError(f"{where}: network_g cannot be built: {type(error).__name__}: {error}") from error
-    if source.weights is not None:
-        state = load_params(source.weights, source.param_key)
-        check_fits(state, net, source.weights)
-        net.load_state_dict(state)
-    elif any(True for _ in net.parameters()):
-        raise UserError(f"{where}: has no weights; name a .pth file with `weights:`.")
-    return net.requires_grad_(False)
+    return build(source.network_g, source.weights, source.param_key, where)
 
 
 def _count(net: nn.Module, inputs: tuple) -> float:
@@ -92,12 +77,6 @@ def complexity(net: nn.Module, scale: tuple[float, float]) -> tuple[int, float |
         return parameters, None
 
 
-def _trim_heap() -> None:
-    """Give freed memory back to the system (glibc), so that the next peak is not hidden in what the last one left."""
-    with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library: the figure is then a lower bound
-        ctypes.CDLL(None).malloc_trim(0)
-
-
 class PeakMemory:
     """Peak memory of a block in MiB above what was there before; ``mib`` is None where the system does not tell."""
 
@@ -117,7 +96,7 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats(self.device)
             self.before = torch.cuda.memory_allocated(self.device) / 2**20
             return self
-        _trim_heap()
+        give_back()  # so that the peak is not hidden in what was left before; elsewhere the figure is a lower bound
         try:
             with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
                 file.write("5")  # Linux: reset the peak of resident memory

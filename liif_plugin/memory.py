@@ -1,0 +1,74 @@
+"""How much memory a network needs for each pixel of its input, measured, and the tile that fits into what it may have."""
+
+from __future__ import annotations
+
+import weakref
+from collections import Counter
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+TILES = (1024, 768, 512, 384, 256, 192, 128, 96, 64, 32)
+SLACK = 2.2  # workspaces of the convolution libraries and holes in the heap; measured with EDSR and liif-light on a CPU
+FIXED = 96 << 20  # blocks of the decoder, buffers of the file, what libraries keep
+
+
+class _LiveBytes(TorchDispatchMode):
+    """Adds up the tensors that are made under it and not yet freed."""
+
+    def __init__(self):
+        super().__init__()
+        self.live = self.peak = 0
+        self.holders: Counter = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, Tensor):
+                storage = tensor.untyped_storage()
+                self._hold(storage.data_ptr(), storage.nbytes(), tensor)
+        return out
+
+    def _hold(self, address: int, size: int, tensor: Tensor) -> None:
+        if self.holders[address] == 0:
+            self.live += size
+            self.peak = max(self.peak, self.live)
+        self.holders[address] += 1
+        weakref.finalize(tensor, self._release, address, size).atexit = False
+
+    def _release(self, address: int, size: int) -> None:
+        self.holders[address] -= 1
+        if self.holders[address] == 0:
+            self.live -= size
+
+
+def peak_bytes(work: Callable[[], object]) -> int:
+    """The most that the tensors made by ``work`` take at one time."""
+    with _LiveBytes() as counter:
+        work()
+    return counter.peak
+
+
+def bytes_per_pixel(prepare: Callable[[Tensor], object], device: torch.device, sides: tuple[int, int] = (24, 48)) -> float:
+    """What ``prepare`` of an image (1, 3, h, w) needs for each of its pixels: the slope between two small images."""
+    small, large = (peak_bytes(lambda side=side: prepare(torch.zeros(1, 3, side, side, device=device))) for side in sides)
+    return (large - small) / (sides[1] ** 2 - sides[0] ** 2)
+
+
+def tile_for(lr_size: tuple[int, int], size: tuple[int, int], halo: int, per_pixel: float, budget: int) -> tuple[int, int]:
+    """(side of the largest tile whose rendering fits into ``budget`` bytes, bytes that it needs); the smallest tile where none fits.
+
+    Args:
+        lr_size, size: (h, w) and (H, W) of the whole image.
+        halo: pixels that are encoded around a tile. per_pixel: from ``bytes_per_pixel``.
+    """
+    for tile in TILES:
+        encoded = min(tile + 2 * halo, lr_size[0]) * min(tile + 2 * halo, lr_size[1])
+        band = -(-min(tile, lr_size[0]) * size[0] // lr_size[0]) * size[1] * 3 * 4
+        needed = int(SLACK * per_pixel * encoded + band + FIXED)
+        if needed <= budget:
+            break
+    return tile, needed

@@ -1,0 +1,1 @@
+"""Networks by name, path or experiment; the weights that come with the package lie here."""

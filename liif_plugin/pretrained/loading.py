@@ -1,0 +1,85 @@
+"""What ``--model`` may be -> a network with its weights, ready to be asked."""
+
+from __future__ import annotations
+
+import copy
+import os
+from pathlib import Path
+
+import torch
+from basicsr.archs import build_network
+from torch import nn
+
+from ..compat.option_files import read_options
+from ..errors import UserError, nearest
+from ..models.checkpoint import check_fits, load_params
+from ..weights import KNOWN
+
+SHIPPED = {path.stem: path for path in sorted(Path(__file__).parent.glob("*.pth"))}
+
+
+def load(model: str = "liif-light", device: torch.device | str | None = None) -> nn.Module:
+    """A network with its weights, in eval mode, without gradients.
+
+    Args:
+        model: the name of weights that come with the package; a .pth file whose option file lies beside it (as `liif convert` leaves
+            it) or in the experiment above it; or the folder of an experiment, of which the newest weights are taken.
+        device: where to put it; None is the GPU if there is one.
+
+    Raises:
+        UserError: where there is no such model, its network is not known, or the weights are another network's.
+    """
+    network_g, weights = find(model)
+    net = build(network_g, weights, "params_ema", f"--model {model}")
+    return net.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def find(model: str) -> tuple[dict, str]:
+    """(network_g, path of the weights) of what ``load`` takes."""
+    if model in SHIPPED:
+        model = str(SHIPPED[model])
+    if os.path.isdir(model):
+        newest = os.path.join(model, "models", "net_g_latest.pth")
+        if not os.path.isfile(newest):
+            numbered = sorted(Path(model, "models").glob("net_g_*.pth"), key=os.path.getmtime)
+            if not numbered:
+                raise UserError(f"--model {model}: is no experiment's folder: there is no models/net_g_latest.pth in it.")
+            newest = str(numbered[-1])
+        return _network_of(Path(model).glob("*.yml"), model), newest
+    if not os.path.isfile(model):
+        if model in KNOWN:
+            raise UserError(f"--model {model}: download it first: `liif convert --fetch {model} -o {model}.pth`, then --model {model}.pth.")
+        raise UserError(f"--model {model}: neither a file, nor an experiment's folder, nor one of {', '.join(SHIPPED) or 'none shipped'}"
+                        f"{nearest(model, [*SHIPPED, *KNOWN])} (looked from {os.getcwd()}).")  # fmt: skip
+    beside = Path(model).with_suffix(".yml")
+    return _network_of([beside] if beside.is_file() else Path(model).resolve().parents[1].glob("*.yml"), model), model
+
+
+def _network_of(candidates, model: str) -> dict:
+    for path in sorted(candidates):
+        block = read_options(str(path)).get("network_g")
+        if isinstance(block, dict):
+            return block
+    raise UserError(f"--model {model}: its network is not known: expected an option file with network_g beside the .pth, of the same "
+                    "name, or in the experiment's folder above it.")  # fmt: skip
+
+
+def build(network_g: dict, weights: str | None, key: str, where: str) -> nn.Module:
+    """The network of a ``network_g`` block in eval mode on the CPU, with the weights under ``key`` of a file.
+
+    Raises:
+        UserError: where it cannot be built, has no weights, or they are another network's.
+    """
+    try:
+        net = build_network(copy.deepcopy(network_g)).eval()
+    except UserError:
+        raise
+    except Exception as error:  # each network of BasicSR fails in its own way
+        raise UserError(f"{where}: network_g cannot be built: {type(error).__name__}: {error}") from error
+    if weights is not None:
+        state = load_params(weights, key)
+        check_fits(state, net, weights)
+        net.load_state_dict(state)
+    elif any(True for _ in net.parameters()):
+        raise UserError(f"{where}: has no weights; name a .pth file with `weights:`.")
+    return net.requires_grad_(False)

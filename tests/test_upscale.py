@@ -1,0 +1,200 @@
+"""`liif upscale`: sizes, windows, kinds of pictures, memory, and what a user may do wrong."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from basicsr.archs import build_network
+from PIL import Image
+
+from conftest import picture
+from liif_plugin import memory
+from liif_plugin.cli import main
+from liif_plugin.errors import UserError
+from liif_plugin.models.checkpoint import save_whole
+from liif_plugin.pictures.reading import from_array
+from liif_plugin.pretrained.loading import load
+from liif_plugin.render import prepare, render
+from liif_plugin.upscaling import Engine, Geometry, Target, finished_rows, geometry
+
+CPU = torch.device("cpu")
+NETWORK = {"type": "LIIF", "encoder": {"type": "EDSR", "num_feat": 8, "num_block": 1}, "hidden_list": [16, 16], "residual": "bilinear"}
+
+
+@pytest.fixture
+def net():
+    torch.manual_seed(0)
+    return build_network(dict(NETWORK)).eval().requires_grad_(False)
+
+
+@pytest.fixture
+def model(tmp_path, net):
+    """A checkpoint with its option file beside it."""
+    save_whole({"params": net.state_dict()}, str(tmp_path / "net.pth"))
+    (tmp_path / "net.yml").write_text(f"network_g: {NETWORK}".replace("'", ""))
+    return str(tmp_path / "net.pth")
+
+
+@pytest.mark.parametrize("target, size", [
+    ({}, (60, 100)), ({"scale": (2.7, 2.7)}, (162, 270)), ({"scale": (3.1, 2)}, (186, 200)), ({"scale": (0.5, 0.5)}, (30, 50)),
+    ({"size": (2160, 3840)}, (2160, 3840)), ({"width": 500}, (300, 500)), ({"height": 90}, (90, 150)), ({"height": 7, "width": 9}, (7, 9)),
+    ({"short_side": 120}, (120, 200)), ({"at_least": (90, 300)}, (180, 300)), ({"at_least": (20, 30)}, (60, 100)),
+    ({"scale": (4, 4), "max_pixels": 24000}, (120, 200)), ({"scale": (4, 4), "max_pixels": 23999}, (119, 199)),
+])  # fmt: skip
+def test_targets(target, size):
+    where = geometry(60, 100, Target(**target))
+    assert where == Geometry(size, (0, 0, *size))
+
+
+def test_windows_are_parts_of_the_whole(net):
+    colour = picture(0, 60, 100)
+    whole = render(net, colour, (180, 300))
+    for window in ((10, 20, 30, 15), (0, 0, 100, 60), (33.4, 7.7, 20.3, 10.1), (99, 59, 1, 1)):
+        where = geometry(60, 100, Target(scale=(3, 3)), window)
+        top, left, h, w = where.window
+        assert where.size == (180, 300) and abs(top - 3 * window[1]) <= 1 and abs(w - 3 * window[2]) <= 1
+        part = render(net, colour, where.size, window=where.window)
+        assert (part - whole[..., top : top + h, left : left + w]).abs().max() < 1e-5
+    assert geometry(60, 100, Target(size=(400, 500)), (10, 10, 5, 4)) == Geometry((6000, 10000), (1000, 1000, 400, 500))
+
+
+@pytest.mark.parametrize("target, window, words", [
+    ({}, (90, 0, 20, 10), "part of the picture"), ({}, (0, 0, 0, 10), "part of the picture"), ({}, (float("nan"), 0, 1, 1), "part of the"),
+    ({"scale": (1e-4, 1e-4)}, None, "no pixels left"), ({"scale": (1e7, 1)}, None, "a million"),
+])  # fmt: skip
+def test_geometry_refuses(target, window, words):
+    with pytest.raises(UserError, match=words):
+        geometry(60, 100, Target(**target), window)
+
+
+def rows(engine, image, scale=2.5, dtype=np.uint8):
+    read = from_array(image)
+    return np.concatenate(list(finished_rows(engine, read, geometry(*read.size, Target(scale=(scale, scale))), dtype)))
+
+
+def test_kinds_of_pictures(net):
+    engine, image = Engine(net, CPU), picture(0, 24, 20)
+    whole = rows(engine, image)
+    assert whole.shape == (60, 50, 3)
+    expected = render(net, image, (60, 50))[0].clamp(0, 1).mul(255).round().permute(1, 2, 0).numpy()
+    assert np.abs(whole - expected).max() <= 1
+    gray = rows(engine, image[:, :, 0])
+    assert gray.shape == (60, 50, 1)
+    alpha = np.full((24, 20, 1), 255, np.uint8)
+    alpha[:, 10:] = 0
+    clear = rows(engine, np.concatenate([image, alpha], axis=2))
+    assert clear.shape == (60, 50, 4) and clear[:, 5, 3].min() > 200 and clear[:, -5, 3].max() < 60
+    deep = rows(engine, image.astype(np.uint16) * 257, dtype=np.uint16)
+    assert np.abs(deep / 257 - whole).max() <= 0.51  # the same picture, finer
+
+
+def test_a_pale_edge_stays_pale(net):
+    """White beside invisible black: no dark fringe, because the black that nobody sees is not mixed in."""
+    image = np.zeros((16, 16, 4), np.uint8)
+    image[:, :8] = 255
+    white = rows(Engine(net, CPU), np.full((16, 16, 3), 255, np.uint8))
+    assert np.array_equal(rows(Engine(net, CPU), image)[:, :, :3], white)
+
+
+def test_live_bytes():
+    def work():
+        a = torch.zeros(1000)
+        b = a + 1
+        del a
+        return torch.cat([b, b.view(10, 100).flatten()])
+
+    assert memory.peak_bytes(work) == 4 * (1000 + 2000)
+    assert memory.peak_bytes(lambda: torch.zeros(10) + 1) == 80
+
+
+def test_tiles_fit_into_the_memory_allowed(net):
+    per_pixel = memory.bytes_per_pixel(lambda lq: prepare(net, lq, torch.float32), CPU)
+    assert 16 * 4 <= per_pixel < 2000
+    tile, needed = memory.tile_for((3000, 4000), (6000, 8000), net.halo, per_pixel, 1 << 30)
+    assert needed <= 1 << 30 and tile in memory.TILES
+    assert memory.tile_for((3000, 4000), (6000, 8000), net.halo, per_pixel, 300 << 20)[0] < tile
+    with pytest.raises(UserError, match="allows 0.0.*Give more"):
+        Engine(net, CPU, budget=1 << 20).tile((3000, 4000), (6000, 8000))
+    assert Engine(net, CPU, budget=0).tile((3000, 4000), (6000, 8000)) is None
+
+
+def test_the_tile_does_not_show(net):
+    image = picture(0, 90, 70)
+    small = Engine(net, CPU, budget=memory.FIXED + (1 << 20) + 225 * 175 * 12)
+    assert small.tile((90, 70), (225, 175)) < 90
+    assert np.abs(rows(small, image).astype(int) - rows(Engine(net, CPU), image)).max() <= 1
+
+
+def run(monkeypatch, *argv):
+    monkeypatch.setattr(sys, "argv", ["liif"])
+    with pytest.raises(SystemExit) as stop:
+        main(["upscale", *map(str, argv)])
+    return stop.value.code
+
+
+def test_command_on_a_folder(tmp_path, model, monkeypatch, capsys):
+    """One broken file is named and the rest goes on; exit code 1; structure, kinds and depth stay."""
+    folder = tmp_path / "in"
+    (folder / "deep").mkdir(parents=True)
+    Image.fromarray(picture(0, 30, 20)).save(folder / "a.jpg")
+    Image.fromarray(picture(1, 30, 20)).convert("L").save(folder / "deep" / "b.png")
+    Image.fromarray(picture(2, 10, 20)[:, :, 0].astype(np.uint16) * 256).save(folder / "deep" / "c.png")
+    (folder / "broken.png").write_bytes(b"no")
+    out = tmp_path / "out"
+    assert run(monkeypatch, folder, "-o", out, "--model", model, "--scale", "2x3.1") == 1
+    said = capsys.readouterr()
+    assert "broken.png: not an image" in said.err and "3 of 4 written" in said.out and "LIIF on cpu in" in said.out
+    assert Image.open(out / "a.jpg").size == (40, 93) and Image.open(out / "deep" / "b.png").mode == "L"
+    assert Image.open(out / "deep" / "c.png").mode == "I;16"
+    (folder / "broken.png").unlink()
+    assert run(monkeypatch, folder, "-o", out, "--model", model, "--scale", "2") == 1
+    assert "exists already" in capsys.readouterr().err and Image.open(out / "a.jpg").size == (40, 93)
+    assert run(monkeypatch, folder, "-o", out, "--model", model, "--scale", "2", "--skip-existing") == 0
+    assert run(monkeypatch, folder, "-o", out, "--model", model, "--scale", "2", "--overwrite") == 0
+    assert Image.open(out / "a.jpg").size == (40, 60)
+
+
+def test_the_weights_that_come_with_the_package(tmp_path, monkeypatch):
+    Image.fromarray(picture(0, 30, 20)).save(tmp_path / "a.png")
+    assert run(monkeypatch, tmp_path / "a.png", "-o", tmp_path / "b.png") == 0
+    assert Image.open(tmp_path / "b.png").size == (80, 120)
+    assert sum(p.numel() for p in load("liif-light", "cpu").parameters()) < 500_000
+
+
+@pytest.fixture
+def wrong_models(tmp_path, net):
+    """Checkpoints that cannot serve: without an option file, of another network, damaged, of a fixed-scale network."""
+    (tmp_path / "lonely" / "models").mkdir(parents=True)
+    save_whole({"params": net.state_dict()}, str(tmp_path / "lonely" / "models" / "alone.pth"))
+    edsr = {"type": "EDSR", "num_in_ch": 3, "num_out_ch": 3, "num_feat": 8, "num_block": 1}
+    blocks = {"other": dict(NETWORK, hidden_list=[8]), "bad": NETWORK, "edsr": edsr}
+    states = {"other": net.state_dict(), "edsr": build_network(dict(edsr)).state_dict()}
+    for name, block in blocks.items():
+        (tmp_path / f"{name}.yml").write_text(f"network_g: {block}".replace("'", ""))
+    for name, state in states.items():
+        save_whole({"params": state}, str(tmp_path / f"{name}.pth"))
+    (tmp_path / "bad.pth").write_bytes(b"no")
+
+
+@pytest.mark.parametrize("argv, words", [
+    ("--scale 0", "expected 2.7 or 2x3.1"), ("--scale -2", "expected 2.7"), ("--scale big", "expected 2.7"),
+    ("--scale nan", "expected 2.7"), ("--scale 2x3x4", "expected 2.7"), ("--scale 1e8", "a million"),
+    ("--size 100", "WIDTHxHEIGHT"), ("--size 0x5", "WIDTHxHEIGHT"), ("--size 5.5x5", "WIDTHxHEIGHT"),
+    ("--width 0", "positive number"), ("--height -1", "positive number"), ("--short-side 0", "positive number"),
+    ("--at-least 4k", "WIDTHxHEIGHT"), ("--max-pixels 0", "from 1 on"), ("--scale 2 --width 3", "give one of them"),
+    ("--window 1,2,3", "x,y,width,height"), ("--window a,b,c,d", "x,y,width,height"), ("--window 5,5,500,5", "part of the"),
+    ("--quality 0", "1 to 100"), ("--device cuda", "no CUDA GPU"), ("--memory -1", "positive number"), ("--cell 0", "positive number"),
+    ("--model liif-lite", "did you mean 'liif-light'"), ("--model rdn-liif", "--fetch rdn-liif"),
+    ("--model {tmp}", "no experiment's folder"), ("--model {tmp}/lonely/models/alone.pth", "network is not known"),
+    ("--model {tmp}/other.pth", "another network"), ("--model {tmp}/bad.pth", "read safely"),
+    ("--model {tmp}/edsr.pth", "one fixed scale"), ("--format gif", "invalid choice"), ("--sclae 2", "did you mean '--scale'"),
+])  # fmt: skip
+def test_mistakes_get_one_line(tmp_path, model, wrong_models, monkeypatch, capsys, argv, words):
+    if "cuda" in argv and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    Image.fromarray(picture(0, 20, 20)).save(tmp_path / "a.png")
+    given = [part.replace("{tmp}", str(tmp_path)) for part in argv.split()]
+    code = run(monkeypatch, tmp_path / "a.png", "-o", tmp_path / "o.png", *([] if "--model" in argv else ["--model", model]), *given)
+    said = capsys.readouterr().err if code in (1, 2) else str(code)
+    assert code not in (0, None) and words in said and len(said.strip().splitlines()) == 1 and not (tmp_path / "o.png").exists()
