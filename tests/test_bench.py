@@ -9,9 +9,10 @@ import torch
 from basicsr.archs import build_network
 
 from conftest import picture
-from liif_plugin.bench import parts, plain
+from liif_plugin.bench import large, parts, plain
 from liif_plugin.cli import main
 from liif_plugin.convert import convert, load_foreign
+from liif_plugin.precision import choose_precision, has_bfloat16
 from liif_plugin.render import render
 
 
@@ -43,6 +44,13 @@ def test_parts(image_folder, monkeypatch):
     assert parts.decode(net, cpu, torch.float32, 8, 1).psnr > 100 and parts.matmul_rate(torch.float32, cpu) > 1e8
 
 
+def test_auto_precision_is_what_the_hardware_multiplies(monkeypatch):
+    cpu = torch.device("cpu")
+    for capable, name in (("avx512_bf16", "bf16"), ("amx_bf16", "bf16"), ("avx512_f", "fp32"), ("bf16", "bf16")):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda capable=capable: {capable: True}, raising=False)
+        assert choose_precision("auto", cpu) == name and choose_precision("fp16", cpu) == "fp16"
+
+
 @pytest.mark.slow
 def test_command(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["liif"])
@@ -50,4 +58,17 @@ def test_command(tmp_path, capsys, monkeypatch):
         main(["bench", "--quick", "--json", str(tmp_path / "bench.json")])
     assert stop.value.code == 0 and "share of the matrix product" in capsys.readouterr().out
     facts = json.loads((tmp_path / "bench.json").read_text())
-    assert len(facts["results"]) == 6 and all(result["ratio"] > 0.5 for result in facts["results"])
+    lines = facts["results"]
+    assert len(lines) == (6 if has_bfloat16(torch.device("cpu")) else 4) and all(line["ratio"] > 0.5 for line in lines)
+
+
+def test_large(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["liif"])
+    monkeypatch.setattr(large, "SIZES", ((40, 50), (60, 80), (90, 100)))
+    with pytest.raises(SystemExit) as stop:
+        main(["bench", "--large", "--quick", "--model", "liif-light"])
+    said = capsys.readouterr().out
+    assert stop.value.code == 0 and "80 x 60" in said and "s a megapixel" in said
+    for wrong in (["--model", "liif-light"], ["--large", "--memory", "0"]):
+        with pytest.raises(SystemExit, match="--m"):
+            main(["bench", *wrong])

@@ -21,12 +21,28 @@ def give_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def keep_freed_memory() -> bool:
-    """Raise malloc's thresholds; whether that could be done."""
+def _set_thresholds(mmap: int, trim: int) -> bool:
     if not sys.platform.startswith("linux"):
         return False
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError):  # another C library
         return False
-    return all(mallopt(ctypes.c_int(which), ctypes.c_int(2**30)) == 1 for which in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD))
+    return all(
+        mallopt(ctypes.c_int(which), ctypes.c_int(size)) == 1 for which, size in ((M_MMAP_THRESHOLD, mmap), (M_TRIM_THRESHOLD, trim))
+    )
+
+
+def keep_freed_memory() -> bool:
+    """Raise malloc's thresholds; whether that could be done."""
+    return _set_thresholds(2**30, 2**30)
+
+
+@contextlib.contextmanager
+def stock_thresholds():
+    """malloc as any other program has it, once it has freed a large block (its thresholds have grown to 32 and 64 MiB by then)."""
+    _set_thresholds(2**25, 2**26)
+    try:
+        yield
+    finally:
+        keep_freed_memory()
