@@ -9,11 +9,24 @@ The route of a picture, and the module that owns each step::
     image, gt --metrics/-> PSNR, SSIM under a frozen protocol
     all of it --models/--> trained and validated by BasicSR's own loop
 
+    photo -----upscaling.py> photo of any size, streamed to disk (`liif upscale`, ``liif_plugin.upscale``)
+
 Layers; an import may only point to the left::
 
-    errors < compat < coords, resize < {archs | data | metrics} < render < models < convert < cli
+    errors < compat < coords, resize, precision < {archs | data | metrics | pictures | memory} < render < models
+        < convert, pretrained < upscaling, compare < bench, api < cli
 
-``import liif_plugin`` loads nothing else. ``import liif_plugin.register`` puts every name of ours into BasicSR's registries.
+``import liif_plugin`` loads nothing else until ``load``, ``upscale`` or ``ContinuousImage`` is asked for.
+``import liif_plugin.register`` puts every name of ours into BasicSR's registries.
 """
 
 __version__ = "0.1.0"
+__all__ = ["ContinuousImage", "load", "upscale"]
+
+
+def __getattr__(name: str):
+    if name in __all__:
+        from . import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'liif_plugin' has no attribute '{name}'")

@@ -36,7 +36,7 @@ def _blocks(span: Span, step: int) -> Iterator[Span]:
         yield start, min(start + step, span[1])
 
 
-def _decode(net, feat_or_projection, size: tuple[int, int], rows: Span, columns: Span, cell: Tensor, dtype: torch.dtype,
+def decode(net, feat_or_projection, size: tuple[int, int], rows: Span, columns: Span, cell: Tensor, dtype: torch.dtype,
             queries_at_once: int, batch: int) -> Tensor:  # fmt: skip
     """The pixels rows x columns of an image of ``size``: (B, 3, R, C) float32."""
     if hasattr(feat_or_projection, "table"):
@@ -84,6 +84,17 @@ def _tile_of(net, lq, rows: Span, columns: Span, dtype: torch.dtype, device: tor
     return prepare(net, as_float(part, device), dtype, size=(h, w), origin=(top, left), region=kept)
 
 
+def checked_window(size: tuple[int, int], window: Window | None) -> Window:
+    """``window`` of an image of ``size``, all of it for None. Raises ValueError for one outside, or a size below one pixel."""
+    H, W = size
+    if H < 1 or W < 1:
+        raise ValueError(f"size: expected at least 1 x 1, got {H} x {W}.")
+    top, left, height, width = window or (0, 0, H, W)
+    if min(top, left) < 0 or min(height, width) < 1 or top + height > H or left + width > W:
+        raise ValueError(f"window: [{top}, {left}, {height}, {width}] is not inside {H} x {W} pixels.")
+    return top, left, height, width
+
+
 @torch.no_grad()
 def render_bands(net, lq: Tensor | np.ndarray, size: tuple[int, int], cell: Tensor | None = None, window: Window | None = None,
                  dtype: torch.dtype = torch.float32, tile: int | None = TILE, queries_at_once: int = QUERIES_AT_ONCE,
@@ -96,11 +107,7 @@ def render_bands(net, lq: Tensor | np.ndarray, size: tuple[int, int], cell: Tens
         device: where to compute; None is where ``lq`` is.
     """
     H, W = size
-    if H < 1 or W < 1:
-        raise ValueError(f"size: expected at least 1 x 1, got {H} x {W}.")
-    top, left, height, width = window or (0, 0, H, W)
-    if min(top, left) < 0 or min(height, width) < 1 or top + height > H or left + width > W:
-        raise ValueError(f"window: [{top}, {left}, {height}, {width}] is not inside {H} x {W} pixels.")
+    top, left, height, width = checked_window(size, window)
     h, w = lq.shape[:2] if isinstance(lq, np.ndarray) else lq.shape[-2:]
     device = device or (torch.device("cpu") if isinstance(lq, np.ndarray) else lq.device)
     cell = cell_of(size) if cell is None else cell
@@ -110,7 +117,7 @@ def render_bands(net, lq: Tensor | np.ndarray, size: tuple[int, int], cell: Tens
         source = prepare(net, as_float(lq, device), dtype)
         step = max(1, (1 << 22) // width)
         for rows in _blocks(inside[0], step):
-            yield rows[0] - top, _decode(net, source, size, rows, inside[1], cell, dtype, queries_at_once, batch)
+            yield rows[0] - top, decode(net, source, size, rows, inside[1], cell, dtype, queries_at_once, batch)
         return
     step = -(-tile // net.pad_multiple) * net.pad_multiple
     for lr_rows in _blocks((0, h), step):
@@ -122,7 +129,7 @@ def render_bands(net, lq: Tensor | np.ndarray, size: tuple[int, int], cell: Tens
             columns = _clip(_target_span(lr_columns, w, W), inside[1])
             if columns[0] < columns[1]:
                 source = _tile_of(net, lq, lr_rows, lr_columns, dtype, device)
-                part = _decode(net, source, size, rows, columns, cell, dtype, queries_at_once, batch)
+                part = decode(net, source, size, rows, columns, cell, dtype, queries_at_once, batch)
                 band[..., columns[0] - left : columns[1] - left] = part
                 del source
                 give_back()  # tiles at the border have other sizes: their blocks would fit into no hole of the last one's

@@ -1,0 +1,73 @@
+"""From Python: the same kind of picture comes back, and a ContinuousImage is the function that the network is."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import liif_plugin
+from conftest import picture
+from liif_plugin import ContinuousImage, load, upscale
+from liif_plugin.coords import cell_of, grid
+from liif_plugin.errors import UserError
+from liif_plugin.render import render
+
+
+def test_the_names_are_there_and_nothing_else():
+    assert set(liif_plugin.__all__) == {"ContinuousImage", "load", "upscale"}
+    with pytest.raises(AttributeError, match="no attribute 'upscael'"):
+        liif_plugin.upscael  # noqa: B018
+
+
+def test_the_kind_of_picture_stays():
+    image = picture(0, 20, 30)
+    whole = upscale(image, 2.5)
+    assert whole.dtype == np.uint8 and whole.shape == (50, 75, 3)
+    assert upscale(image.astype(np.uint16) * 257, 2).dtype == np.uint16
+    assert upscale(image[:, :, 0], (3.1, 2)).shape == (62, 60)
+    assert upscale(image[:, :, :2], size=(7, 9)).shape == (7, 9, 2)
+    floats = upscale(image / 255, 2.5)
+    assert floats.dtype == np.float64 and np.abs(floats * 255 - whole).max() <= 0.51
+    assert upscale(image[:, :, 0] / np.float32(255), 2).shape == (40, 60)
+    tensor = torch.from_numpy(image.copy()).permute(2, 0, 1).float() / 255
+    assert np.abs(upscale(tensor, 2.5).permute(1, 2, 0).numpy() - floats).max() < 1e-5
+    assert upscale(tensor.expand(2, -1, -1, -1), 2).shape == (2, 3, 40, 60)
+    colour, gray = Image.fromarray(image), Image.fromarray(image).convert("L")
+    for mode, back in {"RGB": "RGB", "L": "L", "1": "L", "P": "RGB", "RGBA": "RGBA", "LA": "LA", "CMYK": "RGB", "I;16": "I;16"}.items():
+        shown = {"I;16": Image.fromarray(image[:, :, 0].astype(np.uint16)), "LA": gray}.get(mode, colour)
+        got = upscale(shown if mode == "I;16" else shown.convert(mode), 2)
+        assert (got.mode, got.size) == (back, (60, 40)), mode
+
+
+def test_a_window_is_part_of_the_whole():
+    image = picture(0, 20, 30)
+    assert np.abs(upscale(image, 3)[12:30, 15:45].astype(int) - upscale(image, 3, window=(5, 4, 10, 6))).max() <= 1
+
+
+def test_continuous_image():
+    net, image = load("liif-light", "cpu"), picture(0, 14, 18)
+    continuous = ContinuousImage(image, net, precision="fp32")
+    whole = render(net, image, (30, 40))[0]
+    assert (continuous.render((30, 40)) - whole).abs().max() < 1e-6
+    assert (continuous.render((30, 40), window=(3, 5, 10, 20)) - whole[:, 3:13, 5:25]).abs().max() < 1e-6
+    sampled = continuous.sample(grid((30, 40)).view(30, 40, 2), cell_of((30, 40)))
+    assert (sampled.permute(2, 0, 1) - whole).abs().max() < 1e-5
+    assert continuous.sample([0.1, -0.2]).shape == (3,) and continuous.sample(np.zeros((0, 2))).shape == (0, 3)
+    assert (ContinuousImage(Image.fromarray(image), net, "fp32").render((9, 9)) - continuous.render((9, 9))).abs().max() < 1e-6
+    assert (ContinuousImage(image / 255, net, "fp32").render((9, 9)) - continuous.render((9, 9))).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("ask, words", [
+    (lambda image: upscale(image.astype(int), 2), "expected uint8"), (lambda image: upscale("a.png", 2), "got str"),
+    (lambda image: upscale(image, 2, size=(4, 4)), "give one of them"), (lambda image: upscale(image[None], 2), "expected"),
+    (lambda image: upscale(image / 255 * np.nan, 2), "finite"), (lambda image: upscale(image, 0), "a million"),
+    (lambda image: ContinuousImage(image).sample([0, 1.5]), "between -1 and 1"),
+    (lambda image: ContinuousImage(image).sample([0, float("nan")]), "between -1 and 1"),
+    (lambda image: ContinuousImage(image).sample([0, 0, 0]), "between -1 and 1"),
+    (lambda image: ContinuousImage(image).sample([0, 0], [0, 1]), "positive"),
+    (lambda image: ContinuousImage(image).sample([0, 0], [float("inf"), 1]), "positive"),
+    (lambda image: ContinuousImage(torch.rand(2, 3, 8, 8)), "expected one"),
+])  # fmt: skip
+def test_what_is_refused(ask, words):
+    with pytest.raises(UserError, match=words):
+        ask(picture(0, 10, 12))
