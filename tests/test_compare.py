@@ -208,7 +208,7 @@ def test_packaged_files(path, tmp_path, monkeypatch):
 @pytest.mark.parametrize("change, words", [
     (lambda o: o.update(modles=1), "did you mean 'models'"), (lambda o: o.pop("datasets"), "'datasets' is missing"),
     (lambda o: o["models"][2].update(weights="no.pth"), "there are no weights no.pth"),
-    (lambda o: o["models"][2].pop("network_g"), "expected either `opt: train_NAME.yml` or `network_g:`"),
+    (lambda o: o["models"][2].pop("network_g"), "expected one of `opt: train_NAME.yml`, `model: liif-light`"),
     (lambda o: o["models"][2].update(name="EDSR"), "EDSR is given twice"), (lambda o: o["models"][1].pop("name"), "'name' is missing"),
     (lambda o: o["models"][1].update(scale=2, weight="x"), "did you mean 'weights'"),
     (lambda o: o["datasets"]["Set5"].update(protocol="bench"), "expected one of div2k"),

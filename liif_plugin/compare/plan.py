@@ -14,10 +14,11 @@ from ..errors import UserError, check_choice, check_keys, nearest
 from ..metrics.protocols import PROTOCOLS
 from ..models.checks import check_call
 from ..precision import DTYPES
+from ..pretrained.loading import find
 from .entries import Column, Model, Plan, Source
 
 TOP = {"name", "device", "precision", "models", "datasets", "metrics", "figure"}
-NETWORK = {"network_g", "opt", "weights", "param_key"}
+NETWORK = {"network_g", "opt", "model", "weights", "param_key"}
 MODEL = NETWORK | {"cell", "name", "published", "scale", "scales", "images"}
 SET = {"protocol", "scales", "dataroot_gt", "dataroot_lq", "lq_scales", "filename_tmpl", "meta_info_file", "first_k", "how_to_get",
        "published"}  # fmt: skip
@@ -32,10 +33,16 @@ def _block(where: str, value: object) -> dict:
 
 
 def _source(where: str, opt: dict) -> Source:
-    """One network of the file: given in place or by the option file that trains it, whose newest weights are the default."""
+    """One network of the file: given in place, by the option file that trains it, whose newest weights are the default, or as
+    `liif upscale --model` takes it."""
     network, weights = opt.get("network_g"), opt.get("weights")
-    if (network is None) == (opt.get("opt") is None):
-        raise UserError(f"{where}: expected either `opt: train_NAME.yml` or `network_g:`.")
+    if sum(opt.get(key) is not None for key in ("network_g", "opt", "model")) != 1:
+        raise UserError(f"{where}: expected one of `opt: train_NAME.yml`, `model: liif-light` and `network_g:`.")
+    if opt.get("model") is not None:
+        if weights is not None:
+            raise UserError(f"{where}: model and weights: give one of them.")
+        network, weights = find(str(opt["model"]))
+        return Source(network, weights, opt.get("param_key", "params_ema"))
     if network is None:
         trained = read_options(find_option_file(str(opt["opt"])))
         network = _block(f"{opt['opt']}: network_g", trained.get("network_g"))
