@@ -94,12 +94,12 @@ def test_command(tmp_path, capsys, monkeypatch):
     SineNetwork([256] * 4, 30.0).load_state_dict(state)
     assert call("fit", tmp_path / "in.png", "-o", tmp_path / "b.png", "--size", "7x9", "--iterations", "1") == 0
     with Image.open(tmp_path / "b.png") as image:
-        assert image.size == (9, 7)
+        assert image.size == (7, 9)
 
 
 @pytest.mark.parametrize("argv, words", [
     (["nowhere.png", "-o", "a.png"], "cannot be read"), (["in.png", "-o", "a.jpg"], "ends in .png"),
-    (["in.png", "-o", "a.png", "--size", "7"], "expected HEIGHTxWIDTH"), (["in.png", "-o", "a.png", "--scale", "-1"], "positive number"),
+    (["in.png", "-o", "a.png", "--size", "7"], "expected WIDTHxHEIGHT"), (["in.png", "-o", "a.png", "--scale", "-1"], "positive number"),
     (["in.png", "-o", "a.png", "--scale", "2", "--size", "7x7"], "give one of them"),
     (["in.png", "-o", "in.png"], "exists already"), (["in.png", "-o", "broken.png/a.png"], "its folder cannot be made"),
     (["in.png", "-o", "a.png", "--iterations", "0"], "expected a whole number"), (["broken.png", "-o", "a.png"], "not a whole image file"),

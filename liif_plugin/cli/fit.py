@@ -1,7 +1,7 @@
 """Fit one sine network (SIREN) to one picture and render it at any size: the paper's 1-SIREN, which sees nothing but that picture.
 
   liif fit picture.png -o picture_x4.png --scale 4
-  liif fit picture.png -o large.png --size 900x1600 --iterations 3000
+  liif fit picture.png -o large.png --size 1600x900 --iterations 3000
 
 It interpolates; it cannot invent detail as a network trained on many pictures can. The network itself is written beside the picture
 (large.pth).
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("picture", metavar="PICTURE", help="8 or 16 bits, RGB or gray")
     parser.add_argument("-o", "--output", required=True, metavar="NAME.png", help="the rendered picture")
     parser.add_argument("--scale", type=float, metavar="S", help="render S times as large (default 1: look at the fit)")
-    parser.add_argument("--size", metavar="HxW", help="render at this size instead")
+    parser.add_argument("--size", metavar="WxH", help="render at this size instead")
     parser.add_argument("--iterations", type=int, default=1000, metavar="N", help="steps of Adam (default 1000)")
     parser.add_argument("--lr", type=float, default=1e-4, help="learning rate (default 1e-4)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the initial parameters (default 0)")
@@ -38,8 +38,8 @@ def _target(args: argparse.Namespace, h: int, w: int) -> tuple[int, int]:
         return max(1, round(h * scale)), max(1, round(w * scale))
     parts = args.size.lower().split("x")
     if len(parts) != 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise UserError(f"--size: expected HEIGHTxWIDTH such as 900x1600, got {args.size}.")
-    return int(parts[0]), int(parts[1])
+        raise UserError(f"--size: expected WIDTHxHEIGHT such as 1600x900, got {args.size}.")
+    return int(parts[1]), int(parts[0])
 
 
 def run(args: argparse.Namespace) -> None:
