@@ -81,11 +81,13 @@ class GridDecoder:
         codes = table.view(-1, region[2], region[3], table.shape[1])
         image = torch.empty(len(codes), 3, rows[1] - rows[0], columns[1] - columns[0], device=table.device)
         y, x = self._axis(0, *rows), self._axis(1, *columns)
+        nearest = y.index.cpu()  # one wait for the device, not one for every strip
         fits = _block_bytes(table.device) // (len(y.index) * len(x.index) * table.shape[1] * table.element_size())
         side = max(1, math.isqrt(min(fits, queries_at_once)))
         for top in range(0, image.shape[2], side):
             strip, y_part = image[:, :, top : top + side], y.part(top, top + side)
-            low, high = int(y_part.index.min()), int(y_part.index.max()) + 1
+            near = nearest[:, top : top + side]
+            low, high = int(near.min()), int(near.max()) + 1
             of_row = (y_part.rel.unsqueeze(-1) * self.per_axis[0] + self.constant).unsqueeze(2)  # (T, R, 1, D)
             y_part = y_part._replace(index=y_part.index - low)
             for left in range(0, image.shape[3], side):
