@@ -162,6 +162,14 @@ def test_the_weights_that_come_with_the_package(tmp_path, monkeypatch):
     assert sum(p.numel() for p in load("liif-light", "cpu").parameters()) < 500_000
 
 
+def test_models_are_listed(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["liif"])
+    with pytest.raises(SystemExit) as stop:
+        main(["models"])
+    said = capsys.readouterr().out
+    assert not stop.value.code and "liif-light" in said and "0.47 M" in said and "edsr-baseline-liif" in said
+
+
 @pytest.fixture
 def wrong_models(tmp_path, net):
     """Checkpoints that cannot serve: without an option file, of another network, damaged, of a fixed-scale network."""

@@ -1,0 +1,62 @@
+"""The training pictures of liif-light: General100 cut into pieces, so that its clean pictures weigh as much as BSDS400, and BSDS400
+shrunk, because its JPEG blocks must not be learned.
+
+  python scripts/light_data.py --data ../shared/data/train -o light        then, in ./light: liif train -opt train_liif_light.yml
+
+FOLDER needs General100/ and BSDS400/. Writes OUTPUT/pictures and OUTPUT/datasets/light_train.lmdb.
+"""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import os
+
+from PIL import Image
+
+SHRINK = 0.75  # 481 x 321 -> 361 x 241: no JPEG block keeps its edges, and a crop of 128 still has room
+CUT, STEP = 192, 160
+
+
+def starts(n: int) -> list[int]:
+    """First pixels of the pieces along a side of ``n`` pixels."""
+    last = max(n - CUT, 0)
+    return sorted({*range(0, last + 1, STEP), last})
+
+
+def write_pictures(data: str, folder: str) -> int:
+    """Every picture as PNG under ``folder``; returns how many there are."""
+    os.makedirs(folder, exist_ok=True)
+    count = 0
+    for path in sorted(glob.glob(f"{data}/General100/*.png")):
+        picture = Image.open(path).convert("RGB")
+        for y in starts(picture.height):
+            for x in starts(picture.width):
+                box = x, y, min(x + CUT, picture.width), min(y + CUT, picture.height)
+                picture.crop(box).save(os.path.join(folder, f"general_{count:05d}.png"))
+                count += 1
+    for path in sorted(glob.glob(f"{data}/BSDS400/*.jpg")):
+        picture = Image.open(path).convert("RGB")
+        size = round(picture.width * SHRINK), round(picture.height * SHRINK)
+        picture.resize(size, Image.BICUBIC).save(os.path.join(folder, f"bsds_{os.path.basename(path)[:-4]}.png"))
+        count += 1
+    return count
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, metavar="FOLDER", help="folder with General100 and BSDS400")
+    parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="where to write pictures and the LMDB")
+    args = parser.parse_args()
+    from liif_plugin.data.prepare import prepare_lmdb
+
+    pictures = os.path.join(args.output, "pictures")
+    lmdb = os.path.join(args.output, "datasets", "light_train.lmdb")
+    os.makedirs(os.path.dirname(lmdb), exist_ok=True)
+    print(f"{pictures}: {write_pictures(args.data, pictures)} pictures")
+    report = prepare_lmdb(pictures, lmdb, cut=None, min_size=128)
+    print(f"{lmdb}: {report.stored} pictures, {len(report.left_out)} below 128 pixels left out")
+
+
+if __name__ == "__main__":
+    main()
