@@ -12,13 +12,12 @@ from torch import Tensor, nn
 from . import register, render  # noqa: F401  (register: load() builds networks of ours)
 from .coords import cell_of
 from .errors import UserError
-from .pictures.reading import from_array
+from .pictures.reading import from_array, upright_mode
 from .precision import DTYPES, choose_precision
 from .pretrained.loading import load
 from .upscaling import Engine, Target, finished_rows, geometry
 
 Pair = tuple[float, float]
-_MODES = {"1": "L", "P": "RGB", "PA": "RGBA", "La": "LA", "RGBa": "RGBA", "CMYK": "RGB", "YCbCr": "RGB", "HSV": "RGB", "LAB": "RGB"}
 
 
 @lru_cache(maxsize=4)
@@ -27,17 +26,32 @@ def _shared(model: str) -> nn.Module:
 
 
 def _network(model: str | nn.Module) -> nn.Module:
-    return _shared(model) if isinstance(model, str) else model
+    net = _shared(model) if isinstance(model, str) else model
+    if not render.is_continuous(net):
+        raise UserError(f"model: {type(net).__name__} has one fixed scale; expected a network for any scale, such as LIIF.")
+    return net
+
+
+def _array(picture) -> np.ndarray | None:
+    """A PIL image or a numpy array in the machine's own byte order; None for anything else."""
+    if isinstance(picture, Image.Image):
+        return np.asarray(upright_mode(picture))
+    if not isinstance(picture, np.ndarray) or picture.dtype.kind not in "uif":
+        return None
+    return np.ascontiguousarray(picture.astype(picture.dtype.newbyteorder("="), copy=False))
 
 
 def _batch(picture: np.ndarray | Tensor) -> Tensor:
-    """Floats in [0, 1], (H, W), (H, W, 3), (3, H, W) or (B, 3, H, W), the first two of numpy -> (B, 3, H, W) float32."""
+    """Floats in [0, 1]: (H, W) or (H, W, 3) of numpy, (3, H, W) or (B, 3, H, W) of torch -> (B, 3, H, W) float32."""
     batch = torch.as_tensor(picture).float()
     if isinstance(picture, np.ndarray):
-        batch = batch.expand(3, -1, -1) if batch.dim() == 2 else batch.permute(2, 0, 1) if batch.dim() == 3 else batch
+        batch = batch.expand(3, -1, -1) if batch.dim() == 2 else batch.permute(2, 0, 1) if batch.dim() == 3 else batch[..., None]
     batch = batch.unsqueeze(0) if batch.dim() == 3 else batch
-    if batch.dim() != 4 or batch.shape[1] != 3 or not bool(batch.isfinite().all()):
-        raise UserError(f"picture: expected finite RGB, (H, W, 3) of numpy or (3, H, W) of torch, got {tuple(picture.shape)}.")
+    if batch.dim() != 4 or batch.shape[1] != 3 or not batch.numel():
+        raise UserError(f"picture: expected RGB, (H, W, 3) of numpy or (3, H, W) of torch, got {tuple(picture.shape)}.")
+    low, high = batch.min().item(), batch.max().item()
+    if not (low >= -0.5 and high <= 1.5):  # nan fails too; what a network gave may be a little outside
+        raise UserError(f"picture: expected finite floats in [0, 1], got {low:g} to {high:g}; divide by 255, or hand it over as uint8.")
     return batch
 
 
@@ -56,30 +70,42 @@ def upscale(picture, scale: float | Pair | None = None, size: tuple[int, int] | 
     Raises:
         UserError: for another kind of picture, a window outside it, or a size without pixels.
     """
-    if scale is not None and size is not None:
-        raise UserError("scale and size: give one of them.")
     net = _network(model)
     device = next(net.parameters(), torch.empty(0)).device
+    if not 0 <= memory < 1e6:
+        raise UserError(f"memory: expected GiB, 0 for no limit, got {memory}.")
     engine = Engine(net, device, choose_precision(precision, device), int(memory * 2**30))
-    factors = (4.0 if scale is None else scale,) * 2 if scale is None or np.isscalar(scale) else tuple(scale)
-    target = Target(size=size) if size is not None else Target(scale=factors)
+    target, pixels = _target(scale, size), _array(picture)
     if isinstance(picture, Image.Image):
-        mode = "RGBA" if "transparency" in picture.info and picture.mode != "L" else _MODES.get(picture.mode, picture.mode)
-        pixels = np.asarray(picture.convert(mode) if mode != picture.mode else picture)
         return Image.fromarray(_pixels(engine, pixels, target, window))
-    if isinstance(picture, np.ndarray) and picture.dtype in (np.uint8, np.uint16):
-        return _pixels(engine, picture, target, window)
-    if not (isinstance(picture, (np.ndarray, Tensor)) and np.issubdtype(torch.as_tensor(picture).numpy(force=True).dtype, np.floating)):
+    if pixels is not None and pixels.dtype in (np.uint8, np.uint16):
+        return _pixels(engine, pixels, target, window)
+    floats = picture.is_floating_point() if isinstance(picture, Tensor) else pixels is not None and pixels.dtype.kind == "f"
+    if not floats:
         kind = getattr(picture, "dtype", type(picture).__name__)
         raise UserError(f"picture: expected uint8, uint16 or floats in [0, 1] as numpy, PIL or tensor, got {kind}.")
-    batch = _batch(picture)
+    batch = _batch(picture if pixels is None else pixels)
     where = geometry(*batch.shape[-2:], target, window)
-    tile = engine.tile(tuple(batch.shape[-2:]), where.size)
+    tile = engine.tile(tuple(batch.shape[-2:]), where)
     image = render.render(net, batch.to(device), where.size, None, where.window, DTYPES[engine.precision], tile).clamp_(0, 1)
     if isinstance(picture, Tensor):
         return (image if picture.dim() == 4 else image[0]).to(picture.device, picture.dtype)
-    pixels = image[0].permute(1, 2, 0).cpu().numpy().astype(picture.dtype)
-    return pixels.mean(axis=2) if picture.ndim == 2 else pixels
+    colours = image[0].permute(1, 2, 0).cpu().numpy().astype(pixels.dtype)
+    return colours.mean(axis=2) if pixels.ndim == 2 else colours
+
+
+def _target(scale: float | Pair | None, size: tuple[int, int] | None) -> Target:
+    if scale is not None and size is not None:
+        raise UserError("scale and size: give one of them.")
+    try:
+        if size is not None:
+            H, W = (int(n) for n in size)
+            return Target(size=(H, W))
+        factors = [float(f) for f in (np.atleast_1d(4.0 if scale is None else scale))]
+        y, x = factors * 2 if len(factors) == 1 else factors
+        return Target(scale=(y, x))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"expected scale=2.7, scale=(y, x) or size=(H, W), got scale={scale!r}, size={size!r}.") from error
 
 
 def _pixels(engine: Engine, pixels: np.ndarray, target: Target, window: tuple | None) -> np.ndarray:
@@ -105,13 +131,11 @@ class ContinuousImage:
         self.net = _network(model)
         device = next(self.net.parameters(), torch.empty(0)).device
         self.dtype = DTYPES[choose_precision(precision, device)]
-        if isinstance(picture, Image.Image):
-            picture = np.asarray(picture.convert("RGB"))
-        if isinstance(picture, np.ndarray) and picture.dtype in (np.uint8, np.uint16):
-            picture = from_array(picture).colour
-            lq = render.as_float(picture, device)
+        pixels = _array(picture)
+        if pixels is not None and pixels.dtype in (np.uint8, np.uint16):
+            lq = render.as_float(from_array(pixels).colour, device)
         else:
-            lq = _batch(picture).to(device)
+            lq = _batch(picture if pixels is None else pixels).to(device)
         if len(lq) != 1:
             raise UserError(f"picture: expected one, got a batch of {len(lq)}.")
         self.size = tuple(lq.shape[-2:])
@@ -139,10 +163,10 @@ class ContinuousImage:
         query = self.net.query_projected if projected else self.net.query
         device = (self._source.table if projected else self._source).device
         flat, cells = coord.reshape(1, -1, 2).to(device), cell.expand_as(coord).reshape(1, -1, 2).to(device)
-        parts = [
-            query(self._source, flat[:, i : i + render.QUERIES_AT_ONCE], cells[:, i : i + render.QUERIES_AT_ONCE]).float()
-            for i in range(0, flat.shape[1], render.QUERIES_AT_ONCE)
-        ]
+        parts, step = [], render.QUERIES_AT_ONCE
+        with torch.autocast(device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
+            for i in range(0, flat.shape[1], step):
+                parts.append(query(self._source, flat[:, i : i + step], cells[:, i : i + step]).float())
         return torch.cat(parts, dim=1).view(*coord.shape[:-1], 3) if parts else coord.new_zeros(*coord.shape[:-1], 3)
 
     @torch.no_grad()

@@ -58,17 +58,19 @@ def bytes_per_pixel(prepare: Callable[[Tensor], object], device: torch.device, s
     return (large - small) / (sides[1] ** 2 - sides[0] ** 2)
 
 
-def tile_for(lr_size: tuple[int, int], size: tuple[int, int], halo: int, per_pixel: float, budget: int) -> tuple[int, int]:
+def tile_for(lr_size: tuple[int, int], size: tuple[int, int], window: tuple[int, int], halo: int, per_pixel: float, budget: int,
+             bands: float = 1.0) -> tuple[int, int]:  # fmt: skip
     """(side of the largest tile whose rendering fits into ``budget`` bytes, bytes that it needs); the smallest tile where none fits.
 
     Args:
-        lr_size, size: (h, w) and (H, W) of the whole image.
-        halo: pixels that are encoded around a tile. per_pixel: from ``bytes_per_pixel``.
+        lr_size, size: (h, w) and (H, W) of the whole image. window: (height, width) of what is rendered of it.
+        halo: pixels that are encoded around a tile. per_pixel: from ``bytes_per_pixel``. bands: how many are held at one time.
     """
     for tile in TILES:
         encoded = min(tile + 2 * halo, lr_size[0]) * min(tile + 2 * halo, lr_size[1])
-        band = -(-min(tile, lr_size[0]) * size[0] // lr_size[0]) * size[1] * 3 * 4
-        needed = int(SLACK * per_pixel * encoded + band + FIXED)
+        rows, columns = (min(-(-tile * N // n), kept) for N, n, kept in zip(size, lr_size, window))
+        floats = bands * rows * window[1] + rows * columns  # the band, and the tile's part of it as it is made
+        needed = int(SLACK * per_pixel * encoded + 3 * 4 * floats + FIXED)
         if needed <= budget:
             break
     return tile, needed

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from .errors import check_choice
+
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -19,5 +21,6 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """'fp32', 'bf16' and 'fp16' stay as they are; 'auto' is 'bf16' where the hardware multiplies it, else 'fp32'."""
+    """'fp32', 'bf16' and 'fp16' stay as they are; 'auto' is 'bf16' where the hardware multiplies it, else 'fp32'. UserError for others."""
+    check_choice("precision", name, ("auto", *DTYPES))
     return name if name in DTYPES else "bf16" if has_bfloat16(device) else "fp32"

@@ -131,9 +131,11 @@ def render_bands(net, lq: Tensor | np.ndarray, size: tuple[int, int], cell: Tens
                 source = _tile_of(net, lq, lr_rows, lr_columns, dtype, device)
                 part = decode(net, source, size, rows, columns, cell, dtype, queries_at_once, batch)
                 band[..., columns[0] - left : columns[1] - left] = part
-                del source
+                del source, part
                 give_back()  # tiles at the border have other sizes: their blocks would fit into no hole of the last one's
-        yield rows[0] - top, band
+        done = [band]
+        del band
+        yield rows[0] - top, done.pop()  # held by nobody here while the next one is made
 
 
 def _clip(span: Span, to: Span) -> Span:

@@ -14,10 +14,11 @@ from torch import Tensor
 from . import memory, render
 from .errors import UserError
 from .pictures.reading import Picture
-from .pictures.writing import check_format, keeps_sixteen_bits, write_picture
+from .pictures.writing import check_format, is_streamed, write_picture
 from .precision import DTYPES
 
 ROWS_AT_ONCE = 1 << 22  # samples that are turned into integers at a time
+BANDS_WITH_ALPHA = 2.4  # the colour's band, that of the alpha channel as it is made, and its mean
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,9 @@ def geometry(h: int, w: int, target: Target, window: tuple[float, float, float, 
     Raises:
         UserError: for a window outside the picture, or a result without pixels.
     """
-    x, y, width, height = window or (0, 0, w, h)
+    if window is not None and len(window) != 4:
+        raise UserError(f"window: expected x, y, width, height, got {window}.")
+    x, y, width, height = (0, 0, w, h) if window is None else map(float, window)
     if not (width > 0 and height > 0 and x >= 0 and y >= 0 and x + width <= w and y + height <= h):  # nan fails too
         raise UserError(f"--window {x:g},{y:g},{width:g},{height:g}: expected a part of the picture, which is {w} wide and {h} high.")
     scale = target.scale_of(height, width)
@@ -111,24 +114,28 @@ class Engine:
     budget: int = 1 << 30
     cell: float | None = None
 
-    def tile(self, lr_size: tuple[int, int], size: tuple[int, int]) -> int | None:
+    def tile(self, lr_size: tuple[int, int], where: Geometry, bands: float = 1.0, held: int = 0) -> int | None:
         """Side of the tiles for a picture, None for no tiles.
+
+        Args:
+            bands: how many bands of the result are alive at one time. held: bytes that are taken besides.
 
         Raises:
             UserError: where the network needs more than ``budget`` however small the tiles are, or cannot be run in tiles.
         """
         if not self.budget:
             return None
-        per_pixel = self._bytes_per_pixel
-        halo = getattr(self.net, "halo", None)
+        halo, budget = getattr(self.net, "halo", None), self.budget - held
         if halo is not None:
-            tile, needed = memory.tile_for(lr_size, size, halo, per_pixel, self.budget)
+            tile, needed = memory.tile_for(lr_size, where.size, where.window[2:], halo, self._bytes_per_pixel, budget, bands)
         else:
-            tile, needed = None, int(memory.SLACK * per_pixel * lr_size[0] * lr_size[1]) + memory.FIXED
-        if needed > self.budget:
-            what = "cannot be run in tiles" if tile is None else f"has a receptive field of {halo} pixels around each tile"
-            raise UserError(f"this network {what} and would need about {needed / 2**30:.1f} GiB for {lr_size[1]} x {lr_size[0]} pixels; "
-                            f"--memory allows {self.budget / 2**30:.1f}. Give more, or 0 for no limit.")  # fmt: skip
+            tile, needed = None, int(memory.SLACK * self._bytes_per_pixel * lr_size[0] * lr_size[1]) + memory.FIXED
+        if needed > budget:
+            why = "a network that cannot be run in tiles" if tile is None else f"a network that looks {halo} pixels around each tile"
+            also = f", {held / 2**30:.1f} of them for a format that is not written row by row as .png and .tif are" if held else ""
+            raise UserError(f"about {(needed + held) / 2**30:.1f} GiB are needed to enlarge {lr_size[1]} x {lr_size[0]} pixels to "
+                            f"{where.window[3]} x {where.window[2]} with {why}{also}; --memory allows {self.budget / 2**30:.1f}. "
+                            "Give more, or 0 for no limit.")  # fmt: skip
         return tile
 
     @functools.cached_property
@@ -136,26 +143,39 @@ class Engine:
         with torch.no_grad():
             return memory.bytes_per_pixel(lambda lq: render.prepare(self.net, lq, DTYPES[self.precision]), self.device)
 
-    def bands(self, lq: np.ndarray, where: Geometry) -> Iterator[tuple[int, Tensor]]:
+    def bands(self, lq: np.ndarray, where: Geometry, bands: float = 1.0, held: int = 0) -> Iterator[tuple[int, Tensor]]:
         """``render_bands`` of a picture (h, w, 3)."""
         cell = None if self.cell is None else self.cell * torch.tensor([2 / lq.shape[0], 2 / lq.shape[1]])
-        tile = self.tile(lq.shape[:2], where.size)
+        tile = self.tile(lq.shape[:2], where, bands, held)
         return render.render_bands(self.net, lq, where.size, cell, where.window, DTYPES[self.precision], tile, device=self.device)
 
 
-def finished_rows(engine: Engine, picture: Picture, where: Geometry, dtype: type) -> Iterator[np.ndarray]:
-    """The rows of the result from the top: (rows, W, channels) of ``dtype``, uint8 or uint16, as many channels as the file had."""
-    colour = engine.bands(picture.colour, where)
-    alpha = None if picture.alpha is None else engine.bands(picture.alpha[:, :, None].repeat(3, axis=2), where)
+def finished_rows(engine: Engine, picture: Picture, where: Geometry, dtype: type, held: int = 0) -> Iterator[np.ndarray]:
+    """The rows of the result from the top: (rows, W, channels) of ``dtype``, uint8 or uint16, as many channels as the file had.
+
+    Args:
+        held: bytes that whoever takes the rows keeps of them.
+    """
+    clear = picture.alpha is not None and picture.alpha.min() != picture.alpha.max()  # one value everywhere needs no network
+    alpha = engine.bands(picture.alpha[:, :, None].repeat(3, axis=2), where, BANDS_WITH_ALPHA, held) if clear else None
     largest = np.iinfo(dtype).max
-    for _, band in colour:
-        part = band[0].mean(dim=0, keepdim=True) if picture.gray else band[0]
-        if alpha is not None:
-            part = torch.cat([part, next(alpha)[1][0].mean(dim=0, keepdim=True)])
-        step = max(1, ROWS_AT_ONCE // (part.shape[0] * part.shape[2]))
-        for top in range(0, part.shape[1], step):
-            rows = part[:, top : top + step].clamp(0, 1).mul_(largest).round_().permute(1, 2, 0)
-            yield rows.cpu().numpy().astype(dtype)
+    for _, band in engine.bands(picture.colour, where, BANDS_WITH_ALPHA if clear else 1.0, held):
+        planes = [band[0].mean(dim=0, keepdim=True) if picture.gray else band[0]]
+        if clear:
+            planes.append(_snapped(next(alpha)[1][0].mean(dim=0, keepdim=True)))
+        elif picture.alpha is not None:
+            value = float(picture.alpha.flat[0]) / np.iinfo(picture.alpha.dtype).max
+            planes.append(torch.full((), value, device=band.device).expand(1, *band.shape[2:]))
+        step = max(1, ROWS_AT_ONCE // (3 * band.shape[3]))
+        for top in range(0, band.shape[2], step):
+            rows = torch.cat([plane[:, top : top + step] for plane in planes]).clamp_(0, 1).mul_(largest).round_()
+            yield rows.permute(1, 2, 0).cpu().numpy().astype(dtype)
+        del band, planes  # before the next one is made
+
+
+def _snapped(alpha: Tensor) -> Tensor:
+    """What the network leaves a hair from invisible or opaque becomes that."""
+    return torch.where(alpha < 1.5 / 255, 0.0, torch.where(alpha > 1 - 1.5 / 255, 1.0, alpha))
 
 
 def upscale_file(engine: Engine, picture: Picture, path: str, where: Geometry, on_rows: Callable[[int], None] | None = None,
@@ -165,11 +185,12 @@ def upscale_file(engine: Engine, picture: Picture, path: str, where: Geometry, o
     Raises:
         UserError: where the format cannot hold the result, or it cannot be written.
     """
-    dtype = np.uint16 if picture.colour.dtype == np.uint16 and keeps_sixteen_bits(path) else np.uint8
+    dtype = np.uint16 if picture.colour.dtype == np.uint16 and is_streamed(path) else np.uint8
     check_format(path, where.window[2:], picture.channels)
+    held = 0 if is_streamed(path) else where.pixels * (picture.channels + 4)  # the array, and Pillow's four bytes a pixel
 
     def counted() -> Iterator[np.ndarray]:
-        for rows in finished_rows(engine, picture, where, dtype):
+        for rows in finished_rows(engine, picture, where, dtype, held):
             yield rows
             if on_rows is not None:
                 on_rows(rows.shape[0] * rows.shape[1])

@@ -29,6 +29,10 @@ def test_the_kind_of_picture_stays():
     floats = upscale(image / 255, 2.5)
     assert floats.dtype == np.float64 and np.abs(floats * 255 - whole).max() <= 0.51
     assert upscale(image[:, :, 0] / np.float32(255), 2).shape == (40, 60)
+    assert upscale((image / 255)[:, :, ::-1], 2).shape == (40, 60, 3)
+    assert np.array_equal(upscale(image.astype(">u2") * 257, 2), upscale(image.astype(np.uint16) * 257, 2))
+    assert upscale(torch.rand(3, 8, 8).bfloat16(), torch.tensor(2.0)).dtype == torch.bfloat16
+    assert upscale(image, 3, window=np.array([5, 4, 10, 6])).shape == (18, 30, 3)
     tensor = torch.from_numpy(image.copy()).permute(2, 0, 1).float() / 255
     assert np.abs(upscale(tensor, 2.5).permute(1, 2, 0).numpy() - floats).max() < 1e-5
     assert upscale(tensor.expand(2, -1, -1, -1), 2).shape == (2, 3, 40, 60)
@@ -53,6 +57,9 @@ def test_continuous_image():
     sampled = continuous.sample(grid((30, 40)).view(30, 40, 2), cell_of((30, 40)))
     assert (sampled.permute(2, 0, 1) - whole).abs().max() < 1e-5
     assert continuous.sample([0.1, -0.2]).shape == (3,) and continuous.sample(np.zeros((0, 2))).shape == (0, 3)
+    deep = Image.fromarray(image[:, :, 0].astype(np.uint16) * 257)
+    same = ContinuousImage(Image.fromarray(image[:, :, 0]), net, "fp32").render((9, 9))
+    assert (ContinuousImage(deep, net, "fp32").render((9, 9)) - same).abs().max() < 1e-5
     assert (ContinuousImage(Image.fromarray(image), net, "fp32").render((9, 9)) - continuous.render((9, 9))).abs().max() < 1e-6
     assert (ContinuousImage(image / 255, net, "fp32").render((9, 9)) - continuous.render((9, 9))).abs().max() < 1e-6
 
@@ -67,6 +74,12 @@ def test_continuous_image():
     (lambda image: ContinuousImage(image).sample([0, 0], [0, 1]), "positive"),
     (lambda image: ContinuousImage(image).sample([0, 0], [float("inf"), 1]), "positive"),
     (lambda image: ContinuousImage(torch.rand(2, 3, 8, 8)), "expected one"),
+    (lambda image: upscale(image * 1.0), "divide by 255"), (lambda image: upscale(image[None] / 255), "expected"),
+    (lambda image: upscale(image, "big"), "expected scale="), (lambda image: upscale(image, (1, 2, 3)), "expected scale="),
+    (lambda image: upscale(image, size=40), "expected scale="), (lambda image: upscale(image, window=(1, 2, 3)), "x, y, width, height"),
+    (lambda image: upscale(image, memory=float("nan")), "expected GiB"),
+    (lambda image: upscale(image, precision="bfloat16"), "expected one of auto, fp32"),
+    (lambda image: upscale(image, model=torch.nn.Conv2d(3, 3, 1)), "one fixed scale"),
 ])  # fmt: skip
 def test_what_is_refused(ask, words):
     with pytest.raises(UserError, match=words):

@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 
 from conftest import picture
 from liif_plugin.errors import UserError
+from liif_plugin.pictures import reading
 from liif_plugin.pictures.jobs import jobs_of
 from liif_plugin.pictures.reading import from_array, read_picture
 from liif_plugin.pictures.writing import write_picture
@@ -123,6 +124,69 @@ def test_orientation(tmp_path, orientation, sixteen):
     assert kept[0x010E] == "a cat" and 0x0112 not in kept
 
 
+def test_sixteen_bit_tiffs_of_other_kinds(tmp_path):
+    """One plane after another, and white as zero: both are read as black or as a negative by others."""
+    image = sample(3, np.uint16, 12, 14)
+    tifffile.imwrite(tmp_path / "planar.tif", np.moveaxis(image, -1, 0), photometric="rgb", planarconfig="separate")
+    assert np.array_equal(read_picture(str(tmp_path / "planar.tif")).colour, image)
+    tifffile.imwrite(tmp_path / "white.tif", image[..., 0], photometric="miniswhite")
+    assert np.array_equal(read_picture(str(tmp_path / "white.tif")).colour[..., 0], 65535 - image[..., 0])
+
+
+def test_other_sixteen_bits(tmp_path):
+    image = sample(2, np.uint16, 12, 14)
+    image[..., 1] |= 1
+    write_picture(str(tmp_path / "a.png"), [image], (12, 14), 2, np.uint16)
+    read = read_picture(str(tmp_path / "a.png"))
+    assert read.channels == 2 and np.array_equal(read.colour[..., 0], image[..., 0]) and np.array_equal(read.alpha, image[..., 1])
+    (tmp_path / "a.pgm").write_bytes(b"P5 2 1 4095\n" + np.array([4095, 0], ">u2").tobytes())
+    assert read_picture(str(tmp_path / "a.pgm")).colour[0, :, 0].tolist() == [65535, 0]  # 12 bits fill the range
+
+
+def test_metadata_describes_the_picture_and_not_the_file(tmp_path):
+    """A TIFF's directory is its EXIF data too; where it lay in that file says nothing about the next one."""
+    exif = Image.Exif()
+    exif[0x010E] = "a cat"
+    read = read_picture(saved(tmp_path, Image.fromarray(picture(0, 9, 9)), "a.tif", exif=exif))
+    kept = Image.Exif()
+    kept.load(b"Exif\0\0" + read.exif)
+    assert kept[0x010E] == "a cat" and 0x0111 not in kept and 0x0100 not in kept
+    exif[0x0110] = "x" * 70000  # more than a JPEG holds
+    read = read_picture(saved(tmp_path, Image.fromarray(picture(0, 9, 9)), "b.tif", exif=exif))
+    write_picture(str(tmp_path / "b.jpg"), [read.colour], (9, 9), 3, np.uint8, exif=read.exif)
+
+
+def test_metadata_that_cannot_be_read_is_no_reason_to_refuse(tmp_path, monkeypatch):
+    path = saved(tmp_path, Image.fromarray(picture(0, 9, 9)))
+    monkeypatch.setattr(reading.ImageOps, "exif_transpose", lambda image: image)
+    monkeypatch.setattr(Image.Exif, "tobytes", lambda self, offset=8: {}["wrong type"])
+    assert read_picture(path).exif is None
+
+
+def test_mutated_files(tmp_path):
+    """300 damaged files of seven kinds: read, or refused in one sentence."""
+    image, rng, refused = Image.fromarray(picture(0, 24, 30)), np.random.default_rng(0), 0
+    exif = Image.Exif()
+    exif[0x010F], exif[reading.ORIENTATION] = "maker", 6
+    kinds = [saved(tmp_path, image, f"a{suffix}", exif=exif) for suffix in (".png", ".jpg", ".tif", ".webp")]
+    kinds += [saved(tmp_path, image, "a.bmp"), saved(tmp_path, image.convert("P"), "a.gif")]
+    write_picture(str(tmp_path / "deep.tif"), [sample(3, np.uint16, 9, 9)], (9, 9), 3, np.uint16)
+    for path in [*kinds, str(tmp_path / "deep.tif")]:
+        whole = np.fromfile(path, np.uint8)
+        for _ in range(43):
+            broken = whole.copy()
+            at = rng.integers(0, min(len(whole), 400), rng.integers(1, 8))
+            broken[at] = rng.integers(0, 256, len(at))
+            target = tmp_path / f"broken{path[path.rindex('.') :]}"
+            target.write_bytes(broken[: rng.integers(10, len(broken))].tobytes() if rng.random() < 0.3 else broken.tobytes())
+            try:
+                assert read_picture(str(target)).colour.ndim == 3
+            except UserError as error:
+                refused += 1
+                assert str(target) in str(error)
+    assert refused > 100
+
+
 def test_invisible_pixels_take_the_colour_of_their_neighbours():
     image = np.zeros((5, 6, 4), np.uint8)
     image[:, :3] = 200, 100, 50, 255
@@ -178,6 +242,10 @@ def test_jobs(tmp_path, monkeypatch):
     assert list(jobs_of(["in"], "in/out", None)) == [("in/a.png", "in/out/a.png"), ("in/c.gif", "in/out/c.png"),
                                                      ("in/deep/b.JPG", "in/out/deep/b.JPG")]  # fmt: skip
     assert list(jobs_of(["a.png"], "b.tif", None)) == [("a.png", "b.tif")]
+    assert len(jobs_of(["a.png", "a.png"], "o", None)) == 1
+    (tmp_path / "in" / "deep" / "loop").symlink_to(tmp_path / "in")
+    assert len(jobs_of(["in/deep"], "in/out", None)) == 3  # through the link, once
+    (tmp_path / "in" / "deep" / "loop").unlink()
     assert list(jobs_of(["in/*.png"], "o", "webp")) == [("in/a.png", "o/a.webp")]
     for inputs, output, format, words in (
         (["in"], "x.png", None, "expected a folder"), (["in/a.png", "a.png"], "o", None, "both be written"),

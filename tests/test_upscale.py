@@ -85,6 +85,7 @@ def test_kinds_of_pictures(net):
     alpha[:, 10:] = 0
     clear = rows(engine, np.concatenate([image, alpha], axis=2))
     assert clear.shape == (60, 50, 4) and clear[:, 5, 3].min() > 200 and clear[:, -5, 3].max() < 60
+    assert rows(engine, np.concatenate([image, np.full_like(alpha, 255)], axis=2))[..., 3].min() == 255  # opaque stays opaque
     deep = rows(engine, image.astype(np.uint16) * 257, dtype=np.uint16)
     assert np.abs(deep / 257 - whole).max() <= 0.51  # the same picture, finer
 
@@ -111,18 +112,24 @@ def test_live_bytes():
 def test_tiles_fit_into_the_memory_allowed(net):
     per_pixel = memory.bytes_per_pixel(lambda lq: prepare(net, lq, torch.float32), CPU)
     assert 16 * 4 <= per_pixel < 2000
-    tile, needed = memory.tile_for((3000, 4000), (6000, 8000), net.halo, per_pixel, 1 << 30)
+    tile, needed = memory.tile_for((3000, 4000), (6000, 8000), (6000, 8000), net.halo, per_pixel, 1 << 30)
     assert needed <= 1 << 30 and tile in memory.TILES
-    assert memory.tile_for((3000, 4000), (6000, 8000), net.halo, per_pixel, 300 << 20)[0] < tile
+    assert memory.tile_for((3000, 4000), (6000, 8000), (6000, 8000), net.halo, per_pixel, 300 << 20)[0] < tile
+    where = Geometry((6000, 8000), (0, 0, 6000, 8000))
     with pytest.raises(UserError, match="allows 0.0.*Give more"):
-        Engine(net, CPU, budget=1 << 20).tile((3000, 4000), (6000, 8000))
-    assert Engine(net, CPU, budget=0).tile((3000, 4000), (6000, 8000)) is None
+        Engine(net, CPU, budget=1 << 20).tile((3000, 4000), where)
+    with pytest.raises(UserError, match="row by row"):
+        Engine(net, CPU).tile((3000, 4000), where, held=1 << 30)
+    assert Engine(net, CPU, budget=0).tile((3000, 4000), where) is None
+    # a window asks for its own part, however large the whole would be
+    window = geometry(3000, 4000, Target(size=(1440, 1920)), (100.5, 80, 64, 48))
+    assert window.size == (90000, 120000) and Engine(net, CPU).tile((3000, 4000), window) >= 256
 
 
 def test_the_tile_does_not_show(net):
     image = picture(0, 90, 70)
-    small = Engine(net, CPU, budget=memory.FIXED + (1 << 20) + 225 * 175 * 12)
-    assert small.tile((90, 70), (225, 175)) < 90
+    small = Engine(net, CPU, budget=memory.FIXED + (1 << 20) + 2 * 225 * 175 * 12)
+    assert small.tile((90, 70), Geometry((225, 175), (0, 0, 225, 175))) < 90
     assert np.abs(rows(small, image).astype(int) - rows(Engine(net, CPU), image)).max() <= 1
 
 
@@ -153,6 +160,24 @@ def test_command_on_a_folder(tmp_path, model, monkeypatch, capsys):
     assert run(monkeypatch, folder, "-o", out, "--model", model, "--scale", "2", "--skip-existing") == 0
     assert run(monkeypatch, folder, "-o", out, "--model", model, "--scale", "2", "--overwrite") == 0
     assert Image.open(out / "a.jpg").size == (40, 60)
+
+
+def test_a_picture_that_needs_too_much_is_named(tmp_path, model, monkeypatch, capsys):
+    """What libraries say when memory ends becomes one line, and the next picture is written."""
+    from liif_plugin import upscaling
+
+    for name in "ab":
+        Image.fromarray(picture(0, 20, 20)).save(tmp_path / f"{name}.png")
+    real = upscaling.write_picture
+
+    def full(path, *args, **options):
+        if path.endswith("a.png"):
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp] can't allocate memory")
+        real(path, *args, **options)
+
+    monkeypatch.setattr(upscaling, "write_picture", full)
+    assert run(monkeypatch, tmp_path / "a.png", tmp_path / "b.png", "-o", tmp_path / "out", "--model", model) == 1
+    assert "a.png: there is not as much memory" in capsys.readouterr().err and (tmp_path / "out" / "b.png").exists()
 
 
 def test_the_weights_that_come_with_the_package(tmp_path, monkeypatch):
@@ -192,7 +217,8 @@ def wrong_models(tmp_path, net):
     ("--width 0", "positive number"), ("--height -1", "positive number"), ("--short-side 0", "positive number"),
     ("--at-least 4k", "WIDTHxHEIGHT"), ("--max-pixels 0", "from 1 on"), ("--scale 2 --width 3", "give one of them"),
     ("--window 1,2,3", "x,y,width,height"), ("--window a,b,c,d", "x,y,width,height"), ("--window 5,5,500,5", "part of the"),
-    ("--quality 0", "1 to 100"), ("--device cuda", "no CUDA GPU"), ("--memory -1", "positive number"), ("--cell 0", "positive number"),
+    ("--quality 0", "1 to 100"), ("--device cuda", "no CUDA GPU"), ("--memory -1", "positive number"),
+    ("--memory nan", "positive number"), ("--memory inf", "positive number"), ("--cell 0", "positive number"),
     ("--model liif-lite", "did you mean 'liif-light'"), ("--model rdn-liif", "--fetch rdn-liif"),
     ("--model {tmp}", "no experiment's folder"), ("--model {tmp}/lonely/models/alone.pth", "network is not known"),
     ("--model {tmp}/other.pth", "another network"), ("--model {tmp}/bad.pth", "read safely"),

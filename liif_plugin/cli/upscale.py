@@ -111,7 +111,7 @@ def _engine(args: argparse.Namespace):
 
     if args.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: this machine shows no CUDA GPU.")
-    if args.memory < 0 or (args.cell is not None and not 0 < args.cell < 1e6):
+    if not 0 <= args.memory < 1e6 or (args.cell is not None and not 0 < args.cell < 1e6):
         raise UserError("--memory and --cell: expected a positive number; --memory 0 sets no limit.")
     device = torch.device("cuda" if args.device != "cpu" and torch.cuda.is_available() else "cpu")
     precision = choose_precision(args.precision, device)
@@ -152,7 +152,11 @@ def run(args: argparse.Namespace) -> int:
                 upscale_file(engine, picture, destination, where, bar.update, args.quality)
             if bar.disable:
                 print(f"{number}/{len(jobs)} {label}  {destination}", flush=True)
-        except UserError as error:
+        except (UserError, MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "memory" not in str(error):
+                raise
+            if not isinstance(error, UserError):
+                error = f"{source}: there is not as much memory as was needed; choose less with --memory, and .png or .tif."
             failed += 1
             print(f"liif upscale: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
     print(f"{len(jobs) - failed - skipped} of {len(jobs)} written to {args.output}"

@@ -44,9 +44,13 @@ def _found(entry: str, output: str) -> list[tuple[str, str]]:
     if os.path.isfile(entry):
         return [(entry, os.path.basename(entry))]
     if os.path.isdir(entry):
-        inside = []
-        for folder, folders, names in os.walk(entry):
+        inside, seen = [], set()
+        for folder, folders, names in os.walk(entry, onerror=_refuse, followlinks=True):
             folders[:] = sorted(f for f in folders if not f.startswith(".") and not _same(os.path.join(folder, f), output))
+            if os.path.realpath(folder) in seen:  # a link that leads back
+                folders[:] = []
+                continue
+            seen.add(os.path.realpath(folder))
             inside += [os.path.join(folder, name) for name in sorted(names)
                        if name.lower().endswith(READABLE) and not name.startswith(".")]  # fmt: skip
         if not inside:
@@ -56,6 +60,10 @@ def _found(entry: str, output: str) -> list[tuple[str, str]]:
     if not matched:
         raise UserError(f"{entry}: there is no such picture, folder or pattern (looked from {os.getcwd()}).")
     return [(path, os.path.basename(path)) for path in matched]
+
+
+def _refuse(error: OSError) -> None:
+    raise UserError(f"{error.filename}: this folder cannot be read ({error.strerror}); leave it out or change its rights.") from error
 
 
 def _same(a: str, b: str) -> bool:
@@ -72,7 +80,7 @@ def jobs_of(inputs: list[str], output: str, format: str | None) -> Jobs:
     Raises:
         UserError: for inputs that are not there, and for two pictures that would be written to one file.
     """
-    found = [pair for entry in inputs for pair in _found(entry, output)]
+    found = list(dict.fromkeys(pair for entry in inputs for pair in _found(entry, output)))
     as_file = len(found) == 1 and len(inputs) == 1 and not os.path.isdir(inputs[0]) and output.lower().endswith(SUFFIXES)
     if as_file:
         if format is not None and not output.lower().endswith(f".{format}"):
@@ -88,7 +96,7 @@ def jobs_of(inputs: list[str], output: str, format: str | None) -> Jobs:
     for source, destination in pairs:
         other = sources.setdefault(destination, source)
         if other != source:
-            raise UserError(f"{other} and {source} would both be written to {destination}; give them apart, or without --format.")
+            raise UserError(f"{other} and {source} would both be written to {destination}; give each its own -o.")
         if _same(source, destination):
             raise UserError(f"{source}: would be written over itself; choose another -o.")
     return Jobs(pairs)

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import warnings
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import tifffile
 from PIL import Image, ImageOps
 from scipy import ndimage
 
 from ..errors import UserError
 
 MAX_PIXELS = 400_000_000  # a header that promises more is taken for a decompression bomb
-ORIENTATION = 0x0112  # EXIF tag
+FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "WEBP", "BMP", "DIB", "PPM", "GIF", "JPEG2000", "TGA")  # none that runs a program, as EPS does
 VIDEOS = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
+ORIENTATION = 0x0112  # EXIF tag
+# what describes the picture and not the file it was in: description, maker, model, resolution, software, date, artist, copyright, details
+DESCRIPTIVE = {270, 271, 272, 282, 283, 296, 305, 306, 315, 33432, 34665, 34853}
 _TURNS = {2: (1, 0), 3: (0, 2), 4: (1, 2), 5: (1, 1), 6: (0, 3), 7: (1, 3), 8: (0, 1)}  # tag -> (mirror first, quarter turns)
 
 
@@ -41,22 +47,32 @@ class Picture:
         return (1 if self.gray else 3) + (self.alpha is not None)
 
 
-def _opened(data: bytes, name: str, max_pixels: int) -> Image.Image:
+@contextlib.contextmanager
+def _quiet_pillow() -> Iterator[None]:
+    """Our own limit instead of Pillow's, and no warnings about metadata."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+def _opened(data: bytes, name: str) -> Image.Image:
     """The file's header, checked."""
     if name.lower().endswith(VIDEOS):
         raise UserError(f"{name}: is a video; take its frames out (ffmpeg -i {name} frames/%06d.png), enlarge the folder, join them again.")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data))
-    except Image.DecompressionBombError as error:
-        raise UserError(f"{name}: its header promises more pixels than {max_pixels:,}; cut it, or raise the limit.") from error
+        Image.init()  # else the formats are not known by name
+        image = Image.open(io.BytesIO(data), formats=[name for name in FORMATS if name in Image.OPEN])
+        frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # MPO: a JPEG with more behind it, as stereo cameras write
     except Exception as error:  # Pillow has many ways to say no
         raise UserError(f"{name}: not an image file that can be read ({len(data)} bytes); replace it or take it out.") from error
-    if image.width * image.height > max_pixels:
-        raise UserError(f"{name}: {image.width} x {image.height} are more than {max_pixels:,} pixels; cut it, or raise the limit.")
-    if getattr(image, "n_frames", 1) > 1:
-        raise UserError(f"{name}: holds {image.n_frames} pictures (an animation or pages); save them as single files first.")
+    if image.width * image.height > MAX_PIXELS:
+        raise UserError(f"{name}: {image.width} x {image.height} are more than {MAX_PIXELS // 10**6} megapixels; cut it first.")
+    if frames > 1:
+        raise UserError(f"{name}: holds {frames} pictures (an animation or pages); save them as single files first.")
     return image
 
 
@@ -66,50 +82,97 @@ def _turned(image: np.ndarray, orientation: int) -> np.ndarray:
     return np.rot90(image[:, ::-1] if mirror else image, quarter_turns)
 
 
-def _sixteen_bits(data: bytes, mode: str) -> np.ndarray | None:
-    """The pixels of a 16-bit file, RGB(A) or gray(+A) order, or None for any other; Pillow reads 16-bit colour as 8 bits."""
-    if mode not in ("RGB", "RGBA", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N"):
-        return None
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if image is None or image.dtype != np.uint16:
-        return None
-    if image.ndim == 2:
-        return image
-    return cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA if image.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+def _sixteen_bit_tiff(data: bytes) -> np.ndarray | None:
+    """(H, W) or (H, W, 3 or 4) uint16, or None for other depths and for compressions that need imagecodecs."""
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        page = file.pages[0]
+        if page.dtype != np.uint16:
+            return None
+        if page.photometric not in (0, 1, 2):
+            raise ValueError(f"16-bit TIFF of the kind {page.photometric.name}")
+        planar = page.samplesperpixel > 1 and page.planarconfig == 2
+        try:
+            image = page.asarray()
+        except ValueError:
+            if planar or page.photometric == 0:
+                raise
+            return cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED), cv2.COLOR_BGR2RGB)
+    image = np.moveaxis(image, 0, -1) if planar else image
+    return 65535 - image if page.photometric == 0 else image
 
 
-def _eight_bits(image: Image.Image, name: str) -> np.ndarray:
+def _sixteen_bits(data: bytes, image: Image.Image) -> np.ndarray | None:
+    """The pixels of a 16-bit file, (H, W) or (H, W, 2 to 4), or None for any other; Pillow reads 16-bit colour as 8 bits."""
+    if image.format == "TIFF":
+        return _sixteen_bit_tiff(data)
+    if image.format == "PPM":  # scaled from any largest value to 65535
+        return np.asarray(image).astype(np.uint16) if image.mode == "I" else None
+    if image.format not in ("PNG", "JPEG2000"):
+        return None
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.dtype != np.uint16:
+        return None
+    if "transparency" in image.info:
+        raise ValueError("16 bits with one colour declared transparent; save it with an alpha channel")
+    if pixels.ndim == 2:
+        return pixels
+    gray = image.format == "PNG" and data[25] == 4  # the colour type in the header
+    return pixels[:, :, [0, 3]] if gray else cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+
+
+def _eight_bits(image: Image.Image) -> np.ndarray:
     """The pixels of any other file, turned upright: (H, W), (H, W, 2), (H, W, 3) or (H, W, 4) uint8."""
     if image.mode in ("I", "F"):
-        raise UserError(f"{name}: expected 8 or 16 bits per channel, got Pillow's mode {image.mode}; convert it to PNG.")
-    image = ImageOps.exif_transpose(image)
+        raise ValueError(f"expected 8 or 16 bits per channel, got Pillow's mode {image.mode}")
+    return np.asarray(upright_mode(ImageOps.exif_transpose(image)))
+
+
+def upright_mode(image: Image.Image) -> Image.Image:
+    """In the mode L, LA, RGB or RGBA that holds all that ``image`` shows; 16-bit gray stays."""
+    if image.mode.startswith("I;16"):
+        return image
     gray = image.mode in ("1", "L", "LA", "La")
     clear = "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa")
-    return np.asarray(image.convert({(True, True): "LA", (True, False): "L", (False, True): "RGBA", (False, False): "RGB"}[gray, clear]))
+    mode = {(True, True): "LA", (True, False): "L", (False, True): "RGBA", (False, False): "RGB"}[gray, clear]
+    return image if image.mode == mode else image.convert(mode)
 
 
-def read_picture(path: str, max_pixels: int = MAX_PIXELS) -> Picture:
+def _exif_of(image: Image.Image) -> tuple[int, bytes | None]:
+    """(orientation, what describes the picture). Metadata that cannot be read is no reason to refuse the picture."""
+    try:
+        exif = image.getexif()
+        orientation = exif.get(ORIENTATION, 1)
+        for tag in [tag for tag in exif if tag not in DESCRIPTIVE]:
+            del exif[tag]
+        return orientation, exif.tobytes().removeprefix(b"Exif\0\0") if len(exif) else None
+    except Exception:  # wrong types within it break Pillow in many ways
+        return 1, None
+
+
+def read_picture(path: str) -> Picture:
     """Read a picture file.
 
     Raises:
-        UserError: for a file that is missing, no whole image, a video, an animation, or larger than ``max_pixels``.
+        UserError: for a file that is missing, no whole image, a video, an animation, or larger than ``MAX_PIXELS``.
     """
     try:
         with open(path, "rb") as file:
             data = file.read()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
-    image = _opened(data, str(path), max_pixels)
-    icc = image.info.get("icc_profile") if image.mode not in ("CMYK", "LAB", "YCbCr") else None  # a profile of the space it was in
-    try:
-        image.load()
-        exif = image.getexif()
-    except Exception as error:  # a truncated file, a broken stream
-        raise UserError(f"{path}: its pixels cannot be read to the end ({error}); replace it or take it out.") from error
-    pixels = _sixteen_bits(data, image.mode)
-    pixels = _eight_bits(image, str(path)) if pixels is None else _turned(pixels, exif.get(ORIENTATION, 1))
-    exif.pop(ORIENTATION, None)
-    return replace(from_array(pixels), icc=icc, exif=exif.tobytes().removeprefix(b"Exif\0\0") if len(exif) else None)
+    with _quiet_pillow():
+        image = _opened(data, str(path))
+        icc = image.info.get("icc_profile") if image.mode not in ("CMYK", "LAB", "YCbCr") else None  # a profile of the space it was in
+        try:
+            image.load()
+            deep = _sixteen_bits(data, image)
+            pixels = _eight_bits(image) if deep is None else deep
+            orientation, exif = _exif_of(image)  # takes tags out, so after Pillow has turned the picture by them
+            pixels = pixels if deep is None else _turned(deep, orientation)
+        except Exception as error:  # a truncated file, a broken stream, a kind of pixels that no library reads
+            raise UserError(f"{path}: its pixels cannot be read to the end ({error}); replace it or take it out.") from error
+    read = from_array(pixels)
+    return Picture(read.colour, read.alpha, read.gray, icc, exif)
 
 
 def from_array(pixels: np.ndarray) -> Picture:

@@ -24,14 +24,15 @@ def check_format(path: str, size: tuple[int, int], channels: int) -> None:
     suffix = os.path.splitext(path)[1].lower()
     if suffix not in SUFFIXES:
         raise UserError(f"{path}: cannot write '{suffix or 'no suffix'}'; expected one of {', '.join(SUFFIXES)}.")
-    if max(size) > LIMITS.get(suffix, 1 << 31):
-        raise UserError(f"{path}: {size[1]} x {size[0]} is more than {suffix} holds ({LIMITS[suffix]} a side); write .png or .tif.")
+    limit = LIMITS.get(suffix, (1 << 31) - 1)
+    if max(size) > limit:
+        raise UserError(f"{path}: {size[1]} x {size[0]} is more than {suffix} holds ({limit} a side); write .png or .tif.")
     if channels in (2, 4) and suffix in (".jpg", ".jpeg", ".bmp"):
         raise UserError(f"{path}: {suffix} cannot hold transparency; write .png, .webp or .tif.")
 
 
-def keeps_sixteen_bits(path: str) -> bool:
-    """Whether the format of ``path``'s name holds 16 bits a channel."""
+def is_streamed(path: str) -> bool:
+    """Whether the format of ``path``'s name is written row by row; these hold 16 bits a channel too."""
     return path.lower().endswith((".png", ".tif", ".tiff"))
 
 
@@ -57,8 +58,10 @@ def write_picture(path: str, rows: Rows, size: tuple[int, int], channels: int, d
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error}); make room or choose another folder.") from error
+    except (OSError, ValueError, struct.error) as error:  # the latter two: a library that refuses what it is given
+        raise UserError(
+            f"{path}: cannot be written ({getattr(error, 'strerror', None) or error}); make room or choose another folder."
+        ) from error
     finally:
         if os.path.exists(temporary):
             os.remove(temporary)
@@ -133,7 +136,8 @@ def _by_pillow(file, rows: Rows, size, channels: int, dtype: np.dtype, icc, exif
         whole[top : top + len(band)] = band
         top += len(band)
     image = Image.fromarray(whole[:, :, 0] if channels == 1 else whole)
-    extra = {"icc_profile": icc, "exif": b"Exif\0\0" + exif if exif else b""}
+    fits = exif and len(exif) < 65_500  # a segment of a JPEG
+    extra = {"icc_profile": icc, "exif": b"Exif\0\0" + exif if fits else b""}
     if how["suffix"] == ".bmp":
         image.save(file, format="BMP")
     elif how["suffix"] == ".webp":

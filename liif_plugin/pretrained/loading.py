@@ -52,7 +52,12 @@ def find(model: str) -> tuple[dict, str]:
         raise UserError(f"--model {model}: neither a file, nor an experiment's folder, nor one of {', '.join(SHIPPED) or 'none shipped'}"
                         f"{nearest(model, [*SHIPPED, *KNOWN])} (looked from {os.getcwd()}).")  # fmt: skip
     beside = Path(model).with_suffix(".yml")
-    return _network_of([beside] if beside.is_file() else Path(model).resolve().parents[1].glob("*.yml"), model), model
+    return _network_of([beside] if beside.is_file() else _above(model), model), model
+
+
+def _above(weights: str) -> list[Path]:
+    """The option files in the experiment's folder, FOLDER/models/NAME.pth."""
+    return [path for folder in Path(weights).resolve().parents[1:2] for path in folder.glob("*.yml")]
 
 
 def _network_of(candidates, model: str) -> dict:
