@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 TILES = (1024, 768, 512, 384, 256, 192, 128, 96, 64, 32)
 SLACK = 2.2  # workspaces of the convolution libraries and holes in the heap; measured with EDSR and liif-light on a CPU
-FIXED = 96 << 20  # blocks of the decoder, buffers of the file, what libraries keep
+FIXED = 160 << 20  # blocks of the decoder, buffers of the file, what libraries load at their first use
 
 
 class _LiveBytes(TorchDispatchMode):
@@ -70,7 +70,7 @@ def tile_for(lr_size: tuple[int, int], size: tuple[int, int], window: tuple[int,
         encoded = min(tile + 2 * halo, lr_size[0]) * min(tile + 2 * halo, lr_size[1])
         rows, columns = (min(-(-tile * N // n), kept) for N, n, kept in zip(size, lr_size, window))
         floats = bands * rows * window[1] + rows * columns  # the band, and the tile's part of it as it is made
-        needed = int(SLACK * per_pixel * encoded + 3 * 4 * floats + FIXED)
+        needed = int(SLACK * per_pixel * encoded + 1.3 * 3 * 4 * floats + FIXED)  # 1.3: freed bands leave holes
         if needed <= budget:
             break
     return tile, needed

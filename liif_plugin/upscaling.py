@@ -17,7 +17,7 @@ from .pictures.reading import Picture
 from .pictures.writing import check_format, is_streamed, write_picture
 from .precision import DTYPES
 
-ROWS_AT_ONCE = 1 << 22  # samples that are turned into integers at a time
+ROWS_AT_ONCE = 1 << 20  # samples that are turned into integers at a time
 BANDS_WITH_ALPHA = 2.4  # the colour's band, that of the alpha channel as it is made, and its mean
 
 
