@@ -15,6 +15,7 @@ from liif_plugin.data.crops import to_tensor
 from liif_plugin.errors import UserError
 from liif_plugin.metrics.continuous_metric import LUMA, continuous_psnr, continuous_ssim
 from liif_plugin.metrics.protocols import PROTOCOLS
+from liif_plugin.models.validation import measure
 from liif_plugin.render import render
 from liif_plugin.resize import pillow_bicubic
 from test_liif_arch import official
@@ -112,3 +113,11 @@ def test_mistakes_are_named():
         continuous_psnr(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4, 3), np.uint8), 2)
     with pytest.raises(ValueError, match="one shape"):
         continuous_psnr(image, image[..., :8], 2)
+
+
+def test_gray_as_luma_of_named_pictures():
+    """Only the picture that is stored in gray, not one that looks it."""
+    gt = torch.rand(1, 1, 30, 30).expand(1, 3, 30, 30)
+    opt, scale = {"type": "continuous_psnr", "gray_as_luma": ["img_003"]}, torch.tensor([2.0, 2.0])
+    scores = [measure(opt, (gt + 0.1).clamp(0, 1), gt, scale, "benchmark", f"Set14/HR/{name}.png") for name in ("img_003", "img_010")]
+    assert abs(scores[1] - scores[0] - 1.32) < 0.01

@@ -189,7 +189,7 @@ def measure_cell(model: Model, column: Column, plan: Plan, device: torch.device)
                 torch.cuda.synchronize(device)
             seconds = time.perf_counter() - start
         scale = torch.tensor(column.scale, dtype=torch.float64)
-        scores = {name: measure(opt, sr, gt, scale, column.protocol) for name, opt in plan.metrics.items()}
+        scores = {name: measure(opt, sr, gt, scale, column.protocol, item["gt_path"][0]) for name, opt in plan.metrics.items()}
         name = picture_name(item["gt_path"][0], column.options["dataroot_gt"])
         images.append({"image": name, **scores, "seconds": seconds})
         peaks.append(peak.mib)

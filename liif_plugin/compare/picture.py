@@ -65,7 +65,7 @@ def draw(plan: Plan, path: str) -> None:
             continue
         net = load(source, f"model {model.name}").to(device) if source.network_g is not None else None
         sr = super_resolved(model, net, item, column, device, plan.precision)
-        score = measure(opt, sr, gt.to(device), scale, column.protocol)
+        score = measure(opt, sr, gt.to(device), scale, column.protocol, item["gt_path"][0])
         unit = " dB" if "psnr" in opt["type"] else f" {metric}"
         crops.append((f"{model.name}\n{score:.2f}{unit}", to_picture(sr[part])))
     lq = item["lq"]

@@ -47,8 +47,9 @@ def continuous_psnr(img: Tensor, img2: Tensor, scale, protocol: str = "plain", g
     Args:
         scale: the number or (sy, sx) that the protocol's shave depends on.
         protocol: div2k, benchmark or plain.
-        gray_as_luma: take the gray value of a gray ground truth as its luma, as published averages of Set14 do (its image
-            'bridge'; +0.09 dB on the set without).
+        gray_as_luma: take the gray value of a gray ground truth as its luma, as published averages of Set14 do with its image
+            'bridge', the one stored in gray (+0.09 dB on the set without; 'man' looks gray but is stored as RGB). In an option file
+            also a list of the pictures' names, [img_003].
         better: read by BasicSR.
 
     Source: the published evaluation (liif/utils.py, calc_psnr).

@@ -53,12 +53,18 @@ def _takes_floats(metric_type: str) -> bool:
     return getattr(METRIC_REGISTRY.get(metric_type), "takes_floats", False) or metric_type.endswith("_pt")
 
 
-def measure(metric_opt: dict, sr: Tensor, gt: Tensor, scale: Tensor, protocol: str | None) -> float:
-    """One metric of one picture. Ours and BasicSR's *_pt get floats, the other stock metrics 8-bit BGR as they expect."""
+def measure(metric_opt: dict, sr: Tensor, gt: Tensor, scale: Tensor, protocol: str | None, path: str) -> float:
+    """One metric of one picture. Ours and BasicSR's *_pt get floats, the other stock metrics 8-bit BGR as they expect.
+
+    Args:
+        path: of the truth; its name is looked up where ``gray_as_luma`` is a list of names.
+    """
     opt = dict(metric_opt)
     own = getattr(METRIC_REGISTRY.get(opt["type"]), "takes_floats", False)
     if own:
         opt = {"protocol": protocol, **opt, "scale": scale}
+        if isinstance(opt.get("gray_as_luma"), (list, tuple)):
+            opt["gray_as_luma"] = picture_name(path, None) in opt["gray_as_luma"]
     if _takes_floats(opt["type"]):
         data = {"img": sr.clamp(0, 1), "img2": gt}
     else:
@@ -85,8 +91,9 @@ def validate(net, dataset: Dataset, metrics: dict[str, dict], device: torch.devi
     for item in tqdm(loader, unit="image", desc=dataset.opt["name"], disable=not (progress and rank == 0)):
         lq, gt = item["lq"].to(device), item["gt"].to(device)
         sr = predict(net, lq, tuple(gt.shape[-2:]), dtype)
+        path = item.get("gt_path", item["lq_path"])[0]
         scale = item.get("scale", torch.tensor(gt.shape[-2] / lq.shape[-2]))
-        totals[:-1] += torch.tensor([measure(opt, sr, gt, scale, protocol) for opt in metrics.values()], dtype=torch.float64)
+        totals[:-1] += torch.tensor([measure(opt, sr, gt, scale, protocol, path) for opt in metrics.values()], dtype=torch.float64)
         totals[-1] += 1
         if on_image is not None:
             on_image(item["lq_path"][0], sr)
