@@ -14,14 +14,11 @@ import os
 
 from PIL import Image
 
+import liif_plugin.register  # noqa: F401  (BasicSR needs its stand-ins)
+from liif_plugin.data.prepare import Cut, prepare_lmdb
+
 SHRINK = 0.75  # 481 x 321 -> 361 x 241: no JPEG block keeps its edges, and a crop of 128 still has room
-CUT, STEP = 192, 160
-
-
-def starts(n: int) -> list[int]:
-    """First pixels of the pieces along a side of ``n`` pixels."""
-    last = max(n - CUT, 0)
-    return sorted({*range(0, last + 1, STEP), last})
+CUT = Cut(192, 160)
 
 
 def write_pictures(data: str, folder: str) -> int:
@@ -30,9 +27,9 @@ def write_pictures(data: str, folder: str) -> int:
     count = 0
     for path in sorted(glob.glob(f"{data}/General100/*.png")):
         picture = Image.open(path).convert("RGB")
-        for y in starts(picture.height):
-            for x in starts(picture.width):
-                box = x, y, min(x + CUT, picture.width), min(y + CUT, picture.height)
+        for y in CUT.starts(picture.height):
+            for x in CUT.starts(picture.width):
+                box = x, y, min(x + CUT.size, picture.width), min(y + CUT.size, picture.height)
                 picture.crop(box).save(os.path.join(folder, f"general_{count:05d}.png"))
                 count += 1
     for path in sorted(glob.glob(f"{data}/BSDS400/*.jpg")):
@@ -48,8 +45,6 @@ def main() -> None:
     parser.add_argument("--data", required=True, metavar="FOLDER", help="folder with General100 and BSDS400")
     parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="where to write pictures and the LMDB")
     args = parser.parse_args()
-    from liif_plugin.data.prepare import prepare_lmdb
-
     pictures = os.path.join(args.output, "pictures")
     lmdb = os.path.join(args.output, "datasets", "light_train.lmdb")
     os.makedirs(os.path.dirname(lmdb), exist_ok=True)
