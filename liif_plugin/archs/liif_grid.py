@@ -40,6 +40,13 @@ def _block_bytes(device: torch.device) -> int:
     return 256 << 20 if device.type == "cuda" else (3 << 19) * torch.get_num_threads()
 
 
+def _rows_in_use(count: int) -> int:
+    """``count`` rounded up by a sixteenth at most. oneDNN keeps compiled code for every number of rows that it has seen, half a megabyte
+    each: windows of ten thousand sizes would cost 600 MiB, and a compilation each."""
+    step = 1 << max(0, count.bit_length() - 5)
+    return -(-count // step) * step
+
+
 class _Axis(NamedTuple):
     """The target pixels along one axis. index: (T, N) into the table's region; rel: (T, N); opposite: (T, N), the part that the axis has
     in the area diagonally opposite to a code."""
@@ -92,7 +99,7 @@ class GridDecoder:
             y_part = y_part._replace(index=y_part.index - low)
             for left in range(0, image.shape[3], side):
                 for picture, part in zip(codes[:, low:high], strip[..., left : left + side]):
-                    self._block(picture, y_part, x.part(left, left + side), of_row, part)
+                    self._block(picture, y_part, x.part(left, left + side), of_row, part, part.shape[1:] == (side, side))
         if self.projection.skip is not None:
             self._add_skip(image, rows, columns)
         return image
@@ -103,16 +110,20 @@ class GridDecoder:
         rel = torch.stack(rel)
         return _Axis(torch.stack(index) - self.projection.region[axis], rel, rel.abs().flip(0))
 
-    def _block(self, codes: Tensor, y: _Axis, x: _Axis, of_row: Tensor, out: Tensor) -> None:
-        """codes (rows, w, D) -> out (3, R, C)."""
+    def _block(self, codes: Tensor, y: _Axis, x: _Axis, of_row: Tensor, out: Tensor, whole: bool) -> None:
+        """codes (rows, w, D) -> out (3, R, C). whole: it has the size that most blocks have."""
         (T, R), C, D = y.index.shape, x.index.shape[1], codes.shape[-1]
         near = codes.index_select(1, x.index.flatten()).view(-1, T, C, D)
         near += x.rel.unsqueeze(-1) * self.per_axis[1]
-        hidden = near.view(-1, T * C * D).index_select(0, y.index.flatten()).view(T, R, T * C, D)
-        hidden = F.relu_(hidden.add_(of_row)).to(self.dtype).view(-1, D)
+        count = T * R * T * C
+        hidden = near.new_empty(count if whole else _rows_in_use(count), D)
+        torch.index_select(near.view(-1, T * C * D), 0, y.index.flatten(), out=hidden[:count].view(T * R, T * C * D))
+        hidden[:count].view(T, R, T * C, D).add_(of_row)
+        hidden[count:].zero_()
+        hidden = F.relu_(hidden).to(self.dtype)
         for layer in self.hidden:
             hidden = _fused_relu_layer(hidden, *layer)
-        rgb = torch.mm(self.last, hidden.t()).float().view(3, T, R, T, C)
+        rgb = torch.mm(self.last, hidden.t())[:, :count].float().view(3, T, R, T, C)
         if T == 1:
             torch.add(rgb.view(3, R, C), self.shift, out=out)
             return
