@@ -6,6 +6,7 @@ import argparse
 import importlib
 import os
 import sys
+import types
 
 from .. import __version__
 from ..errors import NO_BASICSR, UserError, nearest
@@ -34,6 +35,17 @@ class Parser(argparse.ArgumentParser):
             wrong = message.split(": ", 1)[1].split()[0]
             message += nearest(wrong, self._option_string_actions)
         self.exit(2, f"liif: {message}. See `{self.prog} --help`.\n")
+
+
+def parser_of(verb: str) -> tuple[types.ModuleType, Parser]:
+    """The module of ``verb``, such as 'train' or 'prepare lr', and the parser of its arguments."""
+    module = importlib.import_module(f".{verb.replace(' ', '_')}", __name__)
+    parser = Parser(prog=f"liif {verb}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    module.add_arguments(parser)
+    if verb in IMPORTERS:
+        parser.add_argument("--import", dest="own", action="append", default=[], metavar="MODULE",
+                            help="your own Python module that registers networks, datasets or metrics; may be repeated")  # fmt: skip
+    return module, parser
 
 
 def import_own(modules: list[str]) -> None:
@@ -74,17 +86,12 @@ def main(argv: list[str] | None = None) -> None:
     verb, rest = argv[0], argv[1:]
     if rest and rest[0] in PARTS.get(verb, ()):
         verb, rest = f"{verb} {rest[0]}", rest[1:]
-    module = importlib.import_module(f".{verb.replace(' ', '_')}", __name__)
-    verb_parser = Parser(prog=f"liif {verb}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    module.add_arguments(verb_parser)
-    if verb in IMPORTERS:
-        verb_parser.add_argument("--import", dest="own", action="append", metavar="MODULE",
-                                 help="your own Python module that registers networks, datasets or metrics; may be repeated")  # fmt: skip
+    module, verb_parser = parser_of(verb)
     args = verb_parser.parse_args(rest)
     try:
         importlib.import_module("liif_plugin.register")  # before any verb imports basicsr, which needs its stand-ins
         importlib.import_module("liif_plugin.compat.heap").keep_freed_memory()
-        import_own(getattr(args, "own", None) or [])
+        import_own(getattr(args, "own", []))
         code = module.run(args)
     except UserError as error:
         from ..compat.options import one_line

@@ -1,0 +1,157 @@
+"""The documents: every block of Python in docs/ runs, in the order of its document; files that they show work when they are used as they
+say; every command that they name is one, with option files that exist; every link leads somewhere."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT, liif, losses, python
+from liif_plugin.cli import PARTS, VERBS, parser_of
+from liif_plugin.compat.option_files import packaged_options
+
+DOCUMENTS = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [*DOCUMENTS, ROOT / "README.md", *sorted(ROOT.glob("C*.md"))]
+BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.M | re.S)
+RUNNER = """
+import sys
+for name in sys.argv[1:]:
+    exec(compile(open(name).read(), name, "exec"), globals())
+"""
+
+
+def blocks(path: Path, language: str) -> list[tuple[int, str, str]]:
+    """(line before its first, words behind the language, text) of every block of ``language``."""
+    text = path.read_text(encoding="utf-8")
+    return [(text[: m.start()].count("\n") + 1, m[2].strip(), m[3]) for m in BLOCK.finditer(text) if m[1] == language]
+
+
+def files(path: Path) -> dict[str, str]:
+    """Name -> text of the blocks that begin with `# NAME.py` or `# NAME.yml`: files that the reader is to write."""
+    shown = [text for language in ("python", "yaml") for _, _, text in blocks(path, language)]
+    return {m[1]: text for text in shown if (m := re.match(r"# (\w+\.(?:py|yml))\b", text))}
+
+
+def write_files(path: Path, folder: Path) -> None:
+    for name, text in files(path).items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def runnable(path: Path) -> list[tuple[int, str]]:
+    return [(line, text) for line, words, text in blocks(path, "python") if words != "not-run" and text not in files(path).values()]
+
+
+@pytest.mark.parametrize("path", [path for path in DOCUMENTS if runnable(path)], ids=lambda p: p.name)
+def test_every_block_of_python_runs(path, tmp_path):
+    write_files(path, tmp_path)
+    names = []
+    for line, text in runnable(path):
+        names.append(f"{path.stem}_{line}.txt")
+        (tmp_path / names[-1]).write_text("\n" * line + text, encoding="utf-8")  # so that a traceback names the line of the document
+    done = python("-c", RUNNER, *names, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def commands(path: Path) -> list[list[str]]:
+    """What follows `liif` or `-m liif_plugin` in indented and fenced lines, as words."""
+    text = re.sub(r"\\\n\s*", " ", path.read_text(encoding="utf-8"))
+    fenced = "\n".join(re.findall(r"^```sh\n(.*?)^```$", text, re.M | re.S))
+    lines = re.findall(r"^    (?:liif|.*-m liif_plugin) (.+)$", text, re.M) + re.findall(r"^(?:liif|.*-m liif_plugin) (.+)$", fenced, re.M)
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda p: p.name)
+def test_every_command_is_one(path):
+    known = {name for page in DOCUMENTS for name in files(page)} | {file.name for file in packaged_options().glob("*.yml")}
+    for words in commands(path):
+        if words[0] not in VERBS:
+            assert words[0] == "VERB", words
+            continue
+        part = words[1] in PARTS.get(words[0], ()) if len(words) > 1 else False
+        args = parser_of(" ".join(words[: 1 + part]))[1].parse_args(words[1 + part :])
+        option_file = getattr(args, "opt", None)
+        assert option_file is None or option_file in known, words
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda p: p.name)
+def test_every_link_leads_somewhere(path):
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[\w-]+)?\)", path.read_text(encoding="utf-8")):
+        assert target.startswith("https://") or (path.parent / target).exists(), target
+
+
+def test_the_drawing_is_the_scripts(tmp_path):
+    import numpy as np
+    from PIL import Image
+
+    done = python(ROOT / "scripts" / "draw_coordinates.py", tmp_path / "drawn.png", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    drawn, kept = (np.asarray(Image.open(p), np.int16) for p in (tmp_path / "drawn.png", ROOT / "docs" / "coordinates.png"))
+    assert drawn.shape == kept.shape and np.abs(drawn - kept).mean() < 1  # another Pillow may draw a glyph otherwise
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """What extending.md takes for granted: its files, datasets/photos.lmdb and held_out."""
+    from PIL import Image
+
+    from conftest import picture
+
+    root = tmp_path_factory.mktemp("photos")
+    write_files(ROOT / "docs" / "extending.md", root)
+    for folder in ("photos", "held_out"):
+        (root / folder).mkdir()
+        for i in range(2):
+            Image.fromarray(picture(i, 128, 136)).save(root / folder / f"{i}.png")
+    done = liif("prepare", "photos", "-o", "datasets/photos.lmdb", "--whole", cwd=root)
+    assert done.returncode == 0, done.stderr
+    return root
+
+
+SHORT = ["--force_yml", "train:total_iter=3", "train:scheduler:periods=[3]", "val:val_freq=3", "logger:print_freq=1",
+         "logger:save_checkpoint_freq=3", "datasets:train:num_worker_per_gpu=1", "datasets:train:batch_size_per_gpu=2"]  # fmt: skip
+
+
+def test_a_decoder_of_ones_own_is_trained_and_used(photos):
+    done = liif("train", "-opt", "my_decoder.yml", "--import", "my_decoder", *SHORT, cwd=photos)
+    assert done.returncode == 0, done.stderr
+    assert sorted(losses(done.stdout + done.stderr)) == [1, 2, 3]
+    ask = ["upscale", "held_out/0.png", "-o", "large.png", "--size", "200x150", "--model", "experiments/my_decoder"]
+    without = liif(*ask, cwd=photos)
+    assert without.returncode == 1 and "--import" in without.stderr and len(without.stderr.strip().splitlines()) == 1, without.stderr
+    done = liif(*ask, "--import", "my_decoder", cwd=photos)
+    assert done.returncode == 0, done.stderr
+    from PIL import Image
+
+    assert Image.open(photos / "large.png").size == (200, 150)
+
+
+def test_a_dataset_and_a_metric_of_ones_own(photos):
+    done = liif("train", "-opt", "my_data.yml", "--import", "my_decoder", "--import", "my_data", *SHORT, cwd=photos)
+    assert done.returncode == 0, done.stderr
+    assert "# error:" in done.stdout + done.stderr and sorted(losses(done.stdout + done.stderr)) == [1, 2, 3]
+
+
+@pytest.mark.slow
+def test_parts_of_ones_own_under_torchrun(photos):
+    """Two processes whose data workers are spawned, not forked: each must find the module again."""
+    launch = [
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node=2",
+        "--master_port=29541",
+        "-m",
+        "liif_plugin",
+        "train",
+        "--launcher",
+        "pytorch",
+    ]
+    done = python(*launch, "-opt", "my_data.yml", "--import", "my_decoder", "--import", "my_data", *SHORT, cwd=photos)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert sorted(losses(done.stdout + done.stderr)) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("name", ["nosuch", "my_decoder.py", "./my_decoder", ".x", ""])
+def test_a_module_that_is_not_there(name, photos):
+    done = liif("train", "-opt", "my_decoder.yml", "--import", name, cwd=photos)
+    assert done.returncode == 1 and "there is no such module; expected" in done.stderr and "Traceback" not in done.stderr
