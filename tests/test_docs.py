@@ -1,13 +1,18 @@
 """The documents: every block of Python in docs/ runs, in the order of its document; files that they show work when they are used as they
 say; every command that they name is one, with option files that exist; every link leads somewhere."""
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from conftest import ROOT, liif, losses, python
+from liif_plugin import __version__
 from liif_plugin.cli import PARTS, VERBS, parser_of
 from liif_plugin.compat.option_files import packaged_options
 
@@ -133,25 +138,36 @@ def test_a_dataset_and_a_metric_of_ones_own(photos):
 
 
 @pytest.mark.slow
-def test_parts_of_ones_own_under_torchrun(photos):
-    """Two processes whose data workers are spawned, not forked: each must find the module again."""
-    launch = [
-        "-m",
-        "torch.distributed.run",
-        "--nproc_per_node=2",
-        "--master_port=29541",
-        "-m",
-        "liif_plugin",
-        "train",
-        "--launcher",
-        "pytorch",
+def test_two_machines(photos):
+    """Two torchruns that meet as in training.md, with parts of one's own and spawned data workers, which must find them again."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1", "--rdzv_backend=c10d", "--rdzv_id=liif",
+              "--rdzv_endpoint=127.0.0.1:29541", "-m", "liif_plugin", "train", "-opt", "my_data.yml", "--launcher", "pytorch",
+              "--import", "my_decoder", "--import", "my_data", *SHORT, "name=two_machines"]  # fmt: skip
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    machines = [
+        subprocess.Popen(launch, cwd=photos, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)
     ]
-    done = python(*launch, "-opt", "my_data.yml", "--import", "my_decoder", "--import", "my_data", *SHORT, cwd=photos)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert sorted(losses(done.stdout + done.stderr)) == [1, 2, 3]
+    logs = [machine.communicate(timeout=600)[0] for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], "".join(logs)[-3000:]
+    assert sorted(losses("".join(logs))) == [1, 2, 3]
+    assert (photos / "experiments" / "two_machines" / "models" / "net_g_latest.pth").is_file()
 
 
 @pytest.mark.parametrize("name", ["nosuch", "my_decoder.py", "./my_decoder", ".x", ""])
 def test_a_module_that_is_not_there(name, photos):
     done = liif("train", "-opt", "my_decoder.yml", "--import", name, cwd=photos)
     assert done.returncode == 1 and "there is no such module; expected" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_what_names_the_version_and_the_pythons_agrees():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors"} <= set(citation) and str(citation["version"]) == __version__
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
+    first, end = map(int, re.search(r"range\((\d+), (\d+)\)", (ROOT / "setup.py").read_text(encoding="utf-8")).groups())
+    tested = workflow["jobs"]["test"]["strategy"]["matrix"]["python"]
+    assert tested == [f"3.{minor}" for minor in range(first, end)]
+    assert workflow["permissions"] == {"contents": "read"} and workflow["jobs"]["publish"]["permissions"] == {"id-token": "write"}
+    jobs = set(workflow["jobs"])
+    assert all(
+        set([job["needs"]] if isinstance(job.get("needs"), str) else job.get("needs", [])) <= jobs for job in workflow["jobs"].values()
+    )
