@@ -1,6 +1,8 @@
 """The documents: every block of Python in docs/ runs, in the order of its document; files that they show work when they are used as they
 say; every command that they name is one, with option files that exist; every link leads somewhere."""
 
+from __future__ import annotations
+
 import os
 import re
 import shlex
@@ -8,13 +10,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
-from conftest import ROOT, liif, losses, python
+from conftest import ROOT, liif, losses, picture, python
 from liif_plugin import __version__
-from liif_plugin.cli import PARTS, VERBS, parser_of
+from liif_plugin.cli import PARTS, VERBS, import_own, main, parser_of
 from liif_plugin.compat.option_files import packaged_options
+from liif_plugin.errors import UserError
 
 DOCUMENTS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [*DOCUMENTS, ROOT / "README.md", *sorted(ROOT.glob("C*.md"))]
@@ -86,9 +91,6 @@ def test_every_link_leads_somewhere(path):
 
 
 def test_the_drawing_is_the_scripts(tmp_path):
-    import numpy as np
-    from PIL import Image
-
     done = python(ROOT / "scripts" / "draw_coordinates.py", tmp_path / "drawn.png", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     drawn, kept = (np.asarray(Image.open(p), np.int16) for p in (tmp_path / "drawn.png", ROOT / "docs" / "coordinates.png"))
@@ -98,10 +100,6 @@ def test_the_drawing_is_the_scripts(tmp_path):
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     """What extending.md takes for granted: its files, datasets/photos.lmdb and held_out."""
-    from PIL import Image
-
-    from conftest import picture
-
     root = tmp_path_factory.mktemp("photos")
     write_files(ROOT / "docs" / "extending.md", root)
     for folder in ("photos", "held_out"):
@@ -117,18 +115,24 @@ SHORT = ["--force_yml", "train:total_iter=3", "train:scheduler:periods=[3]", "va
          "logger:save_checkpoint_freq=3", "datasets:train:num_worker_per_gpu=1", "datasets:train:batch_size_per_gpu=2"]  # fmt: skip
 
 
-def test_a_decoder_of_ones_own_is_trained_and_used(photos):
+def called(argv: list[str]) -> int | str | None:
+    """The exit code of `liif ARGV` in this process; the sentence where a mistake ends it."""
+    with pytest.raises(SystemExit) as stop:
+        main(argv)
+    return stop.value.code
+
+
+def test_a_decoder_of_ones_own_is_trained_and_used(photos, monkeypatch):
     done = liif("train", "-opt", "my_decoder.yml", "--import", "my_decoder", *SHORT, cwd=photos)
     assert done.returncode == 0, done.stderr
     assert sorted(losses(done.stdout + done.stderr)) == [1, 2, 3]
+    monkeypatch.chdir(photos)
+    monkeypatch.setattr(sys, "path", list(sys.path))
     ask = ["upscale", "held_out/0.png", "-o", "large.png", "--size", "200x150", "--model", "experiments/my_decoder"]
-    without = liif(*ask, cwd=photos)
-    assert without.returncode == 1 and "--import" in without.stderr and len(without.stderr.strip().splitlines()) == 1, without.stderr
-    done = liif(*ask, "--import", "my_decoder", cwd=photos)
-    assert done.returncode == 0, done.stderr
-    from PIL import Image
-
-    assert Image.open(photos / "large.png").size == (200, 150)
+    assert "nothing named 'NearestCode' is registered; a network of your own needs `--import MODULE`" in called(ask)
+    assert called([*ask, "--import", "my_decoder"]) == 0
+    with Image.open("large.png") as large:
+        assert large.size == (200, 150)
 
 
 def test_a_dataset_and_a_metric_of_ones_own(photos):
@@ -154,9 +158,19 @@ def test_two_machines(photos):
 
 
 @pytest.mark.parametrize("name", ["nosuch", "my_decoder.py", "./my_decoder", ".x", ""])
-def test_a_module_that_is_not_there(name, photos):
-    done = liif("train", "-opt", "my_decoder.yml", "--import", name, cwd=photos)
-    assert done.returncode == 1 and "there is no such module; expected" in done.stderr and "Traceback" not in done.stderr
+def test_a_module_that_is_not_there(name, photos, monkeypatch):
+    monkeypatch.chdir(photos)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    with pytest.raises(UserError, match="there is no such module; expected PACKAGE.MODULE, or NAME for a NAME.py in"):
+        import_own([name])
+
+
+def test_what_fails_inside_a_module_is_told_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "asks_for_more.py").write_text("import not_installed_anywhere\n")
+    with pytest.raises(ModuleNotFoundError, match="No module named 'not_installed_anywhere'"):
+        import_own(["asks_for_more"])
 
 
 def test_what_names_the_version_and_the_pythons_agrees():
