@@ -62,7 +62,7 @@ def refused(opt) -> str:
 
 
 def test_table_and_figure(opt, tmp_path):
-    opt["figure"] = {"dataset": "Set5", "scale": 4, "image": "img_1"}
+    opt["figure"] = {"dataset": "Set5", "scale": 4}
     table = compare(opt)
     scales = {(cell["model"], cell["scale"]) for cell in table["cells"]}
     assert scales == {(m, s) for m in ("Bicubic", "LIIF") for s in ("2", "3", "2 x 3.5")} | {("EDSR", "2")}
@@ -226,7 +226,7 @@ def test_packaged_files(path, tmp_path, monkeypatch):
     (lambda o: o["datasets"]["Set5"].update(lq_scales=[2]), "lq_scales needs dataroot_lq"),
     (lambda o: o.update(metrics={"psnr": {"type": "continuous_pnsr"}}), "did you mean 'continuous_psnr'"),
     (lambda o: o.update(device="gpu"), "expected one of auto"), (lambda o: o.update(precision="bf61"), "did you mean 'bf16'"),
-    (lambda o: o.update(figure={"dataset": "Set5", "scale": 2}), "figure: 'image' is missing"),
+    (lambda o: o.update(figure={"dataset": "Set5"}), "figure: 'scale' is missing"),
     (lambda o: o.update(figure={"dataset": "Set6", "scale": 2, "image": "a"}), "'Set6' is none of Set5"),
     (lambda o: o.update(figure={"dataset": "Set5", "scale": 2, "image": "a", "box": [1, 2]}), "expected .top, left, height, width."),
 ])  # fmt: skip

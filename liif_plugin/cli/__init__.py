@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
+import types
 
 from .. import __version__
 from ..errors import NO_BASICSR, UserError, nearest
@@ -22,6 +24,7 @@ VERBS = {
     "prepare": "pack a folder of images into an LMDB; `prepare lr` makes LR folders, `prepare celebahq` the CelebA-HQ task",
 }
 PARTS = {"prepare": ("lr", "celebahq")}  # `liif prepare lr` is the module prepare_lr
+IMPORTERS = ("train", "test", "compare", "upscale")  # the verbs that build what an option file names, which may be the user's own
 
 
 class Parser(argparse.ArgumentParser):
@@ -32,6 +35,39 @@ class Parser(argparse.ArgumentParser):
             wrong = message.split(": ", 1)[1].split()[0]
             message += nearest(wrong, self._option_string_actions)
         self.exit(2, f"liif: {message}. See `{self.prog} --help`.\n")
+
+
+def parser_of(verb: str) -> tuple[types.ModuleType, Parser]:
+    """The module of ``verb``, such as 'train' or 'prepare lr', and the parser of its arguments."""
+    module = importlib.import_module(f".{verb.replace(' ', '_')}", __name__)
+    parser = Parser(prog=f"liif {verb}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    module.add_arguments(parser)
+    if verb in IMPORTERS:
+        parser.add_argument("--import", dest="own", action="append", default=[], metavar="MODULE",
+                            help="your own Python module that registers networks, datasets or metrics; may be repeated")  # fmt: skip
+    return module, parser
+
+
+def import_own(modules: list[str]) -> None:
+    """Import the user's modules, which register what they hold; first looked for in the current folder, as `python -m` does.
+
+    What fails inside them is theirs and keeps its traceback.
+
+    Raises:
+        UserError: where there is no such module.
+    """
+    if modules and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    for name in modules:
+        missing = UserError(f"--import {name}: there is no such module; expected PACKAGE.MODULE, or NAME for a NAME.py in {os.getcwd()}.")
+        if name[:1] in ("", "."):
+            raise missing
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+                raise  # the module is there and asks for another one, which is not
+            raise missing from None
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -50,13 +86,12 @@ def main(argv: list[str] | None = None) -> None:
     verb, rest = argv[0], argv[1:]
     if rest and rest[0] in PARTS.get(verb, ()):
         verb, rest = f"{verb} {rest[0]}", rest[1:]
-    module = importlib.import_module(f".{verb.replace(' ', '_')}", __name__)
-    verb_parser = Parser(prog=f"liif {verb}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    module.add_arguments(verb_parser)
+    module, verb_parser = parser_of(verb)
     args = verb_parser.parse_args(rest)
     try:
         importlib.import_module("liif_plugin.register")  # before any verb imports basicsr, which needs its stand-ins
         importlib.import_module("liif_plugin.compat.heap").keep_freed_memory()
+        import_own(getattr(args, "own", []))
         code = module.run(args)
     except UserError as error:
         from ..compat.options import one_line

@@ -16,16 +16,17 @@ from .measure import device_of, load, super_resolved
 from .plan import figure_column, open_column
 
 
-def _item(plan: Plan, column: Column) -> dict:
-    """The batch of one that the figure shows."""
+def _item(plan: Plan, column: Column) -> tuple[str, dict]:
+    """Name and batch of one of the picture that the figure shows: the first of the set where the option file names none."""
+    wanted = plan.figure.get("image")
     dataset = open_column(column)
     names = []
     for index in range(len(dataset)):
         item = dataset[index]
         names.append(picture_name(item["gt_path"], column.options["dataroot_gt"]))
-        if str(plan.figure["image"]) in (names[-1], os.path.basename(names[-1])):
-            return default_collate([item])
-    raise UserError(f"figure: image: '{plan.figure['image']}' is none of {', '.join(names[:10])}.")
+        if wanted is None or str(wanted) in (names[-1], os.path.basename(names[-1])):
+            return names[-1], default_collate([item])
+    raise UserError(f"figure: image: '{wanted}' is none of {', '.join(names[:10])}.")
 
 
 def _detail(gt: Tensor, side: int) -> list[int]:
@@ -48,7 +49,7 @@ def draw(plan: Plan, path: str) -> None:
         UserError: for an image that is not there or a box outside it.
     """
     column, device = figure_column(plan), device_of(plan)
-    item = _item(plan, column)
+    image, item = _item(plan, column)
     gt = item["gt"]
     H, W = gt.shape[-2:]
     top, left, height, width = plan.figure.get("box") or _detail(gt, max(8, min(H, W) // 5))
@@ -72,6 +73,6 @@ def draw(plan: Plan, path: str) -> None:
     small = [round(n / s) for n, s in zip((top, left, height, width), column.scale * 2)]
     small = (..., slice(small[0], small[0] + max(1, small[2])), slice(small[1], small[1] + max(1, small[3])))
     crops = [(f"input\n{lq.shape[-2]} x {lq.shape[-1]}", to_picture(lq[small])), *crops, ("truth\n", to_picture(gt[part]))]
-    title = f"{plan.figure['image']}, {column.dataset}, {column.scale_text}: {lq.shape[-2]} x {lq.shape[-1]} -> {H} x {W}"
+    title = f"{image}, {column.dataset}, {column.scale_text}: {lq.shape[-2]} x {lq.shape[-1]} -> {H} x {W}"
     sheet = boxed_with_crops(to_picture(gt), (top, left, height, width), title, crops)
     sheet.save(path)

@@ -177,7 +177,7 @@ def _check_figure(plan: Plan) -> None:
         return
     figure = _block("figure", plan.figure)
     check_keys("figure", figure, FIGURE)
-    for key in ("dataset", "scale", "image"):
+    for key in ("dataset", "scale"):
         if figure.get(key) is None:
             raise UserError(f"figure: '{key}' is missing.")
     for name in figure.get("models") or []:

@@ -36,7 +36,8 @@ def _registered(where: str, registry, name: object) -> object:
     for candidate in (name, f"{name}_basicsr"):
         if candidate in known:
             return registry.get(candidate)
-    raise UserError(f"{where}: nothing named '{name}' is registered{nearest(name, known)}; there are {', '.join(sorted(known))}.")
+    raise UserError(f"{where}: nothing named '{name}' is registered{nearest(name, known)}; there are {', '.join(sorted(known))}. One of "
+                    "your own needs `--import MODULE`.")  # fmt: skip
 
 
 def check_call(where: str, target: object, given: dict, supplied: tuple[str, ...] = ()) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from basicsr.archs import build_network
+from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
 from ..compat.option_files import read_options
@@ -75,6 +76,10 @@ def build(network_g: dict, weights: str | None, key: str, where: str) -> nn.Modu
     Raises:
         UserError: where it cannot be built, has no weights, or they are another network's.
     """
+    kind = network_g.get("type")
+    if f"{kind}" not in ARCH_REGISTRY and f"{kind}_basicsr" not in ARCH_REGISTRY:
+        raise UserError(f"{where}: network_g.type: nothing named '{kind}' is registered{nearest(kind, ARCH_REGISTRY.keys())}; a network of "
+                        "your own needs `--import MODULE`, in Python `import MODULE`.")  # fmt: skip
     try:
         net = build_network(copy.deepcopy(network_g)).eval()
     except UserError:
