@@ -18,6 +18,7 @@ VERBS = {
     "bench": "measure how fast this machine decodes, renders, trains and feeds, against the plain form",
     "compare": "measure any models on any sets and scales under one protocol: one table, one figure",
     "convert": "turn a checkpoint of the authors or of MMagic into one of BasicSR; list and fetch published ones",
+    "export": "write a network as two files that run without this package: ONNX or torch.export",
     "fit": "fit one sine network to one picture (SIREN) and render it at any size",
     "prepare": "pack a folder of images into an LMDB; `prepare lr` makes LR folders, `prepare celebahq` the CelebA-HQ task",
 }
