@@ -24,9 +24,9 @@ def description(net: nn.Module, network_g: dict, model: str, format: str, parts:
     """The contents of export.json.
 
     halo: LR pixels around a part of the image that its result depends on, null where it is the whole image. pad_multiple: parts must start
-    at multiples of this. differences: what was asked of both -> largest difference from PyTorch.
+    and end at
+    multiples of this. differences: what was asked of both -> largest difference from PyTorch.
     """
-    halo = getattr(net, "halo", None)
     tensors = {
         name: {"file": file, **{way: _tensors(getattr(part, way)) for way in ("inputs", "outputs")}}
         for (name, part), file in zip(parts.items(), files)
@@ -39,7 +39,7 @@ def description(net: nn.Module, network_g: dict, model: str, format: str, parts:
         **({"opset": OPSET} if format == "onnx" else {}),
         "made_by": f"liif_plugin {__version__}, PyTorch {torch.__version__}",
         **tensors,
-        "halo": halo,
+        "halo": _halo(net),
         "pad_multiple": net.encoder.pad_multiple,
         "residual": getattr(net, "residual", None),
         "tolerance": TOLERANCE,
@@ -51,7 +51,7 @@ def _tensors(shapes: dict[str, tuple]) -> dict:
     return {name: {"shape": list(shape), "dtype": "float32", "meaning": MEANING[name]} for name, shape in shapes.items()}
 
 
-_ONNX = '''import numpy as np
+_ONNX = """import numpy as np
 import onnxruntime
 
 encoder, decoder = (onnxruntime.InferenceSession(f"{name}.onnx") for name in ("encoder", "decoder"))
@@ -63,39 +63,60 @@ cell = np.broadcast_to(np.float32([2 / H, 2 / W]), coord.shape)
 values = dict(zip([tensor.name for tensor in encoder.get_outputs()], encoder.run(None, {"lq": lq})), coord=coord, cell=cell)
 rgb = decoder.run(["rgb"], {tensor.name: values[tensor.name] for tensor in decoder.get_inputs()})[0]
 image = rgb.reshape(H, W, 3).clip(0, 1)
-'''
-_TORCH = '''import torch
+"""
+_TORCH = """import torch
 
-encoder, decoder = (torch.export.load(f"{name}.pt2").module() for name in ("encoder", "decoder"))
+encoder, decoder = (torch.export.load(f"{{name}}.pt2").module() for name in ("encoder", "decoder"))
 lq = torch.rand(1, 3, 48, 64)  # your image: RGB in [0, 1]
 H, W = 100, 200  # any size
 y, x = ((2 * torch.arange(n) + 1) / n - 1 for n in (H, W))
 coord = torch.cartesian_prod(y, x).unsqueeze(0)
-cell = torch.tensor([2 / H, 2 / W]).expand_as(coord).contiguous()
+cell = torch.tensor([2 / H, 2 / W]).expand_as(coord)
 {features} = encoder(lq)
 rgb = decoder({given})
 image = rgb.reshape(H, W, 3).clamp(0, 1)
-'''
+"""
 
 
 def readme(about: dict) -> str:
     """The contents of README.md: which tensors there are, how they are used, how exact they are."""
-    lines = [f"# {about['model']}, exported", "", f"{about['network_g']['type']}, {about['parameters']:,} parameters, by {about['made_by']}"
-             + (f"; opset {about['opset']}" if "opset" in about else "") + ". Encode an image once, then ask for colours at any positions, in "
-             "as many calls as memory asks for. All tensors are float32.", "", "| file | | tensor | shape | |", "|---|---|---|---|---|"]  # fmt: skip
-    for part in ("encoder", "decoder"):
-        for way in ("inputs", "outputs"):
-            for name, tensor in about[part][way].items():
-                shape = ", ".join(map(str, tensor["shape"]))
-                lines.append(f"| {about[part]['file']} | {way[:-1]} | {name} | {shape} | {tensor['meaning']} |")
-    given = ", ".join(about["decoder"]["inputs"])
-    features = ", ".join(about["encoder"]["outputs"])
+    opset = f"; opset {about['opset']}" if "opset" in about else ""
+    rows = [
+        f"| {about[part]['file']} | {way[:-1]} | {name} | {', '.join(map(str, tensor['shape']))} | {tensor['meaning']} |"
+        for part in ("encoder", "decoder")
+        for way in ("inputs", "outputs")
+        for name, tensor in about[part][way].items()
+    ]
+    features, given = ", ".join(about["encoder"]["outputs"]), ", ".join(about["decoder"]["inputs"])
+    what = f"{about['network_g']['type']}, {about['parameters']:,} parameters, by {about['made_by']}{opset}"
     code = _ONNX if about["format"] == "onnx" else _TORCH.format(features=features, given=given)
-    halo = "the whole image: it cannot be run in parts" if about["halo"] is None else (
-        f"the {about['halo']} pixels around it (halo), so that a large image can be run in parts that overlap by so much")  # fmt: skip
-    multiple = "" if about["pad_multiple"] == 1 else (
-        f" Parts must start at multiples of {about['pad_multiple']} pixels; any height and width is padded and cropped inside the encoder.")  # fmt: skip
-    lines += ["", "```python", *code.splitlines(), "```", "", f"A pixel depends on {halo}.{multiple}", "",
-              f"Largest difference from PyTorch, of colours in [0, 1], over {len(about['differences'])} comparisons (other sizes and scales, "
-              f"the border, two images at once): {max(about['differences'].values()):.1e}; export.json has each.", ""]  # fmt: skip
-    return "\n".join(lines)
+    return f"""# {about["model"]}, exported
+
+{what}. Encode an image once, then ask for colours at any positions, in as many calls as memory asks for. All tensors are float32.
+
+| file | | tensor | shape | |
+|---|---|---|---|---|
+{chr(10).join(rows)}
+
+```python
+{code}```
+
+{_parts(about)}
+
+Largest difference from PyTorch, of colours in [0, 1], over {len(about["differences"])} comparisons (other sizes and scales, the border, two
+images at once): {max(about["differences"].values()):.1e}; export.json has each.
+"""
+
+
+def _parts(about: dict) -> str:
+    if about["halo"] is None:
+        return "Encode an image as a whole: every pixel depends on all of it."
+    multiple = about["pad_multiple"]
+    where = "" if multiple == 1 else f" Parts begin and end at multiples of {multiple} pixels or at the border of the image."
+    halo = about["halo"]
+    return f"A pixel depends on the {halo} pixels around it (halo): a large image can be encoded in parts with so much around each.{where}"
+
+
+def _halo(net: nn.Module) -> int | None:
+    """LR pixels: the encoder's, one for the 3x3 neighbours, one because the code that answers may be the next one."""
+    return None if net.encoder.halo is None else net.encoder.halo + 2
