@@ -14,7 +14,7 @@ from basicsr.archs import build_network
 from PIL import Image
 from test_encoder import SMALL
 
-from conftest import ROOT, picture
+from conftest import ROOT, picture, python
 from liif_plugin import load, upscale
 from liif_plugin.cli import main
 from liif_plugin.coords import cell_of, grid
@@ -107,22 +107,9 @@ def test_the_script_enlarges_as_liif_upscale_without_torch(light, tmp_path, ask,
     Image.fromarray(photo).save(tmp_path / "photo.png")
     code = ("import runpy, sys\nfor name in ('torch', 'liif_plugin', 'basicsr'):\n    sys.modules[name] = None\n"
             "runpy.run_path(sys.argv.pop(1), run_name='__main__')")  # fmt: skip
-    argv = [
-        sys.executable,
-        "-c",
-        code,
-        ROOT / "scripts" / "onnx_upscale.py",
-        light,
-        "photo.png",
-        "-o",
-        "out.png",
-        "--tile",
-        str(tile),
-        *ask,
-    ]
-    done = subprocess.run(
-        list(map(str, argv)), cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "LIIF_PLUGIN_AUTOLOAD": "0"}
-    )
+    script = ROOT / "scripts" / "onnx_upscale.py"
+    argv = ("-c", code, script, light, "photo.png", "-o", "out.png", "--tile", tile, *ask)
+    done = python(*argv, cwd=tmp_path, env={"LIIF_PLUGIN_AUTOLOAD": "0"})
     assert done.returncode == 0, done.stderr
     how = {"scale": 2.7} if ask[0] == "--scale" else {"size": (77, 130)}
     expected, got = upscale(photo, **how, model=load("liif-light", "cpu"), precision="fp32"), np.asarray(Image.open(tmp_path / "out.png"))
