@@ -159,8 +159,8 @@ MISTAKES = [
     # test, compare
     Mistake("weights to test that are not there", "liif test -opt test.yml", ("weights.pth", "weigths.pth")),
     Mistake("a set to test without pictures", "liif test -opt test.yml", ("dataroot_gt: photos", "dataroot_gt: empty")),
-    Mistake("a comparison's model without weights", "liif compare -opt compare.yml", ("type: Bicubic", "type: LIIF, encoder: {type: EDSR}")),
-    Mistake("a comparison's set that is not there", "liif compare -opt compare.yml", ("dataroot_gt: photos", "dataroot_gt: fotos")),
+    Mistake("a model to compare without weights", "liif compare -opt compare.yml", ("type: Bicubic", "type: LIIF, encoder: {type: EDSR}")),
+    Mistake("a set to compare that is not there", "liif compare -opt compare.yml", ("dataroot_gt: photos", "dataroot_gt: fotos")),
     Mistake("a comparison's key misspelt", "liif compare -opt compare.yml", ("protocol", "protocoll")),
     Mistake("a training's option file to compare", "liif compare -opt my.yml"),
     # fit, prepare
