@@ -10,7 +10,6 @@ import pytest
 from conftest import liif, losses
 from liif_plugin.cli import PARTS, VERBS, main
 
-
 CALLS = ["", *VERBS, *[f"{verb} {part}" for verb, parts in PARTS.items() for part in parts]]
 
 
