@@ -23,6 +23,8 @@ from liif_plugin.export import formats, writing
 from liif_plugin.render import render
 
 EDSR = {"type": "EDSR", "num_feat": 8, "num_block": 1}
+if torch.torch_version.TorchVersion(torch.__version__) < formats.OLDEST:
+    pytest.skip(f"export needs PyTorch {formats.OLDEST}", allow_module_level=True)
 onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
 
 

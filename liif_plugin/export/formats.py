@@ -15,6 +15,7 @@ from ..errors import UserError
 from .check import Run
 from .parts import DecoderPart, EncoderPart
 
+OLDEST = "2.6"  # of PyTorch: the first whose exporter takes all that is asked of it here
 OPSET = 18  # the oldest that PyTorch's exporter writes without converting: as many runtimes as possible
 EXAMPLE = {"batch": 2, "height": 11, "width": 14, "queries": 37}  # no 1 and no two alike: what is equal here would stay tied together
 Part = Union[EncoderPart, DecoderPart]
@@ -103,7 +104,9 @@ FORMATS = {
 
 
 def check_installed(name: str) -> None:
-    """Raise UserError where a package is missing that the format called ``name`` needs."""
+    """Raise UserError where a package is missing or too old that the format called ``name`` needs."""
+    if torch.torch_version.TorchVersion(torch.__version__) < OLDEST:
+        raise UserError(f"export needs PyTorch {OLDEST} or newer; this is {torch.__version__}.")
     missing = [package for package in FORMATS[name].needs if importlib.util.find_spec(package) is None]
     if missing:
         raise UserError(f"--format {name} needs {' and '.join(missing)}: `pip install 'liif-plugin[export]'`.")
