@@ -15,6 +15,7 @@ import io
 import os
 import pickle
 import shlex
+import shutil
 import sys
 import tempfile
 import traceback
@@ -26,7 +27,7 @@ TABLE = Path(__file__).parents[1] / "docs" / "mistakes.md"
 HEAD = """# Mistakes and what they get
 
 `python scripts/mistakes.py --write` makes every one of these mistakes and writes this table. Each ends with exit code 1 (2 for a wrong
-call), one line, no traceback and nothing written.
+call) and one line, without a traceback, and no file is touched (training may leave the folder of an experiment that it began).
 
 | mistake | command | the line it gets |
 |---|---|---|
@@ -247,11 +248,19 @@ def make(mistake: Mistake, folder: Path) -> tuple[int, str]:
         code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
         said.seek(0)
         text = said.read().strip()
-    touched = listing(folder) != before
+    touched = _touched(folder, before)
     if mistake.edit:
         yml.write_text(kept)
     text = text.replace(str(folder.resolve()), "/home/me").replace(str(folder), "/home/me")
-    return code, text + ("\nand something was written" if touched else "")
+    return code, "\n".join([text, *touched])
+
+
+def _touched(folder: Path, before: dict[str, int]) -> list[str]:
+    """The files that changed. An experiment that was begun, with its log, is in order and is cleared away."""
+    for begun in ("experiments", "tb_logger", "results"):
+        shutil.rmtree(folder / begun, ignore_errors=True)
+    after = listing(folder)
+    return [f"touched: {path}" for path in before.keys() | after.keys() if before.get(path) != after.get(path)]
 
 
 def _child(argv: list[str], folder: Path, said: int, without: tuple[str, ...]) -> None:
@@ -287,13 +296,14 @@ def what_is_wrong(code: int, text: str) -> str | None:
 
 def row(mistake: Mistake, line: str) -> str:
     """A line of the table."""
-    how = f", with `{' '.join(mistake.edit[1].split()) or 'no ' + mistake.edit[0].split(':')[0].strip()}` in it" if mistake.edit else ""
+    edited = "; ".join(line.strip() for line in mistake.edit[1].splitlines()) if mistake.edit else ""
+    how = f", with `{edited}` in it" if edited else f", without `{mistake.edit[0].split(':')[0].strip()}`" if mistake.edit else ""
     what, line = (text.replace("|", "\\|") for text in (mistake.what, line))
     return f"| {what} | `{mistake.command}`{how} | {line} |\n"
 
 
 def run(only: str = "") -> tuple[list[str], list[str]]:
-    """(the rows of the table, what is wrong) of the mistakes whose command has ``only`` in it."""
+    """(the rows of the table, what is wrong) of the mistakes whose command has ``only`` in it; each row is printed as it comes."""
     import basicsr.test
     import basicsr.train  # noqa: F401
 
@@ -306,6 +316,7 @@ def run(only: str = "") -> tuple[list[str], list[str]]:
             if only in mistake.command:
                 code, text = make(mistake, Path(folder))
                 rows.append(row(mistake, text))
+                print(rows[-1], end="", flush=True)
                 reason = what_is_wrong(code, text)
                 if reason:
                     wrong.append(f"{mistake.what}: {mistake.command}: {reason}\n{text}")
@@ -320,7 +331,6 @@ def main() -> int:
     import liif_plugin.register  # noqa: F401  before basicsr, which needs its stand-ins
 
     rows, wrong = run(args.only)
-    print("".join(rows))
     if args.write and not args.only and not wrong:
         TABLE.write_text(HEAD + "".join(rows), encoding="utf-8")
     elif not args.write and not args.only:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import re
 import sys
 
 from .. import __version__
@@ -25,13 +26,19 @@ VERBS = {
 PARTS = {"prepare": ("lr", "celebahq")}  # `liif prepare lr` is the module prepare_lr
 
 
+def _number_expected(found: re.Match) -> str:
+    name, kind, value = found.groups()
+    return f"{name} {value}: expected a {'whole number' if kind == 'int' else 'number'}"
+
+
 class Parser(argparse.ArgumentParser):
-    """argparse that names the nearest option for an unknown one."""
+    """argparse that names the nearest option for an unknown one, and says what a number is."""
 
     def error(self, message: str):
         if message.startswith("unrecognized arguments: "):
             wrong = message.split(": ", 1)[1].split()[0]
             message += nearest(wrong, self._option_string_actions)
+        message = re.sub(r"argument (\S+): invalid (int|float) value: '(.*)'", _number_expected, message)
         self.exit(2, f"liif: {message}. See `{self.prog} --help`.\n")
 
 
