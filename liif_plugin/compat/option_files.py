@@ -33,10 +33,9 @@ class OptionLoader(yaml.SafeLoader):
     def get_single_data(self):
         try:
             opt = super().get_single_data()
-        except yaml.MarkedYAMLError as error:
+        except yaml.MarkedYAMLError as error:  # says every place that it came by, over several lines
             mark = error.problem_mark or error.context_mark
-            line = "" if mark is None else f", line {mark.line + 1}"
-            raise UserError(f"{self.name}{line}: not a readable yml file: {error.problem or error.context}.") from error
+            raise yaml.YAMLError(f"line {mark.line + 1 if mark else '?'}: {error.problem or error.context}") from error
         if not isinstance(opt, dict) or BASE not in opt:
             return opt
         names = opt.pop(BASE)
