@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--tile", type=int, default=256, help="side of the parts that are encoded, in pixels of the picture")
     args = parser.parse_args()
     picture = ImageOps.exif_transpose(Image.open(args.picture)).convert("RGB")
-    width, height = (int(n) for n in args.size.split("x")) if args.size else (round(n * args.scale) for n in picture.size)
+    width, height = (int(n) for n in args.size.split("x")) if args.size else (round(n * args.scale + 1e-9) for n in picture.size)
     rgb = upscale(Network(args.network), np.asarray(picture, np.float32) / 255, (height, width), args.tile)
     Image.fromarray((rgb.clip(0, 1) * 255).round().astype(np.uint8)).save(args.output)
 
