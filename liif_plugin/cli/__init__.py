@@ -39,6 +39,7 @@ class Parser(argparse.ArgumentParser):
             wrong = message.split(": ", 1)[1].split()[0]
             message += nearest(wrong, self._option_string_actions)
         message = re.sub(r"argument (\S+): invalid (int|float) value: '(.*)'", _number_expected, message)
+        message = re.sub(r"\(choose from .*\)", lambda found: found[0].replace("'", ""), message)  # as newer Pythons write it
         self.exit(2, f"liif: {message}. See `{self.prog} --help`.\n")
 
 
