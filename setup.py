@@ -8,6 +8,8 @@ from setuptools.command.build_py import build_py as stock_build_py
 
 HERE = Path(__file__).parent
 VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "liif_plugin" / "__init__.py").read_text(encoding="utf-8"), re.M)[1]
+EXPORT = ["onnx", "onnxruntime", "onnxscript"]
+TEST = ["pytest>=7", "hypothesis", "setuptools>=68", "wheel"]
 
 
 class build_py(stock_build_py):
@@ -52,7 +54,7 @@ setup(
         "liif_plugin",
         *[
             f"liif_plugin.{name}"
-            for name in ("archs", "bench", "cli", "compare", "compat", "data", "metrics", "models", "pictures", "pretrained")
+            for name in ("archs", "bench", "cli", "compare", "compat", "data", "export", "metrics", "models", "pictures", "pretrained")
         ],
         "liif_plugin.options",
     ],  # fmt: skip
@@ -78,8 +80,9 @@ setup(
         "tqdm",
     ],
     extras_require={
-        "test": ["pytest>=7", "hypothesis", "setuptools>=68", "wheel"],
-        "dev": ["pytest>=7", "hypothesis", "setuptools>=68", "wheel", "ruff==0.17.6", "build", "twine"],
+        "export": EXPORT,
+        "test": [*TEST, *EXPORT],
+        "dev": [*TEST, *EXPORT, "ruff==0.17.6", "build", "twine"],
     },
     entry_points={"console_scripts": ["liif = liif_plugin.cli:main"]},
 )

@@ -10,6 +10,8 @@ NO_BASICSR = (
     "not build there; see 'Install' in the README of liif_plugin."
 )
 
+FEW = 8  # names that are all said, though one of them is close
+
 
 class UserError(ValueError):
     """Something the user can mend. The ways in print it as one line without a traceback and exit with code 1."""
@@ -21,12 +23,19 @@ def nearest(name: object, valid: Iterable[str]) -> str:
     return f" (did you mean '{match[0]}'?)" if match else ""
 
 
+def choices(name: object, valid: Iterable[str], words: str = "there are") -> str:
+    """What may stand for a wrong ``name``: the nearest valid one, or all of them where none is close or all are few."""
+    valid = sorted(valid)
+    near = nearest(name, valid)
+    return near if near and len(valid) > FEW else f"{near}; {words} {', '.join(valid)}"
+
+
 def check_keys(where: str, given: Iterable[str], valid: Iterable[str]) -> None:
     """Raise UserError for the first of ``given`` that is not in ``valid``, with the nearest valid name."""
     valid = list(valid)
     for key in given:
         if key not in valid:
-            raise UserError(f"{where}: unknown option '{key}'{nearest(key, valid)}; valid are {', '.join(sorted(valid))}.")
+            raise UserError(f"{where}: unknown option '{key}'{choices(key, valid, 'valid are')}.")
 
 
 def check_choice(where: str, value: object, valid: Iterable[object]) -> None:

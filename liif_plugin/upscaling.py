@@ -134,7 +134,7 @@ class Engine:
             why = "a network that cannot be run in tiles" if tile is None else f"a network that looks {halo} pixels around each tile"
             also = f", {held / 2**30:.1f} of them for a format that is not written row by row as .png and .tif are" if held else ""
             raise UserError(f"about {(needed + held) / 2**30:.1f} GiB are needed to enlarge {lr_size[1]} x {lr_size[0]} pixels to "
-                            f"{where.window[3]} x {where.window[2]} with {why}{also}; --memory allows {self.budget / 2**30:.1f}. "
+                            f"{where.window[3]} x {where.window[2]} with {why}{also}; --memory allows {self.budget / 2**30:.3g}. "
                             "Give more, or 0 for no limit.")  # fmt: skip
         return tile
 

@@ -1,5 +1,6 @@
 """Every recipe: shapes, the features BasicSR's own forward has, the stated receptive radius, any size."""
 
+import numpy as np
 import pytest
 import torch
 from basicsr.archs import build_network
@@ -82,6 +83,7 @@ def test_padding_keeps_the_picture(h, w):
     padded = pad_to_multiple(x, 8)
     assert padded.shape[-2] % 8 == 0 and padded.shape[-1] % 8 == 0
     assert torch.equal(padded[..., :h, :w], x)
+    assert np.array_equal(padded.numpy(), np.pad(x.numpy(), ((0, 0), (0, 0), (0, -h % 8), (0, -w % 8)), "reflect"))
 
 
 def test_mistakes_are_named():

@@ -6,9 +6,9 @@ import inspect
 from dataclasses import dataclass
 from typing import Callable
 
+import torch
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..errors import UserError, check_keys, nearest
 from . import rdn_arch  # noqa: F401  registers LIIF_RDN
@@ -77,14 +77,15 @@ RECIPES = {
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """Pad (B, C, h, w) below and to the right to multiples of ``multiple``: mirrored, or repeated where x is too small for that."""
+    """Pad (B, C, h, w) below and to the right to multiples of ``multiple``: mirrored there and back, as often as it takes."""
+    if multiple == 1:
+        return x
     for axis in (2, 3):
-        missing = -x.shape[axis] % multiple
-        while missing > 0:
-            step = min(missing, x.shape[axis] - 1) or missing
-            mode = "reflect" if x.shape[axis] > 1 else "replicate"
-            x = F.pad(x, (0, 0, 0, step) if axis == 2 else (0, step, 0, 0), mode)
-            missing -= step
+        n = x.shape[axis]
+        period = max(2 * n - 2, 1)
+        index = torch.arange((n + multiple - 1) // multiple * multiple, device=x.device)
+        index = index % torch.full_like(index, period)
+        x = x.index_select(axis, torch.minimum(index, period - index))  # an index and no loop, so that it exports for any size
     return x
 
 

@@ -142,7 +142,7 @@ class LIIF(nn.Module):
         table, skip, (h, w), region = projection
         if region != (0, 0, h, w):
             raise ValueError("query_projected needs the projection of a whole image; a tile's is for grid_decoder.")
-        B = len(coord)
+        B = coord.shape[0]  # len() would fix it in an exported graph
         index, rel, weight = corners(coord, (h, w), self.local_ensemble)  # (B, T, Q), (B, T, Q, 2), (B, T, Q)
         first_row = torch.arange(B, device=index.device).view(B, 1, 1) * (h * w)
         hidden = F.embedding(index + first_row, table) + self._place(rel, cell, (h, w)).to(table.dtype)  # (B, T, Q, D)

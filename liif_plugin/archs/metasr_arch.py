@@ -33,21 +33,28 @@ class MetaSR(nn.Module):
         """(B, 3, h, w) in [0, 1] -> (B, C, h, w)."""
         return self.encoder((lq - self.mean) / self.std)
 
+    def unfold(self, feat: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B*h*w, 9C): each LR pixel's 3x3 neighbours, zero outside the border."""
+        return F.unfold(feat, 3, padding=1).transpose(1, 2).reshape(-1, 9 * feat.shape[1])
+
     def query(self, feat: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
         """feat (B, C, h, w), coord and cell (B, Q, 2), float32 -> rgb (B, Q, 3)."""
-        B, C, h, w = feat.shape
-        Q = coord.shape[1]
+        return self.query_unfolded(self.unfold(feat), feat.shape[-2:], coord, cell)
+
+    def query_unfolded(self, table: Tensor, size: tuple[int, int], coord: Tensor, cell: Tensor) -> Tensor:
+        """As ``query``, from the result of ``unfold`` for a feature map of ``size`` = (h, w)."""
+        h, w = size
+        B, Q, _ = coord.shape
         size = torch.tensor([h, w], device=coord.device)
         corner = coord - cell / 2  # MetaSR places a pixel by its upper left corner
         nearest = ((corner + 1e-6).clamp(-1 + 1e-6, 1 - 1e-6) + 1) * size / 2 - 0.5
         code = torch.round(nearest).clamp(min=torch.zeros_like(size), max=size - 1)  # (B, Q, 2)
         offset = (corner - (2 * code / size - 1)) * size / 2
         weights = self.imnet(torch.cat([offset, (cell[..., :1] * h / 2)], dim=-1))
-        unfolded = F.unfold(feat, 3, padding=1).transpose(1, 2)  # (B, h*w, 9C)
         index = (code[..., 0] * w + code[..., 1]).long()
-        index = index + torch.arange(B, device=feat.device).view(B, 1) * (h * w)
-        window = F.embedding(index, unfolded.reshape(B * h * w, C * 9))  # (B, Q, 9C)
-        rgb = (window.unsqueeze(2) @ weights.view(B, Q, C * 9, 3)).squeeze(2)
+        index = index + torch.arange(B, device=table.device).view(B, 1) * (h * w)
+        window = F.embedding(index, table)  # (B, Q, 9C)
+        rgb = (window.unsqueeze(2) @ weights.view(B, Q, table.shape[1], 3)).squeeze(2)
         return rgb.to(coord.dtype) * self.std + self.mean
 
     def forward(self, lq: Tensor, coord: Tensor, cell: Tensor) -> Tensor:

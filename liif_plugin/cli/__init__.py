@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import re
 import sys
 import types
 
@@ -20,6 +21,7 @@ VERBS = {
     "bench": "measure how fast this machine decodes, renders, trains and feeds, against the plain form",
     "compare": "measure any models on any sets and scales under one protocol: one table, one figure",
     "convert": "turn a checkpoint of the authors or of MMagic into one of BasicSR; list and fetch published ones",
+    "export": "write a network as two files that run without this package: ONNX or torch.export",
     "fit": "fit one sine network to one picture (SIREN) and render it at any size",
     "prepare": "pack a folder of images into an LMDB; `prepare lr` makes LR folders, `prepare celebahq` the CelebA-HQ task",
 }
@@ -27,13 +29,20 @@ PARTS = {"prepare": ("lr", "celebahq")}  # `liif prepare lr` is the module prepa
 IMPORTERS = ("train", "test", "compare", "upscale")  # the verbs that build what an option file names, which may be the user's own
 
 
+def _number_expected(found: re.Match) -> str:
+    name, kind, value = found.groups()
+    return f"{name} {value}: expected a {'whole number' if kind == 'int' else 'number'}"
+
+
 class Parser(argparse.ArgumentParser):
-    """argparse that names the nearest option for an unknown one."""
+    """argparse that names the nearest option for an unknown one, and says what a number is."""
 
     def error(self, message: str):
         if message.startswith("unrecognized arguments: "):
             wrong = message.split(": ", 1)[1].split()[0]
             message += nearest(wrong, self._option_string_actions)
+        message = re.sub(r"argument (\S+): invalid (int|float) value: '(.*)'", _number_expected, message)
+        message = re.sub(r"\(choose from .*\)", lambda found: found[0].replace("'", ""), message)  # as newer Pythons write it
         self.exit(2, f"liif: {message}. See `{self.prog} --help`.\n")
 
 

@@ -54,6 +54,8 @@ def run(args: argparse.Namespace) -> None:
     from ..models.checkpoint import save_whole
     from ..render import render
 
+    if args.iterations < 1:
+        raise UserError(f"--iterations {args.iterations}: expected 1 or more.")
     if not args.output.lower().endswith(".png"):
         raise UserError(f"-o {args.output}: expected a name that ends in .png.")
     try:

@@ -64,7 +64,7 @@ def _pair(name: str, text: str | None, kind: type) -> tuple | None:
     if len(numbers) == 1 and kind is float:
         numbers *= 2
     if len(numbers) != 2 or not all(0 < number < 1e9 for number in numbers):
-        example = "2.7 or 2x3.1" if kind is float else "WIDTHxHEIGHT such as 3840x2160"
+        example = "2.7 or 2x3.1 (WIDTHxHEIGHT), factors above 0" if kind is float else "WIDTHxHEIGHT such as 3840x2160"
         raise UserError(f"{name} {text}: expected {example}.")
     return numbers[1], numbers[0]
 

@@ -100,6 +100,8 @@ def _columns(name: str, opt: object) -> list[Column]:
     """The columns of one entry of ``datasets``: a set with several scales, or any registered dataset with a ``type``."""
     where = f"dataset {name}"
     opt = dict(_block(where, opt))
+    if "type" not in opt:
+        check_keys(where, opt, SET)
     if opt.get("protocol") not in PROTOCOLS:
         raise UserError(f"{where}: protocol: expected one of {', '.join(PROTOCOLS)}, got {opt.get('protocol')!r}.")
     label = opt.pop("published", name)
@@ -107,7 +109,6 @@ def _columns(name: str, opt: object) -> list[Column]:
         scale = parse_scale(where, opt.pop("at_scale", None) or opt.get("scale"))
         check_choice(f"{where}: type", opt["type"], [key for key, _ in DATASET_REGISTRY])
         return [Column(name, scale, opt["protocol"], {"name": name, "phase": "val", **opt}, label)]
-    check_keys(where, opt, SET)
     if not isinstance(opt.get("scales"), list) or not opt["scales"]:
         raise UserError(f"{where}: scales: expected a list such as [2, 3, 4, 6.5], got {opt.get('scales')!r}.")
     given = opt.get("lq_scales") or []

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from ..errors import UserError, nearest
+from ..errors import UserError, choices, nearest
 
 BASE = "_base_"  # MMEngine's word for it
 
@@ -31,7 +31,11 @@ class OptionLoader(yaml.SafeLoader):
         return OrderedDict(super().construct_mapping(node, deep=True))
 
     def get_single_data(self):
-        opt = super().get_single_data()
+        try:
+            opt = super().get_single_data()
+        except yaml.MarkedYAMLError as error:  # says every place that it came by, over several lines
+            mark = error.problem_mark or error.context_mark
+            raise yaml.YAMLError(f"line {mark.line + 1 if mark else '?'}: {error.problem or error.context}") from error
         if not isinstance(opt, dict) or BASE not in opt:
             return opt
         names = opt.pop(BASE)
@@ -93,8 +97,8 @@ def find_option_file(name: str) -> str:
     base = os.path.basename(name)
     found = packaged.get(base) or packaged.get(base + ".yml")
     if found is None:
-        raise UserError(f"-opt {name}: no such file, and no option file of liif_plugin has that name{nearest(base, packaged)}; "
-                        f"it brings {', '.join(packaged)}.")  # fmt: skip
+        raise UserError(f"-opt {name}: no such file, and no option file of liif_plugin has that name"
+                        f"{choices(base, packaged, 'it brings')}.")  # fmt: skip
     print(f"There is no file {name} here: using the packaged {found}.", flush=True)
     return str(found)
 

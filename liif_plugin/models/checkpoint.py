@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 
 import torch
 
@@ -39,9 +40,13 @@ def load_safely(path: str) -> object:
     if not os.path.isfile(path):
         raise UserError(f"{path}: there is no such checkpoint (looked from {os.getcwd()}).")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickles that it then refuses
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files and pickles with code fail in many ways
-        raise UserError(f"{path}: not a checkpoint that can be read safely ({type(error).__name__}).") from error
+        raise UserError(
+            f"{path}: not a checkpoint that can be read safely ({type(error).__name__}); expected tensors as torch.save writes them."
+        ) from error
 
 
 def load_params(path: str, key: str | None = "params") -> dict[str, torch.Tensor]:

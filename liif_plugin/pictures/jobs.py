@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from ..errors import UserError
 from .writing import SUFFIXES
 
+NOT_WRITTEN = (".gif", ".jp2", ".tga", ".ppm", ".pgm", ".avif", ".heic", ".svg", ".pdf", ".psd", ".mp4", ".mov", ".mkv", ".webm", ".avi")
 READABLE = (*SUFFIXES, ".ppm", ".pgm", ".gif", ".jp2", ".tga")  # a .gif may hold one picture
 
 
@@ -89,6 +90,8 @@ def jobs_of(inputs: list[str], output: str, format: str | None) -> Jobs:
     else:
         if output.lower().endswith(SUFFIXES):
             raise UserError(f"-o {output}: expected a folder, because there are {len(found)} pictures.")
+        if output.lower().endswith(NOT_WRITTEN) and not os.path.isdir(output):
+            raise UserError(f"-o {output}: expected a folder, or a name that ends in one of {', '.join(SUFFIXES)}.")
         if os.path.isfile(output):
             raise UserError(f"-o {output}: is a file; expected a folder.")
         pairs = [(path, os.path.join(output, _renamed(name, format))) for path, name in found]

@@ -58,6 +58,8 @@ def write_picture(path: str, rows: Rows, size: tuple[int, int], channels: int, d
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except UserError:  # from whoever makes the rows
+        raise
     except (OSError, ValueError, struct.error) as error:  # the latter two: a library that refuses what it is given
         raise UserError(
             f"{path}: cannot be written ({getattr(error, 'strerror', None) or error}); make room or choose another folder."

@@ -1,0 +1,46 @@
+"""Write a network as two files that run without this package: ONNX for onnxruntime and others, or torch.export's .pt2.
+
+  liif export -o liif-light_onnx                                         the network that comes with the package
+  liif export --model experiments/LIIF_EDSR_DIV2K -o liif_onnx
+  liif export --model liif-light -o liif-light_pt2 --format torch
+
+encoder: an image (batch, 3, height, width), RGB in [0, 1] -> what is computed once per pixel of it. decoder: that, positions and cells
+-> colours. All sizes stay free. The folder also gets export.json and README.md: names, shapes, ranges, how far apart parts of a large
+image must overlap, and code that runs the files. Both are compared with PyTorch on whole images from x0.5 to x4, the border and two
+images at once; what differs by more than 1e-4 is not kept. LIIF with any encoder, and MetaSR.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+AFTER_INTERRUPT = "Nothing was written."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="where encoder, decoder, export.json, README.md go")
+    parser.add_argument("--model", default="liif-light", metavar="NAME|FILE|FOLDER",
+                        help="weights by name, a .pth file or an experiment's folder (default liif-light)")  # fmt: skip
+    parser.add_argument("--format", choices=["onnx", "torch"], default="onnx", help="onnx (default), or torch: torch.export's .pt2")
+    parser.add_argument("--overwrite", action="store_true", help="replace an export that is there already")
+
+
+def run(args: argparse.Namespace) -> None:
+    import os
+
+    from ..export.writing import check_room, export
+    from ..pretrained.loading import find, load
+
+    check_room(args.output, args.format, args.overwrite)
+    network_g, _ = find(args.model)
+    net = load(args.model, "cpu")
+    about = export(net, network_g, args.model, args.output, args.format, args.overwrite, lambda line: print(line, flush=True))
+    for part in ("encoder", "decoder"):
+        path = os.path.join(args.output, about[part]["file"])
+        shapes = [
+            ", ".join(f"{name} ({', '.join(map(str, one['shape']))})" for name, one in about[part][way].items())
+            for way in ("inputs", "outputs")
+        ]
+        print(f"{path}  {os.path.getsize(path) / 2**20:.1f} MiB  {shapes[0]} -> {shapes[1]}")
+    print(f"Largest difference from PyTorch: {max(about['differences'].values()):.1e} (allowed {about['tolerance']:g}). "
+          f"{os.path.join(args.output, 'README.md')} says how to run them.")  # fmt: skip

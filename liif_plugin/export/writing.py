@@ -1,0 +1,97 @@
+"""A network -> a folder with its two files, a description for programs and one for people; nothing is kept that differs."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from ..compat.swinir_windows import traceable
+from ..errors import UserError
+from .check import check
+from .describe import description, readme
+from .formats import FORMATS, check_installed
+from .parts import DecoderPart, EncoderPart, check_exportable
+
+
+def names(format: str) -> list[str]:
+    """The files of an export, encoder and decoder first."""
+    suffix = FORMATS[format].suffix
+    return [f"encoder{suffix}", f"decoder{suffix}", "export.json", "README.md"]
+
+
+def check_room(folder: str, format: str, overwrite: bool) -> None:
+    """Raise UserError where ``folder`` cannot be the result: it is a file, or has one of the files and they are not to be replaced."""
+    check_installed(format)
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise UserError(f"-o {folder}: is a file; expected a folder, there or not.")
+    there = [name for name in names(format) if os.path.exists(os.path.join(folder, name))]
+    if there and not overwrite:
+        raise UserError(f"-o {folder}: has {there[0]} already; choose another folder, or --overwrite.")
+
+
+@contextlib.contextmanager
+def _beside(folder: str):
+    """A folder of its own in the folder above ``folder``; gone afterwards."""
+    above = os.path.dirname(os.path.abspath(folder))
+    try:
+        os.makedirs(above, exist_ok=True)
+        partial = tempfile.mkdtemp(prefix=".liif_export_", dir=above)
+    except OSError as error:
+        raise UserError(f"-o {folder}: cannot be written: {error.strerror}.") from error
+    try:
+        yield partial
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def export(net: nn.Module, network_g: dict, model: str, folder: str, format: str = "onnx", overwrite: bool = False,
+           say: Callable[[str], None] = lambda line: None) -> dict:  # fmt: skip
+    """Write ``net`` as encoder, decoder, export.json and README.md into ``folder``, each file whole or not at all.
+
+    Args:
+        net: a LIIF or MetaSR on the CPU. network_g, model: its options and its name, for the description.
+        format: a name of FORMATS. overwrite: replace these four files; others in the folder stay.
+        say: hears of each step.
+
+    Returns:
+        What is in export.json.
+
+    Raises:
+        UserError: for another network, a missing package, files that are there, an encoder that PyTorch cannot export, or a result that
+            differs from the network by more than TOLERANCE.
+    """
+    check_exportable(net, f"--model {model}")
+    check_room(folder, format, overwrite)
+    form, own = FORMATS[format], copy.deepcopy(net).float().eval()
+    parts = {"encoder": EncoderPart(own), "decoder": DecoderPart(own)}
+    with _beside(folder) as partial:
+        paths = [os.path.join(partial, name) for name in names(format)]
+        for (name, part), path in zip(parts.items(), paths):
+            say(f"{os.path.basename(path)} ...")
+            try:
+                with traceable(own):
+                    form.write(part, path)
+            except Exception as error:  # exporters raise of many kinds
+                kind = f"{type(net).__name__} with {network_g.get('encoder', {}).get('type', 'its encoder')}"
+                first_line = next(iter(str(error).strip().splitlines()), "")
+                raise UserError(f"--model {model}: PyTorch {torch.__version__} cannot export the {name} of {kind} ({type(error).__name__}: "
+                                f"{first_line[:200]}).") from error  # fmt: skip
+        say("compared with PyTorch ...")
+        found = check(own, form.run(*paths[:2]), f"--model {model}")
+        about = description(own, network_g, model, format, parts, [os.path.basename(path) for path in paths[:2]], found)
+        with open(paths[2], "w", encoding="utf-8") as file:
+            json.dump(about, file, indent=1)
+        with open(paths[3], "w", encoding="utf-8") as file:
+            file.write(readme(about))
+        os.makedirs(folder, exist_ok=True)
+        for path in paths:
+            os.replace(path, os.path.join(folder, os.path.basename(path)))
+    return about
