@@ -59,9 +59,9 @@ def main(argv: list[str] | None = None) -> None:
         importlib.import_module("liif_plugin.compat.heap").keep_freed_memory()
         code = module.run(args)
     except UserError as error:
-        from ..compat.options import one_line
+        from ..compat.distributed import last_words
 
-        sys.exit(f"liif {verb}: {one_line(error)}")
+        sys.exit(f"liif {verb}: {last_words(error)}")
     except ModuleNotFoundError as error:
         if error.name != "basicsr":
             raise
