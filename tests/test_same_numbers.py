@@ -6,10 +6,10 @@ tests/golden/drift.json (20 steps of losses, two validations of two sets) and dr
 
 which is to be run again only where a change of the numbers is meant; the commit says why.
 
-Other processors, thread counts and versions of PyTorch add float32 numbers in another order, and 20 steps of Adam carry that on: the
-bounds below are ten times and more what was seen (see the table in their comment). A checksum of the picture would be stricter than that: of
-its 13,860 values some lie so near to a half that the last bit of a sum decides to which side they are rounded. So the picture itself
-is kept, and each value may be off by one.
+Other processors, thread counts and versions of PyTorch add float32 numbers in another order, and 20 steps of Adam carry that on;
+LOSS and SCORE below leave room for it and for nothing else. A checksum of the picture would ask for more: of its 13,860 values
+some lie so near to a half that the last bit of a sum decides to which side they are rounded. So the picture itself is kept, and each
+value may be off by one, few of them at all.
 """
 
 import json
