@@ -128,10 +128,18 @@ def _patch_dataloaders() -> None:
         result = agree(stock, opt, logger)
         train_loader, _, val_loaders = result[:3]
         for loader in (train_loader, *val_loaders):
-            same_everywhere(f"dataset {loader.dataset.opt.get('name')}", _contents(loader.dataset), "every node needs the same images.")
+            name = getattr(loader.dataset, "opt", {}).get("name")
+            same_everywhere(f"dataset {name}", _contents(loader.dataset), "every node needs the same images.")
         return result
 
     basicsr.train.create_train_val_dataloader = create_train_val_dataloader
+
+
+def require_a_gpu_each() -> None:
+    """Raise UserError where torchrun started more processes on this machine than it has GPUs; without a GPU any number is fine."""
+    started, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if gpus and started > gpus:
+        raise UserError(f"torchrun started {started} processes here, but there are {gpus} GPUs; start {gpus}.")
 
 
 def _patch_init_dist() -> None:
@@ -145,6 +153,7 @@ def _patch_init_dist() -> None:
         if launcher == "pytorch" and "RANK" not in os.environ:
             raise UserError("--launcher pytorch: start with torchrun, e.g. `torchrun --nproc_per_node=2 -m liif_plugin train ...`.")
         if torch.cuda.is_available():
+            require_a_gpu_each()  # before NCCL, which says it less clearly
             stock(launcher, backend, **kwargs)
             return
         if launcher != "pytorch":
