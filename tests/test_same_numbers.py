@@ -24,21 +24,14 @@ from basicsr.archs import build_network
 from basicsr.models import build_model
 from PIL import Image
 
-from conftest import GOLDEN, picture, python
+from conftest import GOLDEN, picture
 from liif_plugin import load
 from liif_plugin.render import as_float, render
-from test_distributed import RECORD, write_yml
+from record import train
 from test_model import options, steps, train_set
 
 LOSS, SCORE = 1e-5, 1e-4  # relative; absolute, in dB and in SSIM
 SIZE = (60, 77)
-
-
-def train(folder: Path) -> dict:
-    """Losses and scores of 20 steps with seed 3, as `liif train` makes them, in a process of its own; weights are left in ``folder``."""
-    done = python(RECORD, "out", "-opt", write_yml(folder), cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return json.loads((folder / "out.0.json").read_text())
 
 
 def painted() -> np.ndarray:
@@ -47,24 +40,18 @@ def painted() -> np.ndarray:
     return (image[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
 
 
-@pytest.fixture(scope="module")
-def first(tmp_path_factory) -> tuple[dict, Path]:
-    folder = tmp_path_factory.mktemp("first")
-    return train(folder), folder
-
-
-def test_a_seed_repeats_a_run_to_the_last_bit(first, tmp_path):
-    assert train(tmp_path) == first[0]
+def test_a_seed_repeats_a_run_to_the_last_bit(one_process, tmp_path):
+    assert train(tmp_path) == one_process[0]
     name = Path("experiments/tiny/models/net_g_20.pth")
-    one, two = (torch.load(folder / name, weights_only=True) for folder in (first[1], tmp_path))
+    one, two = (torch.load(folder / name, weights_only=True) for folder in (one_process[1], tmp_path))
     assert set(one) == set(two) == {"params", "params_ema"}
     for key in one:
         assert all(torch.equal(value, two[key][part]) for part, value in one[key].items())
 
 
-def test_training_has_not_drifted(first):
+def test_training_has_not_drifted(one_process):
     table = json.loads((GOLDEN / "drift.json").read_text())
-    losses, scores = first[0]["losses"], first[0]["scores"]
+    losses, scores = one_process[0]["losses"], one_process[0]["scores"]
     assert list(losses) == list(table["losses"]) and list(scores) == list(table["scores"]) and len(losses) == 20
     for step, loss in table["losses"].items():
         assert abs(losses[step] - loss) < LOSS * loss, f"step {step}: {losses[step]}, once {loss}"
