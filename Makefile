@@ -1,11 +1,12 @@
 # make demo       from nothing: environment, installation, a trained network, a table and a picture   (first time: + 6 GB of PyTorch)
 # make test       from nothing: environment, installation, linter, formatter, the fast tests
 # make test-slow  the tests that take minutes: several processes, fresh installations, compilation, the demo
+# make old-new    the fast tests with the oldest supported set and with the newest, in two more environments (Python 3.9 needed)
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-slow dist clean
+.PHONY: demo test test-slow old-new dist clean
 
 # PyTorch first, then BasicSR without build isolation: pip would fetch a second PyTorch just to build BasicSR's one Python wheel
 $(VENV)/installed: setup.py pyproject.toml
@@ -27,6 +28,9 @@ test: $(VENV)/installed
 test-slow: $(VENV)/installed
 	$(BIN)/python -m pytest -m slow
 	$(MAKE) dist
+
+old-new:
+	$(PYTHON) scripts/old_and_new.py
 
 dist: $(VENV)/installed
 	rm -rf dist build

@@ -9,7 +9,7 @@ from setuptools.command.build_py import build_py as stock_build_py
 HERE = Path(__file__).parent
 VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "liif_plugin" / "__init__.py").read_text(encoding="utf-8"), re.M)[1]
 EXPORT = ["onnx", "onnxruntime", "onnxscript"]
-TEST = ["pytest>=7", "hypothesis", "setuptools>=68", "wheel"]
+TEST = ["pytest>=7", "hypothesis>=6.100", "setuptools>=68", "wheel", "psutil"]
 
 
 class build_py(stock_build_py):
@@ -61,23 +61,23 @@ setup(
     package_dir={"liif_plugin": "liif_plugin", "liif_plugin.options": "options"},
     package_data={"liif_plugin.options": ["*.yml"], "liif_plugin.pretrained": ["*.pth", "*.yml"]},
     cmdclass={"build_py": build_py},
-    install_requires=[
+    install_requires=[  # the floors are those of tests/oldest.txt, which `python scripts/old_and_new.py` runs
         'basicsr>=1.4.2; python_version < "3.13"',  # its source does not build on 3.13, see README
         # what BasicSR asks for beyond this list; there it is installed with --no-deps
         *[f'{name}; python_version >= "3.13"' for name in ("addict", "future", "requests", "tb-nightly", "yapf")],
         "torch>=2.4",
-        "torchvision",
+        "torchvision>=0.19",
         "lmdb>=1.4",
         "mmengine>=0.10",
-        "numpy",
-        "opencv-python",
-        "packaging",
+        "numpy>=1.22",
+        "opencv-python>=4.5.5.64",
+        "packaging>=21",
         "Pillow>=10.1",
-        "PyYAML",
-        "scipy",
-        "scikit-image",
-        "tifffile",
-        "tqdm",
+        "PyYAML>=5.4.1",
+        "scipy>=1.8",
+        "scikit-image>=0.19",
+        "tifffile>=2021.11.2",
+        "tqdm>=4.62",
     ],
     extras_require={
         "export": EXPORT,

@@ -17,6 +17,11 @@ class UserError(ValueError):
     """Something the user can mend. The ways in print it as one line without a traceback and exit with code 1."""
 
 
+def one_line(error: UserError) -> str:
+    """The sentence of ``error``; of one that a data worker raised, without the worker's traceback."""
+    return str(error).rsplit("UserError: ", 1)[-1].strip()
+
+
 def nearest(name: object, valid: Iterable[str]) -> str:
     """`` (did you mean 'x'?)`` for the valid name closest to ``name``, or an empty string where none is close."""
     match = difflib.get_close_matches(str(name), list(valid), n=1, cutoff=0.6)

@@ -37,6 +37,15 @@ def golden():
     return load
 
 
+@pytest.fixture(scope="session")
+def one_process(tmp_path_factory):
+    """(losses and scores with all their digits, the folder) of 20 steps in one process, for whatever must give the same."""
+    from record import train
+
+    folder = tmp_path_factory.mktemp("one_process")
+    return train(folder), folder
+
+
 @pytest.fixture
 def image_folder(tmp_path):
     """A folder of ``count`` PNG pictures of h x w."""

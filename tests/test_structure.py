@@ -1,9 +1,11 @@
 """The house rules of the tree: imports run one way, every option file and module is where the design says."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 from conftest import ROOT
 
@@ -50,3 +52,11 @@ def test_house_style(path):
     if path.parent.name not in ("cli", "compat"):
         assert "print" not in names
     assert path.name != "utils.py" and ".cuda()" not in text
+
+
+def test_the_floors_of_setup_py_are_the_set_that_is_tested():
+    tested = dict(line.split("==") for line in (ROOT / "tests" / "oldest.txt").read_text().splitlines() if "==" in line)
+    asked = dict(re.findall(r'"([\w-]+)>=([\d.]+)"', (ROOT / "setup.py").read_text()))
+    assert set(tested) == set(asked)
+    for name, floor in asked.items():
+        assert Version(floor) == Version(tested[name]), name

@@ -103,9 +103,9 @@ def main(argv: list[str] | None = None) -> None:
         import_own(getattr(args, "own", []))
         code = module.run(args)
     except UserError as error:
-        from ..compat.options import one_line
+        from ..compat.distributed import last_words
 
-        sys.exit(f"liif {verb}: {one_line(error)}")
+        sys.exit(f"liif {verb}: {last_words(error)}")
     except ModuleNotFoundError as error:
         if error.name != "basicsr":
             raise

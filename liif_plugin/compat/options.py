@@ -20,6 +20,7 @@ from typing import Callable
 import yaml
 
 from ..errors import UserError, nearest
+from .distributed import agree, last_words
 from .option_files import BASE, OptionLoader, find_option_file, packaged_options, plain, read_options
 from .training import load_resume_state, patch_main
 
@@ -60,6 +61,36 @@ def _check_forced(argv: list[str], opt: dict) -> None:
             block = block[key]
 
 
+def _launched_by_torchrun(argv: list[str]) -> bool:
+    return "--launcher=pytorch" in argv or ("--launcher", "pytorch") in zip(argv, argv[1:])
+
+
+def _check_files() -> None:
+    """Find the option file of the command line and refuse what BasicSR's parser would stumble over."""
+    at = _find_opt_argument(sys.argv)
+    if at is None:  # BasicSR's own parser says what is missing
+        return
+    sys.argv[at] = find_option_file(sys.argv[at])
+    opt = read_options(sys.argv[at])
+    for block in ("name", "num_gpu", "datasets", "path"):
+        if block not in opt:
+            raise UserError(f"{sys.argv[at]}: '{block}' is missing; compare it with {packaged_options()}.")
+    for block in ("datasets", "path"):
+        if not isinstance(opt[block], dict):
+            raise UserError(f"{sys.argv[at]}: expected a block of options under '{block}:', got {opt[block]!r}.")
+    for name, dataset in opt["datasets"].items():
+        if not isinstance(dataset, dict):
+            raise UserError(f"{sys.argv[at]}: datasets.{name}: expected a block of options, got {dataset!r}.")
+    _check_forced(sys.argv, opt)
+
+
+def _parse_and_check(stock_parse: Callable, root_path: str, is_train: bool) -> tuple:
+    opt, args = stock_parse(root_path, is_train)
+    for check in AFTER_PARSE:
+        check(opt)
+    return opt, args
+
+
 def _find_opt_argument(argv: list[str]) -> int | None:
     """Index of the value of -opt in ``argv``, or None; ``-opt=FILE`` is taken apart first."""
     joined = next((i for i, arg in enumerate(argv) if arg.startswith("-opt=")), None)
@@ -70,24 +101,20 @@ def _find_opt_argument(argv: list[str]) -> int | None:
 
 
 def _one_line_for_user_errors() -> None:
-    """Print a UserError as one line wherever it ends the program, also under BasicSR's own scripts; once per process."""
+    """Print a UserError, or the loss of another process, as one line wherever it ends the program, also under BasicSR's own scripts."""
     previous = sys.excepthook
     if getattr(previous, "knows_user_errors", False):
         return
 
     def hook(kind, error, trace):
-        if isinstance(error, UserError):
-            print(f"liif_plugin: {one_line(error)}", file=sys.stderr)
-        else:
+        words = last_words(error)
+        if words is None:
             previous(kind, error, trace)
+        else:
+            print(f"liif_plugin: {words}", file=sys.stderr)
 
     hook.knows_user_errors = True
     sys.excepthook = hook
-
-
-def one_line(error: UserError) -> str:
-    """The sentence of ``error``; of one that a data worker raised, without the worker's traceback."""
-    return str(error).rsplit("UserError: ", 1)[-1].strip()
 
 
 def copy_opt_file(opt_file: str, experiments_root: str) -> None:
@@ -122,24 +149,11 @@ def apply() -> None:
         _one_line_for_user_errors()
         patch_main("load_resume_state", load_resume_state)
         patch_main("copy_opt_file", copy_opt_file)
-        at = _find_opt_argument(sys.argv)
-        if at is not None:  # without -opt BasicSR's own parser says what is missing
-            sys.argv[at] = find_option_file(sys.argv[at])
-            opt = read_options(sys.argv[at])
-            for block in ("name", "num_gpu", "datasets", "path"):
-                if block not in opt:
-                    raise UserError(f"{sys.argv[at]}: '{block}' is missing; compare it with {packaged_options()}.")
-            for block in ("datasets", "path"):
-                if not isinstance(opt[block], dict):
-                    raise UserError(f"{sys.argv[at]}: expected a block of options under '{block}:', got {opt[block]!r}.")
-            for name, dataset in opt["datasets"].items():
-                if not isinstance(dataset, dict):
-                    raise UserError(f"{sys.argv[at]}: datasets.{name}: expected a block of options, got {dataset!r}.")
-            _check_forced(sys.argv, opt)
-        opt, args = stock_parse(root_path, is_train)
-        for check in AFTER_PARSE:
-            check(opt)
-        return opt, args
+        patch_main("create_train_val_dataloader", basicsr.train.create_train_val_dataloader)
+        if _launched_by_torchrun(sys.argv):
+            options.init_dist("pytorch")  # before anything can fail, so that no process waits for one that is gone
+        agree(_check_files)
+        return agree(_parse_and_check, stock_parse, root_path, is_train)
 
     parse_options.finds_packaged_options = True
     options.parse_options = basicsr.train.parse_options = basicsr.test.parse_options = parse_options

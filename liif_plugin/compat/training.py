@@ -1,26 +1,24 @@
-"""Training on a machine without a GPU, resuming from the experiment's own folder, and any optimiser of torch.optim.
+"""Resuming without a GPU and from the experiment's own folder, any optimiser of torch.optim, a prefetcher that does not hang.
 
 | patch | error it cures (BasicSR 1.4.2, PyPI and master) |
 |---|---|
-| init_dist | ZeroDivisionError in _init_dist_pytorch without a GPU; gloo instead of NCCL there, and an exit that does not abort |
-| BaseModel.model_to_device | "Found no NVIDIA driver" from DistributedDataParallel(device_ids=...) without a GPU |
 | load_resume_state | torch.cuda.current_device() without a GPU; --auto_resume looks in ./experiments whatever the root |
 | BaseModel.get_optimizer | NotImplementedError for everything but Adam (PyPI) |
+| PrefetchGenerator | prefetch_mode: cpu waits for ever after an error in the data: its thread has died without a word |
 
-Where CUDA is available the first two hand over to the original. Each can go when BasicSR does it itself.
+Each can go when BasicSR does it itself.
 """
 
 from __future__ import annotations
 
-import atexit
 import glob
 import os
 import sys
-import time
 
 import torch
 
 from ..errors import UserError, nearest
+from .distributed import agree, same_everywhere
 from .draws import ResumePoint
 
 
@@ -38,8 +36,15 @@ def load_resume_state(opt: dict) -> dict | None:
     The optimiser moves what it wants on the GPU; it wants its step counters on the CPU.
 
     Raises:
-        UserError: where the file is missing or is no training state.
+        UserError: where the file is missing or is no training state, or another process goes on from another one.
     """
+    state = agree(_read_resume_state, opt)
+    found = "nothing to go on from" if state is None else os.path.basename(opt["path"]["resume_state"])
+    same_everywhere("resuming", found, "copy the experiment's folder to every node, or share it.")
+    return state
+
+
+def _read_resume_state(opt: dict) -> dict | None:
     path = newest_state(opt["path"]["training_states"]) if opt["auto_resume"] else opt["path"].get("resume_state")
     if path is None:
         return None
@@ -69,42 +74,14 @@ def patch_main(name: str, replacement: object) -> None:
         setattr(main, name, replacement)
 
 
-def _patch_init_dist() -> None:
-    from basicsr.utils import dist_util, options
-
-    stock = dist_util.init_dist
-
-    def init_dist(launcher, backend="nccl", **kwargs):
-        if torch.cuda.is_available():
-            return stock(launcher, backend, **kwargs)
-        if launcher != "pytorch":
-            raise UserError(f"--launcher {launcher}: without a GPU only `--launcher pytorch` under torchrun is supported.")
-        if "RANK" not in os.environ:
-            raise UserError("--launcher pytorch: start with torchrun, e.g. `torchrun --nproc_per_node=2 -m liif_plugin train ...`.")
-        if torch.multiprocessing.get_start_method(allow_none=True) is None:
-            torch.multiprocessing.set_start_method("spawn")
-        torch.distributed.init_process_group("gloo")
-        # a thread of gloo may still hold the last tensors of ours; dropping them needs the interpreter, and one that is being torn
-        # down aborts the process instead, after a successful run (one exit in seven, PyTorch 2.15): let those threads finish first
-        atexit.register(time.sleep, 0.2)
-
-    dist_util.init_dist = options.init_dist = init_dist
-
-
-def _patch_base_model() -> None:
+def _patch_optimizer() -> None:
     from basicsr.models.base_model import BaseModel
 
-    stock_to_device, stock_optimizer = BaseModel.model_to_device, BaseModel.get_optimizer
-
-    def model_to_device(self, net):
-        if torch.cuda.is_available() or not self.opt["dist"]:
-            return stock_to_device(self, net)
-        unused = self.opt.get("find_unused_parameters", False)
-        return torch.nn.parallel.DistributedDataParallel(net.to(self.device), find_unused_parameters=unused)
+    stock = BaseModel.get_optimizer
 
     def get_optimizer(self, optim_type, params, lr, **kwargs):
         try:
-            return stock_optimizer(self, optim_type, params, lr, **kwargs)
+            return stock(self, optim_type, params, lr, **kwargs)
         except NotImplementedError:
             kind = getattr(torch.optim, optim_type, None)
             if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
@@ -112,7 +89,34 @@ def _patch_base_model() -> None:
                 raise UserError(f"train.optim_g.type: torch.optim has no optimiser '{optim_type}'{nearest(optim_type, names)}.") from None
             return kind(params, lr=lr, **kwargs)
 
-    BaseModel.model_to_device, BaseModel.get_optimizer = model_to_device, get_optimizer
+    BaseModel.get_optimizer = get_optimizer
+
+
+class _Failed:
+    """An error on its way from the prefetching thread to the one that trains."""
+
+    def __init__(self, error: BaseException):
+        self.error = error
+
+
+def _patch_prefetcher() -> None:
+    from basicsr.data.prefetch_dataloader import PrefetchGenerator
+
+    stock_run, stock_next = PrefetchGenerator.run, PrefetchGenerator.__next__
+
+    def run(self):
+        try:
+            stock_run(self)
+        except BaseException as error:  # the thread's own end would leave the other side waiting
+            self.queue.put(_Failed(error))
+
+    def next_item(self):
+        item = stock_next(self)
+        if isinstance(item, _Failed):
+            raise item.error
+        return item
+
+    PrefetchGenerator.run, PrefetchGenerator.__next__ = run, next_item
 
 
 def apply() -> None:
@@ -122,5 +126,5 @@ def apply() -> None:
     if basicsr.train.load_resume_state is load_resume_state:
         return
     basicsr.train.load_resume_state = load_resume_state
-    _patch_init_dist()
-    _patch_base_model()
+    _patch_optimizer()
+    _patch_prefetcher()

@@ -11,6 +11,7 @@ import torch
 from basicsr.models.lr_scheduler import CosineAnnealingRestartLR, MultiStepRestartLR
 from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
 
+from ..compat.distributed import require_a_gpu_each
 from ..errors import UserError, check_choice, check_keys, nearest
 from ..metrics.protocols import PROTOCOLS
 from ..precision import DTYPES
@@ -163,8 +164,8 @@ def _check_devices(opt: dict) -> None:
         opt["num_gpu"] = 1  # BasicSR would take DataParallel, whose threads lose autocast's dtype
     if opt["dist"] and gpus and opt["num_gpu"] == 0:
         raise UserError("num_gpu: 0 under torchrun on a machine with GPUs: hide them with CUDA_VISIBLE_DEVICES= to train on the CPU.")
-    if opt["dist"] and gpus and int(os.environ.get("LOCAL_WORLD_SIZE", 1)) > gpus:
-        raise UserError(f"torchrun started {os.environ['LOCAL_WORLD_SIZE']} processes here, but there are {gpus} GPUs; start {gpus}.")
+    if opt["dist"]:
+        require_a_gpu_each()
 
 
 def _check_training(opt: dict) -> None:
