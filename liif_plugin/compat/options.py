@@ -21,7 +21,7 @@ import yaml
 
 from ..errors import UserError, nearest
 from .option_files import BASE, OptionLoader, find_option_file, packaged_options, plain, read_options
-from .training import load_resume_state, patch_main
+from .training import patch_main
 
 AFTER_PARSE: list[Callable[[dict], None]] = []  # checks of the whole option dict; a failing one raises UserError
 
@@ -120,8 +120,8 @@ def apply() -> None:
 
     def parse_options(root_path, is_train=True):
         _one_line_for_user_errors()
-        patch_main("load_resume_state", load_resume_state)
-        patch_main("copy_opt_file", copy_opt_file)
+        for name in ("load_resume_state", "copy_opt_file", "create_train_val_dataloader", "init_tb_loggers"):
+            patch_main(name, getattr(basicsr.train, name))
         at = _find_opt_argument(sys.argv)
         if at is not None:  # without -opt BasicSR's own parser says what is missing
             sys.argv[at] = find_option_file(sys.argv[at])
