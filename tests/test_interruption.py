@@ -4,6 +4,8 @@ import json
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -164,6 +166,59 @@ def test_two_processes_stop_together_and_one_goes_on(tmp_path, tiny_yml, zygote)
     code, log = zygote.run("train", "-opt", yml, "--auto_resume", "--force_yml", "datasets:train:batch_size_per_gpu=3",
                            "train:total_iter=44")  # fmt: skip
     assert code == 0 and "batch 4 -> 3" in log and max(losses(log)) == 44
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_torchrun_hands_the_signal_to_every_process(tmp_path, tiny_yml, signum):
+    """It sends it to the whole group of each rank, data workers included, and kills after half a minute."""
+    from test_ways_in import TORCHRUN, port
+
+    yml = tiny_yml(total=100000, every=100000, workers=1, edit=lean)
+    command = [sys.executable, *TORCHRUN, port(), "-m", "liif_plugin", "train", "-opt", str(yml), "--launcher", "pytorch", "--force_yml",
+               "datasets:train:persistent_workers=true", "datasets:train:dataset_enlarge_ratio=4000"]  # fmt: skip
+    log = tmp_path / "log"
+    with open(log, "w") as file:
+        process = subprocess.Popen(command, cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=file, stderr=file,
+                                   preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))  # fmt: skip
+    try:
+        wait_for(lambda: len(losses(log.read_text())) >= 3, seconds=400)
+        process.send_signal(signum)
+        assert process.wait(timeout=200) != 0
+    finally:
+        process.kill()
+    text = log.read_text()
+    assert f"Stopped by {stopping.NAMES[signum]}" in text and "exited unexpectedly" not in text, text[-3000:]
+    (state,) = (tmp_path / "experiments" / "tiny" / "training_states").iterdir()
+    assert len(torch.load(state, weights_only=True)["rng"]) == 2
+    no_half_files(tmp_path / "experiments" / "tiny")
+
+
+@pytest.mark.slow
+def test_a_full_disk(tmp_path, tiny_yml):
+    """A disk of 256 KiB, then of 8 MiB. Where mounting is not allowed, test_a_file_that_grows_too_large stands alone."""
+    yml, small = tiny_yml(total=24, every=2, edit=lean), tmp_path / "small"
+    small.mkdir()
+    train = f"{sys.executable} -m liif_plugin train -opt {yml}"
+    script = f"""
+mount -t tmpfs -o size=256k tmpfs {small} || exit 77
+cd {small}
+{train} > {tmp_path}/full.log 2>&1; echo full $?
+df . > {tmp_path}/df.log; find . -name '*.partial'
+mount -o remount,size=8m {small} || exit 77
+{train} --auto_resume > {tmp_path}/again.log 2>&1; echo again $?
+{train} --force_yml name=whole > {tmp_path}/whole.log 2>&1; echo whole $?
+cp -r experiments {tmp_path}
+"""
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script], env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True
+    )
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip("mounting a small disk is not allowed here")
+    full, again = (tmp_path / "full.log").read_text(), (tmp_path / "again.log").read_text()
+    assert done.stdout.split() == ["full", "1", "again", "0", "whole", "0"], full + again
+    assert "No space left on device" in full.splitlines()[-1] and "Traceback" not in full and "Resuming training" in again
+    assert same(outcome(tmp_path / "experiments" / "tiny"), outcome(tmp_path / "experiments" / "whole"))
 
 
 def test_signals_are_requests_only_while_somebody_listens():

@@ -54,7 +54,7 @@ def test_best_by():
     assert str(one) == "ssim of b" and one.score({"a": {"ssim": 1}, "b": {"ssim": 3}}) == 3
     low = BestBy(options("lpips"))
     assert low.better({"c": {"lpips": 0.1}}, {"c": {"lpips": 0.2}}) and not low.better({"c": {"lpips": 0.3}}, {"c": {"lpips": 0.2}})
-    with pytest.raises(UserError, match="no val set has 'pnsr' .did you mean 'psnr'.; valid are psnr, ssim, lpips, a/psnr"):
+    with pytest.raises(UserError, match="no val set has 'pnsr' .did you mean 'psnr'...; valid are psnr, ssim, lpips, a/psnr"):
         BestBy(options("pnsr"))
     with pytest.raises(UserError, match="no val set has 'c/psnr'"):
         BestBy(options("c/psnr"))
@@ -87,7 +87,7 @@ def test_samples_show_the_middle_of_the_first_pictures(image_folder):
     x, y = gap + 2 * (side + gap), gap + 3 * (side + caption + gap)
     assert np.array_equal(np.asarray(sheet)[y : y + side, x : x + side], by_hand)
     stock = draw_samples(build_network(dict(EDSR)).eval(), dataset, {"count": 1}, torch.device("cpu"))
-    assert stock.width == 2 * (64 + gap) + gap  # its own scale and no other
+    assert stock.width == 2 * (72 + gap) + gap  # its own scale and no other
 
 
 class Terminal(io.StringIO):

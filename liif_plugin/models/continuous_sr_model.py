@@ -184,7 +184,9 @@ class ContinuousSRModel(ResumableSRModel):
             return
         if self.record.keep_best(current_iter, self._weights):
             best_by = self.record.best_by
-            get_root_logger().info(f"Best so far, {best_by} {self.record.best['score']:.4f}: net_g_best.pth is that of {current_iter:,}.")
+            get_root_logger().info(
+                f"Best so far, {best_by} {self.record.best['score']:.4f}: net_g_best.pth is that of iteration {current_iter:,}."
+            )
         if tb_logger and (score := self.record.best_by.score(self.record.scores.at(current_iter))) is not None:
             tb_logger.add_scalar(f"metrics/{self.record.best_by}", score, current_iter)
         with self.progress.paused(), evaluating(self._net_to_evaluate()) as net:

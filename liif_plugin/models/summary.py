@@ -30,23 +30,27 @@ def summary(opt: dict, scores: Scores, iteration: int, best: dict | None, best_b
 
 
 def table(found: dict) -> str:
-    """The summary as an aligned Markdown table, readable as plain text."""
-    names = list(dict.fromkeys(metric for entry in found["sets"] for metric in entry["metrics"]))
-    rows = [["set", "scale", "protocol"]]
-    for metric in names:
-        rows[0] += [metric, f"{metric}, net_g_best", f"best {metric} at"]
+    """The summary as an aligned Markdown table, readable as plain text: a row for each set and metric, then the means."""
+    rows = [["set", "scale", "protocol", "metric", "at the end", "net_g_best", "best", "at iteration"]]
+    columns: dict[str, list[tuple[float, float | None]]] = {}
     for entry in found["sets"]:
-        row = [entry["set"], scale_text(entry["scale"]), entry["protocol"] or ""]
-        for metric in names:
-            value = entry["metrics"].get(metric)
-            row += [f"{value['last']:.4f}", _number(value["net_g_best"]), f"{value['at']:,}"] if value else ["", "", ""]
-        rows.append(row)
+        for metric, value in entry["metrics"].items():
+            best = value.get("highest", value.get("lowest"))
+            rows.append([entry["set"], scale_text(entry["scale"]), entry["protocol"] or "", metric, _number(value["last"]),
+                         _number(value["net_g_best"]), _number(best), f"{value['at']:,}"])  # fmt: skip
+            columns.setdefault(metric, []).append((value["last"], value["net_g_best"]))
+    for metric, values in columns.items():
+        if len(values) > 1:
+            ends, bests = zip(*values)
+            rows.append(["mean", "", "", metric, _number(sum(ends) / len(ends)),
+                         "" if None in bests else _number(sum(bests) / len(bests)), "", ""])  # fmt: skip
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["| " + " | ".join(f"{cell:{'<' if column < 3 else '>'}{widths[column]}}" for column, cell in enumerate(row)) + " |"
+    lines = ["| " + " | ".join(f"{cell:{'<' if column < 4 else '>'}{widths[column]}}" for column, cell in enumerate(row)) + " |"
              for row in rows]  # fmt: skip
-    rule = "|" + "|".join("-" * (width + 1) + ("-" if column < 3 else ":") for column, width in enumerate(widths)) + "|"
-    best = f"best validation ({found['best_by']}): iteration {found['best_iter']:,}, models/net_g_best.pth" if found["best_iter"] else ""
-    return "\n".join([lines[0], rule, *lines[1:], "", f"{found['name']}: {found['iter']:,} iterations; {best}".rstrip("; ")])
+    rule = "|" + "|".join("-" * (width + 1) + ("-" if column < 4 else ":") for column, width in enumerate(widths)) + "|"
+    end = f"{found['name']}: {found['iter']:,} iterations"
+    best = f"; the best validation ({found['best_by']}) was at {found['best_iter']:,}: models/net_g_best.pth" if found["best_iter"] else ""
+    return "\n".join([lines[0], rule, *lines[1:], "", end + best + "."])
 
 
 def _number(value: float | None) -> str:
