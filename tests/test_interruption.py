@@ -3,11 +3,13 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 
+import basicsr.train
 import pytest
 import torch
 
@@ -19,11 +21,18 @@ from liif_plugin.models import checkpoint
 from zygote import Zygote
 
 
-@pytest.fixture
-def zygote(tmp_path):
-    zygote = Zygote(tmp_path)
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory):
+    zygote = Zygote(tmp_path_factory.mktemp("zygote"))
     yield zygote
     zygote.close()
+
+
+@pytest.fixture
+def zygote(tmp_path, imported):
+    """Trains in this test's folder."""
+    imported.folder, imported.count = tmp_path, 0
+    return imported
 
 
 def lean(text):
@@ -61,13 +70,18 @@ def no_half_files(experiment):
 
 
 def test_stopped_in_the_midst_of_an_epoch(tmp_path, tiny_yml, zygote):
-    """SIGTERM, Ctrl-C, other numbers of workers: one run in four pieces equals one in one piece."""
+    """SIGTERM, Ctrl-C, other numbers of workers, BasicSR's own script: one run in four pieces equals one in one piece."""
+    script = tmp_path / "basicsr" / "train.py"
+    script.parent.mkdir()
+    shutil.copy(basicsr.train.__file__, script)  # puts its experiments beside its folder, where `liif train` does from here
     yml = tiny_yml(total=40, every=7, edit=lean)  # 6 iterations an epoch
     code, log = zygote.run("train", "-opt", yml, "--force_yml", "name=whole")
     assert code == 0, log
     logs = [log]
-    for signum, workers, start in ((signal.SIGTERM, 0, 3), (signal.SIGINT, 2, 12), (signal.SIGTERM, 1, 22)):
-        pid, path = zygote.start("train", "-opt", yml, "--auto_resume", "--force_yml", f"datasets:train:num_worker_per_gpu={workers}")
+    for way, signum, workers, start in (
+        ("train", signal.SIGTERM, 0, 3), (script, signal.SIGINT, 2, 12), (script, signal.SIGTERM, 1, 22)
+    ):  # fmt: skip
+        pid, path = zygote.start(way, "-opt", yml, "--auto_resume", "--force_yml", f"datasets:train:num_worker_per_gpu={workers}")
         wait_for(lambda start=start, path=path: max(losses(path.read_text()), default=0) >= start)
         os.killpg(pid, signum)  # the data workers too, as a terminal and a scheduler do
         assert zygote.wait(pid) == 128 + signum, path.read_text()
@@ -78,6 +92,27 @@ def test_stopped_in_the_midst_of_an_epoch(tmp_path, tiny_yml, zygote):
     pieces = {step: loss for text in (*logs[1:], last) for step, loss in losses(text).items()}
     assert len(pieces) >= 37 and pieces == {step: loss for step, loss in losses(logs[0]).items() if step in pieces}
     assert same(outcome(tmp_path / "experiments" / "tiny"), outcome(tmp_path / "experiments" / "whole"))
+
+
+def test_what_a_network_draws_at_random_repeats_too(tmp_path, tiny_yml, zygote):
+    """SwinIR drops paths by chance; taken up within an epoch and at its very end, where the next loader draws its seed."""
+
+    def swin(text):
+        before, after = text.index("network_g:"), text.index("path:")
+        network = "network_g: {type: SwinIR, upscale: 2, img_size: 12, window_size: 4, depths: [2], embed_dim: 8, num_heads: [2], " \
+                  "upsampler: pixelshuffledirect, mlp_ratio: 2, drop_path_rate: 0.5, drop_rate: 0.2}\n"  # fmt: skip
+        return lean(text[:before] + network + text[after:]).replace("num_queries: 64", "num_queries: ~\n    scale_range: [2, 2]")
+
+    yml = tiny_yml(total=14, every=3, edit=swin)  # 6 iterations an epoch
+    code, log = zygote.run("train", "-opt", yml)
+    whole, states = losses(log), tmp_path / "experiments" / "tiny" / "training_states"
+    assert code == 0 and len(set(whole.values())) == 14, log
+    for step in (6, 3):
+        for path in states.iterdir():
+            if int(path.stem) > step:
+                path.unlink()
+        code, log = zygote.run("train", "-opt", yml, "--auto_resume")
+        assert code == 0 and losses(log) == {i: loss for i, loss in whole.items() if i > step}, log
 
 
 def test_a_second_ctrl_c_ends_at_once(tiny_yml, zygote):

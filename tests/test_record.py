@@ -54,7 +54,7 @@ def test_best_by():
     assert str(one) == "ssim of b" and one.score({"a": {"ssim": 1}, "b": {"ssim": 3}}) == 3
     low = BestBy(options("lpips"))
     assert low.better({"c": {"lpips": 0.1}}, {"c": {"lpips": 0.2}}) and not low.better({"c": {"lpips": 0.3}}, {"c": {"lpips": 0.2}})
-    with pytest.raises(UserError, match="no val set has 'pnsr' .did you mean 'psnr'...; valid are psnr, ssim, lpips, a/psnr"):
+    with pytest.raises(UserError, match="no val set has 'pnsr' .did you mean 'psnr'..; valid are psnr, ssim, lpips, a/psnr"):
         BestBy(options("pnsr"))
     with pytest.raises(UserError, match="no val set has 'c/psnr'"):
         BestBy(options("c/psnr"))
@@ -158,7 +158,7 @@ def test_a_whole_training(tmp_path, tiny_yml):
     table = (experiment / "summary.md").read_text()
     assert f"{psnr[12]:.4f}" in table and "x2x3.1" in table and "psnr of tiny_x2" in table and table.strip() in log
     assert sorted(path.name for path in (experiment / "samples").iterdir()) == ["12.png", "4.png", "8.png"]
-    assert Image.open(experiment / "samples" / "8.png").width == 3 * (96 + 8) + 8
+    assert Image.open(experiment / "samples" / "8.png").width == 3 * (108 + 8) + 8
     assert [path.name for path in (experiment / "training_states").iterdir()] == ["12.state"]
     assert sorted(path.name for path in (experiment / "models").iterdir()) == ["net_g_12.pth", "net_g_best.pth", "net_g_latest.pth"]
 
