@@ -94,6 +94,20 @@ def test_stopped_in_the_midst_of_an_epoch(tmp_path, tiny_yml, zygote):
     assert same(outcome(tmp_path / "experiments" / "tiny"), outcome(tmp_path / "experiments" / "whole"))
 
 
+def test_killed_between_the_sets_of_a_validation(tmp_path, tiny_yml, zygote):
+    """The state was saved, one set of two measured, the best network not yet kept: the resumed run completes that validation first."""
+    yml = tiny_yml(total=8, every=4, edit=lambda text: text.replace("save_img: true", "save_img: false"))
+    assert zygote.run("train", "-opt", yml, "--force_yml", "name=whole")[0] == 0
+    tiny, whole = tmp_path / "experiments" / "tiny", tmp_path / "experiments" / "whole"
+    shutil.copytree(whole, tiny)
+    for name in ("models/net_g_best.pth", "models/net_g_latest.pth", "models/net_g_8.pth", "training_states/8.state", "summary.json"):
+        (tiny / name).unlink()
+    (tiny / "validation.jsonl").write_text((whole / "validation.jsonl").read_text().splitlines()[0] + "\n")
+    code, log = zygote.run("train", "-opt", yml, "--auto_resume")
+    assert code == 0 and log.index("Validation tiny_x2_x3.1") < log.index("iter:       5") and log.count("Validation tiny_x2\n") == 1, log
+    assert same(outcome(tiny), outcome(whole))
+
+
 def test_what_a_network_draws_at_random_repeats_too(tmp_path, tiny_yml, zygote):
     """SwinIR drops paths by chance; taken up within an epoch and at its very end, where the next loader draws its seed."""
 

@@ -18,6 +18,7 @@ from conftest import python
 from liif_plugin.errors import UserError
 from liif_plugin.figure import to_picture
 from liif_plugin.models.progress import ProgressLine
+from liif_plugin.models.record import Record
 from liif_plugin.models.samples import check_samples, draw_samples
 from liif_plugin.models.scores import BestBy, Scores, label, scale_text
 from liif_plugin.render import render
@@ -58,6 +59,14 @@ def test_best_by():
         BestBy(options("pnsr"))
     with pytest.raises(UserError, match="no val set has 'c/psnr'"):
         BestBy(options("c/psnr"))
+
+
+def test_a_set_without_a_stated_scale(tmp_path):
+    record = Record({"path": {"models": str(tmp_path / "models")}, "rank": 0})
+    paired = type("Paired", (list,), {"opt": {"name": "p"}})([{"lq": torch.zeros(3, 10, 10), "gt": torch.zeros(3, 20, 31)}])
+    assert record.scale_of(paired) == [2.0, 3.1]
+    stated = type("Stated", (), {"opt": {"name": "s"}, "scales": [(3.0, 3.0)]})()
+    assert record.scale_of(stated) == [3.0, 3.0]
 
 
 def test_scales_in_words():

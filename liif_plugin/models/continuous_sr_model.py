@@ -48,6 +48,7 @@ class ContinuousSRModel(ResumableSRModel):
         super().__init__(opt)
         self._validated = {}  # dataset name -> number of training steps taken
         self._steps = 0
+        self._settled_at = None
 
     def model_to_device(self, net):
         if (self.opt.get("train") or {}).get("channels_last"):
@@ -160,9 +161,9 @@ class ContinuousSRModel(ResumableSRModel):
             self._stop(current_iter)
         self.metric_results, self._validated[name] = results, self._steps
         if metrics and self.opt["rank"] == 0:
-            self._log_results(name, metrics, current_iter, tb_logger, getattr(dataset, "scale", None))
+            self._log_results(name, metrics, current_iter, tb_logger, self.record.scale_of(dataset))
         if self.is_train:
-            self.record.scores.add(current_iter, name, getattr(dataset, "scale", None), results)
+            self.record.scores.add(current_iter, name, self.record.scale_of(dataset), results)
             self._settle(current_iter, self._first_set(dataset), tb_logger)
 
     def _log_results(self, name: str, metrics: dict, current_iter: int, tb_logger, scale: object) -> None:
@@ -182,15 +183,15 @@ class ContinuousSRModel(ResumableSRModel):
             stopping.unlisten()  # nothing but the summary comes after this
         if self.opt["rank"] != 0:
             return
-        if self.record.keep_best(current_iter, self._weights):
-            best_by = self.record.best_by
-            get_root_logger().info(
-                f"Best so far, {best_by} {self.record.best['score']:.4f}: net_g_best.pth is that of iteration {current_iter:,}."
-            )
-        if tb_logger and (score := self.record.best_by.score(self.record.scores.at(current_iter))) is not None:
-            tb_logger.add_scalar(f"metrics/{self.record.best_by}", score, current_iter)
-        with self.progress.paused(), evaluating(self._net_to_evaluate()) as net:
-            self.record.draw(current_iter, net, dataset, self.device, self._val_dtype(), tb_logger)
+        if self._settled_at != current_iter:
+            self._settled_at, best_by = current_iter, self.record.best_by
+            score = best_by.score(self.record.scores.at(current_iter))
+            if self.record.keep_best(current_iter, self._weights):
+                get_root_logger().info(f"Best so far, {best_by} {score:.4f}: net_g_best.pth is that of iteration {current_iter:,}.")
+            if tb_logger and score is not None:
+                tb_logger.add_scalar(f"metrics/{best_by}", score, current_iter)
+            with self.progress.paused(), evaluating(self._net_to_evaluate()) as net:
+                self.record.draw(current_iter, net, dataset, self.device, self._val_dtype(), tb_logger)
         if self._ending and (text := self.record.conclude(current_iter)):
             get_root_logger().info(f"Summary, also in {self.record.folder}/summary.md and .json\n{text}\n")
             self._ending = False
@@ -199,9 +200,11 @@ class ContinuousSRModel(ResumableSRModel):
         """What an uninterrupted run would have found at ``step``, where this one was stopped in the midst of it."""
         if not self.opt.get("val") or step % self.opt["val"]["val_freq"] != 0 or not Loop.val_loaders:
             return
-        missing = self.record.missing(step)
+        missing = [self.record.missing(step)]
+        if self.opt["dist"]:
+            torch.distributed.broadcast_object_list(missing)  # another machine may not see the file
         for loader in Loop.val_loaders:
-            if loader.dataset.opt["name"] in missing:
+            if loader.dataset.opt["name"] in missing[0]:
                 self.validation(loader, step, Loop.tb_logger, self.opt["val"]["save_img"])
         self._settle(step, Loop.val_loaders[0].dataset, Loop.tb_logger)
 

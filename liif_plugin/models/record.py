@@ -25,6 +25,18 @@ class Record:
         self.scores = Scores(os.path.join(self.folder, "validation.jsonl"), write=opt["rank"] == 0)
         self.best_by = BestBy(opt)
         self.best = self._read_best()
+        self._scales = {}
+
+    def scale_of(self, dataset) -> list[float] | None:
+        """(y, x) of a val set; of one that does not state it, that of its first picture, which is read once."""
+        name = dataset.opt["name"]
+        if name not in self._scales:
+            scale = getattr(dataset, "scale", None) or next(iter(getattr(dataset, "scales", ())), None)
+            if scale is None:
+                item = dataset[0]
+                scale = [big / small for big, small in zip(item["gt"].shape[-2:], item["lq"].shape[-2:])] if "gt" in item else None
+            self._scales[name] = None if scale is None else [float(s) for s in scale]
+        return self._scales[name]
 
     def _read_best(self) -> dict | None:
         if not os.path.isfile(self.best_path):
