@@ -37,14 +37,18 @@ def check_samples(options: object) -> None:
         raise UserError(f"val.samples: scales: expected a list of numbers up to 64, got {scales!r}.")
 
 
-def _middle(image: Tensor, size: int) -> Tensor:
-    """The middle ``size`` x ``size`` pixels of (3, h, w), or what there is of them."""
-    top, left = (max(n - size, 0) // 2 for n in image.shape[-2:])
-    return image[:, top : top + size, left : left + size]
+def _middle(lq: Tensor, gt: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """The middle ``size`` x ``size`` pixels of lq (3, h, w), or what there is of them, and the same part of gt (3, H, W)."""
+    part, same = [slice(None)], [slice(None)]
+    for small, large in zip(lq.shape[-2:], gt.shape[-2:]):
+        start = max(small - size, 0) // 2
+        part.append(slice(start, start + size))
+        same.append(slice(round(start * large / small), round(min(start + size, small) * large / small)))
+    return lq[tuple(part)], gt[tuple(same)]
 
 
 def draw_samples(net: nn.Module, dataset: Dataset, options: dict, device: torch.device, dtype: torch.dtype = torch.float32) -> Image.Image:
-    """One strip per picture: the input, then for each scale bicubic (above) and the network (below).
+    """One strip per picture: the input and the truth, then for each scale bicubic (above) and the network (below).
 
     Args:
         net: the bare network, in eval mode; one of a fixed scale is drawn at that scale alone.
@@ -55,17 +59,19 @@ def draw_samples(net: nn.Module, dataset: Dataset, options: dict, device: torch.
     bicubic = build_network({"type": "Bicubic"}).to(device)
     rows = []
     for item in (dataset[i] for i in range(min(options["count"], len(dataset)))):
-        lq = _middle(item["lq"], options["size"]).unsqueeze(0).to(device)
+        lq, gt = _middle(item["lq"], item["gt"], options["size"])
+        lq = lq.unsqueeze(0).to(device)
         h, w = lq.shape[-2:]
         scales = options["scales"] if is_continuous(net) else [own_scale(net, lq)]
         name = os.path.splitext(os.path.basename(item["lq_path"]))[0]
-        for network, label in ((bicubic, "bicubic"), (net, type(net).__name__)):
-            row = [(f"input {w} x {h}\n{name}", to_picture(lq))]
+        given, truth = (f"input {w} x {h}\n{name}", to_picture(lq)), (f"truth {gt.shape[-1]} x {gt.shape[-2]}\n{name}", to_picture(gt))
+        for network, label, first in ((bicubic, "bicubic", given), (net, type(net).__name__, truth)):
+            row = [first]
             for scale in scales:
                 size = (max(1, round(h * scale)), max(1, round(w * scale)))
                 row.append((f"{label}\nx{scale:g}", to_picture(predict(network, lq, size, dtype if network is net else torch.float32))))
             rows.append(row)
-    return contact_sheet(rows, side=max(tile.width for row in rows for _, tile in row))
+    return contact_sheet(rows, side=max(tile.width for row in rows for _, tile in row[1:]))
 
 
 def save_samples(picture: Image.Image, path: str) -> None:
