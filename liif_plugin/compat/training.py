@@ -4,7 +4,8 @@
 |---|---|
 | init_dist | ZeroDivisionError in _init_dist_pytorch without a GPU; gloo instead of NCCL there, and an exit that does not abort |
 | BaseModel.model_to_device | "Found no NVIDIA driver" from DistributedDataParallel(device_ids=...) without a GPU |
-| load_resume_state | torch.cuda.current_device() without a GPU; --auto_resume looks in ./experiments whatever the root |
+| load_resume_state | torch.cuda.current_device() without a GPU; --auto_resume looks in ./experiments whatever the root, and takes the
+  newest state though it, or its network, is damaged or missing |
 | BaseModel.get_optimizer | NotImplementedError for everything but Adam (PyPI) |
 
 Where CUDA is available the first two hand over to the original. Each can go when BasicSR does it itself.
