@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
+import logging
 import os
 import re
 
@@ -47,10 +49,9 @@ def _flush_folder(folder: str) -> None:
     """A new name survives a loss of power only when its folder is on the disk as well."""
     if hasattr(os, "O_DIRECTORY"):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
+        with contextlib.suppress(OSError):  # some network file systems cannot
             os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        os.close(descriptor)
 
 
 def _room_taken(path: str) -> str:
@@ -94,9 +95,13 @@ def prune(models: str, states: str, current: int, keep: int, spare: tuple[str | 
     past = {iteration: files for iteration, files in numbered(models, states).items() if iteration <= current}
     deleted = []
     for path in _older_than(past, keep):
-        if os.path.realpath(path) not in spared:
+        if os.path.realpath(path) in spared:
+            continue
+        try:
             os.remove(path)
             deleted.append(path)
+        except OSError as error:  # no reason to end a training
+            logging.getLogger("basicsr").warning("%s: cannot be pruned (%s).", path, error.strerror)
     return deleted
 
 
