@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+from pathlib import Path
 
 import lmdb
 import pytest
@@ -143,13 +144,13 @@ def test_newest_whole_state(tmp_path):
     states, models = tmp_path / "training_states", tmp_path / "models"
     states.mkdir()
     models.mkdir()
-    assert training.newest_state(str(states)) is None
+    assert training.whole_states(str(states)) == []
     for step in (500, 1000, 20000):
         (states / f"{step}.state").touch()
     for step in (500, 1000):
         (models / f"net_g_{step}.pth").touch()
     (states / "30000.state.partial").touch()
-    assert training.newest_state(str(states)).endswith("/1000.state")  # 20000 lacks its network
+    assert [Path(path).name for path in training.whole_states(str(states))] == ["1000.state", "500.state"]  # 20000 lacks its network
 
 
 @pytest.mark.parametrize("kind, expected", [("Adam", torch.optim.Adam), ("AdamW", torch.optim.AdamW), ("SGD", torch.optim.SGD)])

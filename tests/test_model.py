@@ -114,6 +114,7 @@ def test_shards_add_up(tmp_path, image_folder):
             sr = render(net, item["lq"].unsqueeze(0), item["gt"].shape[-2:])
             seen.append(continuous_psnr(sr, item["gt"].unsqueeze(0), 2.7, "benchmark"))
     assert len(seen) == 5 and abs(whole - np.mean(seen)) < 1e-9
+    assert validate(net, dataset, metrics, torch.device("cpu"), stop=lambda: True) is None
 
 
 def test_own_metrics_of_a_set_and_no_second_pass(tmp_path, image_folder):

@@ -4,7 +4,8 @@
   liif train -opt my.yml --auto_resume
   torchrun --nproc_per_node=8 -m liif_plugin train -opt train_liif_edsr.yml --launcher pytorch
 
-An option file is looked for at the path given, then among those that come with liif_plugin.
+An option file is looked for at the path given, then among those that come with liif_plugin. Ctrl-C and SIGTERM finish the step, save
+a whole state and end; once more ends at once. --auto_resume goes on from there with the very losses of an uninterrupted run.
 """
 
 from __future__ import annotations

@@ -11,10 +11,11 @@ shims.install()
 
 def apply() -> None:
     """Mend the imported BasicSR. Idempotent; called by ``liif_plugin.register``."""
-    from . import distributed, draws, lmdb_env, options, training
+    from . import distributed, draws, lmdb_env, loop, options, training
 
     lmdb_env.apply()
     draws.apply()
     distributed.apply()
+    loop.apply()  # around what distributed has put there
     training.apply()
     options.apply()

@@ -22,7 +22,7 @@ import yaml
 from ..errors import UserError, nearest
 from .distributed import agree, last_words
 from .option_files import BASE, OptionLoader, find_option_file, packaged_options, plain, read_options
-from .training import load_resume_state, patch_main
+from .training import patch_main
 
 AFTER_PARSE: list[Callable[[dict], None]] = []  # checks of the whole option dict; a failing one raises UserError
 
@@ -147,9 +147,8 @@ def apply() -> None:
 
     def parse_options(root_path, is_train=True):
         _one_line_for_user_errors()
-        patch_main("load_resume_state", load_resume_state)
-        patch_main("copy_opt_file", copy_opt_file)
-        patch_main("create_train_val_dataloader", basicsr.train.create_train_val_dataloader)
+        for name in ("load_resume_state", "copy_opt_file", "create_train_val_dataloader", "init_tb_loggers"):
+            patch_main(name, getattr(basicsr.train, name))
         if _launched_by_torchrun(sys.argv):
             options.init_dist("pytorch")  # before anything can fail, so that no process waits for one that is gone
         agree(_check_files)

@@ -2,7 +2,8 @@
 
 | patch | error it cures (BasicSR 1.4.2, PyPI and master) |
 |---|---|
-| load_resume_state | torch.cuda.current_device() without a GPU; --auto_resume looks in ./experiments whatever the root |
+| load_resume_state | torch.cuda.current_device() without a GPU; --auto_resume looks in ./experiments whatever the root, and takes the
+  newest state though it, or its network, is damaged or missing |
 | BaseModel.get_optimizer | NotImplementedError for everything but Adam (PyPI) |
 | PrefetchGenerator | prefetch_mode: cpu waits for ever after an error in the data: its thread has died without a word |
 
@@ -19,15 +20,45 @@ import torch
 
 from ..errors import UserError, nearest
 from .distributed import agree, same_everywhere
-from .draws import ResumePoint
+from .loop import Loop
 
 
-def newest_state(folder: str) -> str | None:
-    """The ``N.state`` with the largest N in ``folder`` whose network ``../models/net_g_N.pth`` is there too, or None."""
+def whole_states(folder: str) -> list[str]:
+    """The ``N.state`` in ``folder`` whose network ``../models/net_g_N.pth`` is there too, the largest N first."""
     steps = [os.path.basename(path)[: -len(".state")] for path in glob.glob(os.path.join(glob.escape(folder), "*.state"))]
-    models = os.path.join(os.path.dirname(folder), "models")
-    whole = [int(step) for step in steps if step.isdigit() and os.path.isfile(os.path.join(models, f"net_g_{step}.pth"))]
-    return os.path.join(folder, f"{max(whole)}.state") if whole else None
+    whole = [int(step) for step in steps if step.isdigit() and os.path.isfile(_network_of(folder, step))]
+    return [os.path.join(folder, f"{step}.state") for step in sorted(whole, reverse=True)]
+
+
+def _network_of(folder: str, step: str) -> str:
+    return os.path.join(os.path.dirname(folder), "models", f"net_g_{step}.pth")
+
+
+def _read_state(path: str) -> dict:
+    """Raises UserError for a file that is no training state."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        int(state["epoch"]), int(state["iter"])
+    except Exception as error:  # a damaged file fails in many ways inside torch.load
+        raise UserError(f"{path}: cannot be read as a training state ({type(error).__name__}: {str(error)[:200]}).") from error
+    return state
+
+
+def _newest_readable(folder: str) -> tuple[str | None, dict | None]:
+    """The newest whole pair of a state and its network; damaged ones (a BasicSR without us writes under the final name) are named."""
+    from basicsr.utils.dist_util import get_dist_info
+
+    for path in whole_states(folder):
+        network = _network_of(folder, os.path.basename(path)[: -len(".state")])
+        try:
+            state = _read_state(path)
+            torch.load(network, map_location="cpu", weights_only=True)
+            return path, state
+        except Exception as error:
+            broken = path if isinstance(error, UserError) else network
+            if get_dist_info()[0] == 0:
+                print(f"liif_plugin: {broken} is damaged: going on from an older state. Delete {path} and {network}.", file=sys.stderr)
+    return None, None
 
 
 def load_resume_state(opt: dict) -> dict | None:
@@ -36,7 +67,8 @@ def load_resume_state(opt: dict) -> dict | None:
     The optimiser moves what it wants on the GPU; it wants its step counters on the CPU.
 
     Raises:
-        UserError: where the file is missing or is no training state, or another process goes on from another one.
+        UserError: where the file is missing or is no training state, where every state of the experiment is damaged, or where another
+            process goes on from another one.
     """
     state = agree(_read_resume_state, opt)
     found = "nothing to go on from" if state is None else os.path.basename(opt["path"]["resume_state"])
@@ -45,25 +77,28 @@ def load_resume_state(opt: dict) -> dict | None:
 
 
 def _read_resume_state(opt: dict) -> dict | None:
-    path = newest_state(opt["path"]["training_states"]) if opt["auto_resume"] else opt["path"].get("resume_state")
+    Loop.resume_state = None
+    if opt["auto_resume"]:
+        folder = opt["path"]["training_states"]
+        path, state = _newest_readable(folder)
+        if path is None and whole_states(folder):
+            raise UserError(
+                f"{folder}: none of its states can be read; delete the damaged files, or leave out --auto_resume to start anew."
+            )
+    else:
+        path = opt["path"].get("resume_state")
+        if path is not None and not os.path.isfile(path):
+            raise UserError(f"path.resume_state: there is no file {path}; leave it empty (~) to start anew.")
+        state = None if path is None else _read_state(path)
     if path is None:
         return None
     opt["path"]["resume_state"] = path
-    if not os.path.isfile(path):
-        raise UserError(f"path.resume_state: there is no file {path}; leave it empty (~) to start anew.")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        epoch, iteration = state["epoch"], state["iter"]
-    except Exception as error:  # a damaged file fails in many ways inside torch.load
-        raise UserError(f"{path}: cannot be read as a training state ({type(error).__name__}: {str(error)[:200]}).") from error
     if not os.path.isdir(opt["path"]["experiments_root"]):
         raise UserError(f"{path}: belongs to another experiment: {opt['path']['experiments_root']} is not there; use the old `name`.")
     from basicsr.utils import check_resume
 
-    check_resume(opt, iteration)
-    loader = opt["datasets"]["train"]
-    replicas = 1 if opt["dist"] else max(opt["num_gpu"], 1)  # BasicSR multiplies the batch for DataParallel (stock models)
-    ResumePoint.set(epoch, iteration, loader["batch_size_per_gpu"] * replicas)
+    check_resume(opt, state["iter"])
+    Loop.resume_state = state
     return state
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
+import logging
 import os
+import re
 import warnings
 
 import torch
 
 from ..errors import UserError
+
+PARTIAL = ".partial"
 
 
 def save_whole(obj: object, path: str) -> None:
@@ -16,19 +22,95 @@ def save_whole(obj: object, path: str) -> None:
     Raises:
         UserError: where it cannot be written, e.g. on a full disk; the files saved before stay as they are.
     """
-    temporary = f"{path}.partial"
+    write_whole(path, lambda file: torch.save(obj, file))
+
+
+def write_whole(path: str, write) -> None:
+    """``write(binary file)`` under a temporary name, flushed to the disk, then renamed to ``path``, the folder flushed too.
+
+    Raises:
+        UserError: where it cannot be written; nothing is left of it, and an older ``path`` stays as it is.
+    """
+    temporary = f"{path}{PARTIAL}"
     try:
         with open(temporary, "wb") as file:
-            torch.save(obj, file)
+            write(file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        _flush_folder(os.path.dirname(path) or ".")
     except (OSError, RuntimeError) as error:
         if os.path.exists(temporary):
             os.remove(temporary)
-        raise UserError(
-            f"{path}: cannot be written ({error}). Earlier checkpoints are whole; make room and go on with --auto_resume."
-        ) from error
+        raise UserError(f"{path}: cannot be written ({error}). Earlier checkpoints are whole; make room{_room_taken(path)} and go on "
+                        "with --auto_resume.") from error  # fmt: skip
+
+
+def _flush_folder(folder: str) -> None:
+    """A new name survives a loss of power only when its folder is on the disk as well."""
+    if hasattr(os, "O_DIRECTORY"):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        with contextlib.suppress(OSError):  # some network file systems cannot
+            os.fsync(descriptor)
+        os.close(descriptor)
+
+
+def _room_taken(path: str) -> str:
+    """What could be deleted: the numbered checkpoints of the experiment that are older than its newest whole pair."""
+    old = _older_than(numbered(*_folders_beside(path)), 1)
+    if not old:
+        return ""
+    megabytes = sum(os.path.getsize(file) for file in old) / 2**20
+    return f" ({len(old)} older checkpoint files there hold {megabytes:,.0f} MiB, e.g. {old[-1]}; logger.keep_checkpoints prunes them)"
+
+
+def _folders_beside(path: str) -> tuple[str, str]:
+    root = os.path.dirname(os.path.dirname(os.path.abspath(path)))
+    return os.path.join(root, "models"), os.path.join(root, "training_states")
+
+
+def numbered(models: str, states: str) -> dict[int, list[str]]:
+    """iteration -> its files, N.state before net_g_N.pth, newest iteration first. Files of other names are not ours."""
+    found: dict[int, list[str]] = {}
+    for folder, pattern in ((states, r"(\d+)\.state"), (models, r"net_g_(\d+)\.pth")):
+        for name in os.listdir(folder) if os.path.isdir(folder) else []:
+            match = re.fullmatch(pattern, name)
+            if match:
+                found.setdefault(int(match[1]), []).append(os.path.join(folder, name))
+    return dict(sorted(found.items(), reverse=True))
+
+
+def _older_than(files: dict[int, list[str]], pairs: int) -> list[str]:
+    """The files older than the newest ``pairs`` pairs of a state and its network; none where there are not so many pairs."""
+    whole = [iteration for iteration in files if len(files[iteration]) == 2]
+    return [path for iteration in files if whole[pairs:] and iteration < whole[pairs - 1] for path in files[iteration]]
+
+
+def prune(models: str, states: str, current: int, keep: int, spare: tuple[str | None, ...] = ()) -> list[str]:
+    """Delete the numbered checkpoints up to iteration ``current`` but for the ``keep`` newest; returns what was deleted.
+
+    Call it once the files of ``current`` are whole. Later iterations (of a run that was taken up from an older state), the files in
+    ``spare`` and every file of another name, such as net_g_latest.pth and net_g_best.pth, stay.
+    """
+    spared = {os.path.realpath(path) for path in spare if path}
+    past = {iteration: files for iteration, files in numbered(models, states).items() if iteration <= current}
+    deleted = []
+    for path in _older_than(past, keep):
+        if os.path.realpath(path) in spared:
+            continue
+        try:
+            os.remove(path)
+            deleted.append(path)
+        except OSError as error:  # no reason to end a training
+            logging.getLogger("basicsr").warning("%s: cannot be pruned (%s).", path, error.strerror)
+    return deleted
+
+
+def remove_partial(*folders: str) -> None:
+    """Delete what a run that was killed while it saved has left behind."""
+    for folder in folders:
+        for path in glob.glob(os.path.join(glob.escape(folder), f"*{PARTIAL}")):
+            os.remove(path)
 
 
 def load_safely(path: str) -> object:

@@ -15,6 +15,8 @@ from ..compat.distributed import require_a_gpu_each
 from ..errors import UserError, check_choice, check_keys, nearest
 from ..metrics.protocols import PROTOCOLS
 from ..precision import DTYPES
+from .samples import check_samples
+from .scores import BestBy
 
 TOP = {"name", "model_type", "num_gpu", "manual_seed", "datasets", "network_g", "path", "train", "val", "logger", "dist_params",
        "find_unused_parameters", "dist", "rank", "world_size", "auto_resume", "is_train", "root_path"}  # fmt: skip
@@ -27,8 +29,8 @@ SCHEDULERS = {
     "MultiStepRestartLR": MultiStepRestartLR,
     "CosineAnnealingRestartLR": CosineAnnealingRestartLR,
 }
-VAL = {"val_freq", "save_img", "metrics", "pbar", "suffix", "precision"}
-LOGGER = {"print_freq", "save_checkpoint_freq", "use_tb_logger", "wandb"}
+VAL = {"val_freq", "save_img", "metrics", "pbar", "suffix", "precision", "samples", "best_by"}
+LOGGER = {"print_freq", "save_checkpoint_freq", "use_tb_logger", "wandb", "keep_checkpoints"}
 
 
 def _registered(where: str, registry, name: object) -> object:
@@ -184,9 +186,18 @@ def _check_training(opt: dict) -> None:
     check_keys("logger", logger, LOGGER)
     if "use_tb_logger" not in logger:
         raise UserError("logger: 'use_tb_logger' is missing; the packaged option files show it.")
-    _check_counts("logger", logger, "print_freq", "save_checkpoint_freq")
+    _check_counts(
+        "logger",
+        logger,
+        "print_freq",
+        "save_checkpoint_freq",
+        *(["keep_checkpoints"] if logger.get("keep_checkpoints") is not None else []),
+    )
     if any(key.startswith("val") for key in opt["datasets"]) and opt.get("val"):
         _check_counts("val", opt["val"], "val_freq")
+        if opt["val"].get("samples") is not None:
+            check_samples(opt["val"]["samples"])
+        BestBy(opt)
 
 
 def _check_precision(where: str, block: dict, choices: tuple[str, ...]) -> None:

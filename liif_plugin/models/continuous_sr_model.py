@@ -5,22 +5,27 @@ from __future__ import annotations
 import math
 import os
 from collections import OrderedDict
-from contextlib import contextmanager
+from contextlib import nullcontext
 
 import torch
-from basicsr.models.sr_model import SRModel
-from basicsr.utils import get_root_logger, imwrite, tensor2img
+from basicsr.utils import get_root_logger
 from basicsr.utils.registry import MODEL_REGISTRY
 
+from ..compat import stopping
+from ..compat.loop import Loop
 from ..errors import UserError
 from ..precision import DTYPES, choose_precision
 from ..render import is_continuous
-from .checkpoint import check_fits, load_params, save_whole
-from .validation import picture_name, predict, validate
+from .checkpoint import remove_partial
+from .progress import ProgressLine
+from .record import Record
+from .resumable import ResumableSRModel
+from .scores import label, metrics_of, val_sets
+from .validation import evaluating, picture_writer, predict, validate
 
 
 @MODEL_REGISTRY.register()
-class ContinuousSRModel(SRModel):
+class ContinuousSRModel(ResumableSRModel):
     """Trains on query pixels, validates at any scale, on floats, shared among the ranks.
 
     A network with encode/query gets lq, coord, cell; any other gets lq alone (a fixed-scale network of BasicSR).
@@ -28,26 +33,22 @@ class ContinuousSRModel(SRModel):
     Options beyond SRModel's: train.precision: fp32 | bf16 | fp16 (autocast) | auto (bf16 where the hardware
     multiplies it); train.channels_last; train.compile (torch.compile);
     train.grad_clip: largest norm of the gradient; val.precision. Each val set may have its own ``metrics`` and has its ``protocol``.
+    val.best_by: what makes net_g_best.pth, see scores.BestBy; val.samples: pictures after each validation, see samples.py;
+    logger.keep_checkpoints: how many numbered checkpoints stay.
     The paper takes L1 on [-1, 1]; with images in [0, 1] that is ``pixel_opt.loss_weight: 2.0``: the same gradients.
 
-    New: load_network, optimize_parameters, dist_validation, nondist_validation, save_network, save_training_state, resume_training.
+    Ctrl-C and SIGTERM end a run after the step, or the image, at hand, with a whole state (compat/stopping.py).
+
+    New: update_learning_rate, optimize_parameters, dist_validation, nondist_validation, resume_training; loading and saving, see
+    ResumableSRModel.
     Inherited: the network's construction and loading, optimisers, schedulers, EMA, logging.
     """
 
     def __init__(self, opt: dict):
         super().__init__(opt)
-        self._validated = {}  # dataset name -> (number of training steps taken, results)
+        self._validated = {}  # dataset name -> number of training steps taken
         self._steps = 0
-
-    def load_network(self, net, load_path, strict=True, param_key="params"):
-        """As BasicSR's, read safely, and a checkpoint of another network refused in one sentence."""
-        net = self.get_bare_model(net)
-        state = load_params(load_path, param_key)
-        if strict:
-            check_fits(state, net, load_path)
-        get_root_logger().info(f"Loading {type(net).__name__} from {load_path} [{param_key}].")
-        self._print_different_keys_loading(net, state, strict)
-        net.load_state_dict(state, strict=strict)
+        self._settled_at = None
 
     def model_to_device(self, net):
         if (self.opt.get("train") or {}).get("channels_last"):
@@ -63,7 +64,10 @@ class ContinuousSRModel(SRModel):
             get_root_logger().info(f"Precision auto: {self.precision} on this machine.")
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self.train_net = torch.compile(self.net_g) if train.get("compile") else self.net_g
-        self._rng_to_restore = None
+        self.record = Record(self.opt)
+        self.progress = ProgressLine(int(train["total_iter"]), on=self.opt["rank"] == 0)
+        if self.opt["rank"] == 0:
+            remove_partial(self.record.folder, *(os.path.join(self.record.folder, f) for f in ("models", "training_states", "samples")))
 
     def _val_dtype(self) -> torch.dtype:
         return DTYPES[(self.opt.get("val") or {}).get("precision") or "fp32"]
@@ -77,6 +81,13 @@ class ContinuousSRModel(SRModel):
             self.gt = data["gt"].to(self.device, non_blocking=True)
         if "coord" in data:
             self.inputs += tuple(data[key].to(self.device, non_blocking=True) for key in ("coord", "cell"))
+
+    def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
+        """As BasicSR's; before the first step of a resumed run, the validation that it was stopped in is completed."""
+        if self._resumed_at is not None:
+            step, self._resumed_at = self._resumed_at, None
+            self._complete_validation(step)
+        super().update_learning_rate(current_iter, warmup_iter)
 
     def optimize_parameters(self, current_iter: int) -> None:
         self._restore_rng()
@@ -94,29 +105,33 @@ class ContinuousSRModel(SRModel):
         self.scaler.step(self.optimizer_g)
         self.scaler.update()
         self._steps += 1
-        self.log_dict = self.reduce_loss_dict(OrderedDict(l_pix=loss.detach()))
-        if not math.isfinite(self.log_dict["l_pix"]):
-            raise UserError(f"the loss became {self.log_dict['l_pix']} at iteration {current_iter}; resume from the last checkpoint with a "
+        loss, stop = self._share(loss.detach())
+        self.log_dict = OrderedDict(l_pix=loss)
+        if not math.isfinite(loss):
+            raise UserError(f"the loss became {loss} at iteration {current_iter}; resume from the last checkpoint with a "
                             "lower learning rate, with train.grad_clip, or with train.precision: bf16 or fp32.")  # fmt: skip
         if self.ema_decay > 0:
             self.model_ema(decay=self.ema_decay)
+        self.progress.step(current_iter, loss, self.get_current_learning_rate()[0], len(self.lq) * self.opt["world_size"])
+        if stop:
+            self._stop(current_iter)
 
-    @contextmanager
-    def _evaluated(self):
-        """The bare network to evaluate (EMA where there is one), in eval mode; the mode it had before comes back."""
-        net = getattr(self, "net_g_ema", None) or self.get_bare_model(self.net_g)
-        was_training, benchmark = net.training, torch.backends.cudnn.benchmark
-        net.eval()
-        torch.backends.cudnn.benchmark = False  # would be tuned anew for every image size
-        try:
-            yield net
-        finally:
-            net.train(was_training)
-            torch.backends.cudnn.benchmark = benchmark
+    def _share(self, loss: torch.Tensor) -> tuple[float, bool]:
+        """The mean loss of all ranks, and whether one of them was asked to stop: one exchange, so that all stop after the same step."""
+        if not self.opt["dist"]:
+            return loss.item(), stopping.requested() != 0
+        both = torch.stack([loss.float(), torch.tensor(float(stopping.requested() != 0), device=loss.device)])
+        torch.distributed.all_reduce(both)
+        total, asked = both.tolist()
+        return total / self.opt["world_size"], asked > 0
+
+    def _net_to_evaluate(self) -> torch.nn.Module:
+        """The bare network, EMA where there is one."""
+        return getattr(self, "net_g_ema", None) or self.get_bare_model(self.net_g)
 
     def test(self) -> None:
         """self.lq -> self.output, of the size of self.gt."""
-        with self._evaluated() as net:
+        with evaluating(self._net_to_evaluate()) as net:
             self.output = predict(net, self.lq, tuple(self.gt.shape[-2:]), self._val_dtype())
 
     def dist_validation(self, dataloader, current_iter, tb_logger, save_img):
@@ -125,26 +140,78 @@ class ContinuousSRModel(SRModel):
 
     def nondist_validation(self, dataloader, current_iter, tb_logger, save_img):
         dataset = dataloader.dataset
-        name = dataset.opt["name"]
-        metrics = dataset.opt.get("metrics") or self.opt["val"].get("metrics") or {}
+        name, save_to = dataset.opt["name"], self.opt["path"]["visualization"]
+        metrics = metrics_of(self.opt, dataset.opt)
+        suffix = current_iter if self.is_train else self.opt["val"].get("suffix") or self.opt["name"]
         if self.is_train:
-            current_iter = min(current_iter, int(self.opt["train"]["total_iter"]))  # BasicSR's last call counts one or two too many
-            if self._validated.get(name, (None,))[0] == self._steps:
+            suffix = current_iter = min(current_iter, int(self.opt["train"]["total_iter"]))  # BasicSR's last call counts too many
+            if self._validated.get(name) == self._steps:
                 get_root_logger().info(f"Validation {name}: nothing was trained since iteration {current_iter}, see there.")
+                self._settle(current_iter, self._first_set(dataset), tb_logger)
                 return
-        with self._evaluated() as net:
-            self.metric_results = validate(
+        root = dataset.opt.get("dataroot_lq") or dataset.opt.get("dataroot_gt")
+        with self.progress.paused() if self.is_train else nullcontext(), evaluating(self._net_to_evaluate()) as net:
+            results = validate(
                 net, dataset, metrics, self.device, self.opt["rank"], self.opt["world_size"],
-                on_image=self._image_saver(dataset, current_iter) if save_img else None,
+                on_image=picture_writer(os.path.join(save_to, name), root, suffix) if save_img else None,
                 progress=self.opt["val"].get("pbar", False), dtype=self._val_dtype(),
+                stop=stopping.requested if self.is_train else None,
             )  # fmt: skip
-        self._validated[name] = (self._steps, self.metric_results)
-        if not metrics or self.opt["rank"] != 0:
-            return
+        if results is None:
+            self._stop(current_iter)
+        self.metric_results, self._validated[name] = results, self._steps
+        if metrics and self.opt["rank"] == 0:
+            self._log_results(name, metrics, current_iter, tb_logger, self.record.scale_of(dataset))
+        if self.is_train:
+            self.record.scores.add(current_iter, name, self.record.scale_of(dataset), results)
+            self._settle(current_iter, self._first_set(dataset), tb_logger)
+
+    def _log_results(self, name: str, metrics: dict, current_iter: int, tb_logger, scale: object) -> None:
+        """As BasicSR's, with this set's own metrics, and with the scale in the TensorBoard tag."""
         self._initialize_best(name, metrics)
         for metric, value in self.metric_results.items():
             self._update_best_metric_result(name, metric, value, current_iter)
-        self._log_validation_metric_values(current_iter, name, tb_logger)
+            if tb_logger:
+                tb_logger.add_scalar(f"metrics/{label(name, scale)}/{metric}", value, current_iter)
+        self._log_validation_metric_values(current_iter, name, None)
+
+    def _settle(self, current_iter: int, dataset, tb_logger) -> None:
+        """Once every val set has its results of this iteration: the best network, the sample renders, at the end the summary."""
+        if not val_sets(self.opt) or self.record.missing(current_iter):
+            return
+        if self._ending:
+            stopping.unlisten()  # nothing but the summary comes after this
+        if self.opt["rank"] != 0:
+            return
+        if self._settled_at != current_iter:
+            self._settled_at, best_by = current_iter, self.record.best_by
+            score = best_by.score(self.record.scores.at(current_iter))
+            if self.record.keep_best(current_iter, self._weights):
+                get_root_logger().info(f"Best so far, {best_by} {score:.4f}: net_g_best.pth is that of iteration {current_iter:,}.")
+            if tb_logger and score is not None:
+                tb_logger.add_scalar(f"metrics/{best_by}", score, current_iter)
+            with self.progress.paused(), evaluating(self._net_to_evaluate()) as net:
+                self.record.draw(current_iter, net, dataset, self.device, self._val_dtype(), tb_logger)
+        if self._ending and (text := self.record.conclude(current_iter)):
+            get_root_logger().info(f"Summary, also in {self.record.folder}/summary.md and .json\n{text}\n")
+            self._ending = False
+
+    def _complete_validation(self, step: int) -> None:
+        """What an uninterrupted run would have found at ``step``, where this one was stopped in the midst of it."""
+        if not self.opt.get("val") or step % self.opt["val"]["val_freq"] != 0 or not Loop.val_loaders:
+            return
+        missing = [self.record.missing(step)]
+        if self.opt["dist"]:
+            torch.distributed.broadcast_object_list(missing)  # another machine may not see the file
+        for loader in Loop.val_loaders:
+            if loader.dataset.opt["name"] in missing[0]:
+                self.validation(loader, step, Loop.tb_logger, self.opt["val"]["save_img"])
+        self._settle(step, Loop.val_loaders[0].dataset, Loop.tb_logger)
+
+    @staticmethod
+    def _first_set(dataset):
+        """The first val set, whose pictures are the samples; ``dataset`` where no loop of BasicSR runs."""
+        return Loop.val_loaders[0].dataset if Loop.val_loaders else dataset
 
     def _initialize_best(self, name: str, metrics: dict) -> None:
         """BasicSR's record of the best results, for this set's own metrics instead of ``val.metrics``."""
@@ -155,62 +222,12 @@ class ContinuousSRModel(SRModel):
             better = opt.get("better", "higher")
             record.setdefault(metric, {"better": better, "val": -math.inf if better == "higher" else math.inf, "iter": -1})
 
-    def _image_saver(self, dataset, current_iter):
-        """Writes visualization/SET/IMAGE_ITER.png, so that neither sets nor scales nor iterations overwrite one another."""
-        folder = os.path.join(self.opt["path"]["visualization"], dataset.opt["name"])
-        suffix = current_iter if self.is_train else self.opt["val"].get("suffix") or self.opt["name"]
-
-        def save(path, sr):
-            name = picture_name(path, dataset.opt.get("dataroot_lq") or dataset.opt.get("dataroot_gt"))
-            imwrite(tensor2img([sr.cpu()]), os.path.join(folder, f"{name}_{suffix}.png"))
-
-        return save
-
-    def save_network(self, net, net_label, current_iter, param_key="params"):
-        """As BasicSR's, but whole or not at all."""
-        if self.opt["rank"] != 0:
-            return
-        nets, keys = (net, param_key) if isinstance(net, list) else ([net], [param_key])
-        bare = [self.get_bare_model(n) for n in nets]
-        state = {key: {k: v.cpu() for k, v in n.state_dict().items()} for key, n in zip(keys, bare)}
-        step = "latest" if current_iter == -1 else current_iter
-        save_whole(state, os.path.join(self.opt["path"]["models"], f"{net_label}_{step}.pth"))
-
-    def save_training_state(self, epoch: int, current_iter: int) -> None:
-        """As BasicSR's, with the random state of every rank, the gradient scaler and the best results; whole or not at all."""
-        if current_iter == -1:
-            return
-        cuda = self.device.type == "cuda"
-        rng = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state() if cuda else None}
-        ranks = [rng]
-        if self.opt["dist"]:
-            ranks = [None] * self.opt["world_size"]
-            torch.distributed.all_gather_object(ranks, rng)
-        if self.opt["rank"] != 0:
-            return
-        state = {
-            "epoch": epoch, "iter": current_iter,
-            "optimizers": [o.state_dict() for o in self.optimizers], "schedulers": [s.state_dict() for s in self.schedulers],
-            "rng": ranks, "scaler": self.scaler.state_dict(), "best_metric_results": getattr(self, "best_metric_results", {}),
-        }  # fmt: skip
-        save_whole(state, os.path.join(self.opt["path"]["training_states"], f"{current_iter}.state"))
-
     def resume_training(self, resume_state: dict) -> None:
         super().resume_training(resume_state)
-        if self.scaler.is_enabled() and resume_state.get("scaler"):
-            self.scaler.load_state_dict(resume_state["scaler"])
-        if resume_state.get("best_metric_results"):
-            self.best_metric_results = resume_state["best_metric_results"]
-        ranks = resume_state.get("rng", [])
-        if len(ranks) == self.opt["world_size"]:
-            self._rng_to_restore = ranks[self.opt["rank"]]
-        else:
-            get_root_logger().warning("The state was saved by another number of processes: data repeats exactly, dropout does not.")
-
-    def _restore_rng(self) -> None:
-        """Before the first step: what BasicSR draws while it sets up must not count."""
-        if self._rng_to_restore is not None:
-            torch.set_rng_state(self._rng_to_restore["cpu"])
-            if self._rng_to_restore["cuda"] is not None and self.device.type == "cuda":
-                torch.cuda.set_rng_state(self._rng_to_restore["cuda"])
-            self._rng_to_restore = None
+        self.record.scores.forget_after(resume_state["iter"])
+        sets = val_sets(self.opt)
+        for (step, name), line in self.record.scores.lines.items():  # the state was saved before the validation of its iteration
+            metrics = metrics_of(self.opt, sets.get(name, {}))
+            self._initialize_best(name, metrics)
+            for metric in set(metrics) & set(line["metrics"]):
+                self._update_best_metric_result(name, metric, line["metrics"][metric], step)

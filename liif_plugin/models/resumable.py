@@ -1,0 +1,112 @@
+"""BasicSR's SRModel whose run can be stopped anywhere and taken up again with the same losses."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from basicsr.models.sr_model import SRModel
+from basicsr.utils import get_root_logger
+
+from ..compat import stopping
+from ..compat.loop import Loop
+from .checkpoint import check_fits, load_params, prune, save_whole
+from .random_state import draws_at_random, gather_random_states, set_random_state
+
+
+class ResumableSRModel(SRModel):
+    """Checkpoints that are whole or not there, states that hold all that decides the next losses, stopping on request.
+
+    The heir initialises ``scaler``, and calls ``_restore_rng`` before each step and ``_stop`` where it was asked to stop.
+    """
+
+    def __init__(self, opt: dict):
+        self._rng_to_restore = self._resumed_at = self._saved_at = None
+        self._draw_once = self._ending = False
+        super().__init__(opt)
+
+    def load_network(self, net, load_path, strict=True, param_key="params"):
+        """As BasicSR's, read safely, and a checkpoint of another network refused in one sentence."""
+        net = self.get_bare_model(net)
+        state = load_params(load_path, param_key)
+        if strict:
+            check_fits(state, net, load_path)
+        get_root_logger().info(f"Loading {type(net).__name__} from {load_path} [{param_key}].")
+        self._print_different_keys_loading(net, state, strict)
+        net.load_state_dict(state, strict=strict)
+
+    def _weights(self) -> dict[str, dict[str, torch.Tensor]]:
+        nets = {"params": self.net_g, **({"params_ema": self.net_g_ema} if hasattr(self, "net_g_ema") else {})}
+        return {key: {k: v.cpu() for k, v in self.get_bare_model(net).state_dict().items()} for key, net in nets.items()}
+
+    def save(self, epoch: int, current_iter: int) -> None:
+        """As BasicSR's; then the older checkpoints are pruned where ``logger.keep_checkpoints`` says so."""
+        super().save(epoch, current_iter)
+        self._ending = current_iter == -1
+        if self._ending:
+            if not self.opt.get("val"):
+                stopping.unlisten()  # nothing comes after this
+            return
+        self._saved_at = current_iter
+        keep, path = (self.opt.get("logger") or {}).get("keep_checkpoints"), self.opt["path"]
+        if keep and self.opt["rank"] == 0:
+            named = () if self.opt["auto_resume"] else (path.get("resume_state"), path.get("pretrain_network_g"))
+            prune(path["models"], path["training_states"], current_iter, keep, spare=named)
+
+    def save_network(self, net, net_label, current_iter, param_key="params"):
+        """As BasicSR's, but whole or not at all."""
+        if self.opt["rank"] == 0:
+            step = "latest" if current_iter == -1 else current_iter
+            save_whole(self._weights(), os.path.join(self.opt["path"]["models"], f"{net_label}_{step}.pth"))
+
+    def save_training_state(self, epoch: int, current_iter: int) -> None:
+        """As BasicSR's, with the random state of every rank, the gradient scaler and the best results; whole or not at all."""
+        if current_iter == -1:
+            return
+        ranks = gather_random_states(self.device, self.opt["world_size"])
+        if self.opt["rank"] != 0:
+            return
+        state = {
+            "epoch": epoch, "iter": current_iter, "shape": Loop.shape,
+            "optimizers": [o.state_dict() for o in self.optimizers], "schedulers": [s.state_dict() for s in self.schedulers],
+            "rng": ranks, "scaler": self.scaler.state_dict(), "best_metric_results": getattr(self, "best_metric_results", {}),
+        }  # fmt: skip
+        save_whole(state, os.path.join(self.opt["path"]["training_states"], f"{current_iter}.state"))
+
+    def resume_training(self, resume_state: dict) -> None:
+        super().resume_training(resume_state)
+        if self.scaler.is_enabled() and resume_state.get("scaler"):
+            self.scaler.load_state_dict(resume_state["scaler"])
+        if resume_state.get("best_metric_results"):
+            self.best_metric_results = resume_state["best_metric_results"]
+        self._resumed_at = self._saved_at = resume_state["iter"]
+        ranks, world = resume_state.get("rng", []), self.opt["world_size"]
+        if len(ranks) == world:
+            self._rng_to_restore = ranks[self.opt["rank"]]
+            # at the very end of an epoch the state lacks one draw: the seed that the next epoch's loader takes
+            self._draw_once = bool(Loop.epoch_length) and resume_state["iter"] % Loop.epoch_length == 0
+        elif draws_at_random(self.get_bare_model(self.net_g)):
+            get_root_logger().warning(f"The state was saved by {len(ranks)} processes, not {world}: what the network draws at random "
+                                      "(dropout) does not repeat.")  # fmt: skip
+
+    def _restore_rng(self) -> None:
+        """Before the first step: what BasicSR draws while it sets up must not count."""
+        if self._rng_to_restore is not None:
+            set_random_state(self._rng_to_restore, self.device)
+            if self._draw_once:
+                torch.empty((), dtype=torch.int64).random_()
+            self._rng_to_restore = None
+
+    def _stop(self, current_iter: int) -> None:
+        """Save a whole state, unless this iteration has one, and end with the usual exit code, all ranks together."""
+        signum = stopping.requested() or stopping.signal.SIGTERM
+        if self._saved_at != current_iter:
+            self.save(Loop.epoch, current_iter)
+        if self.opt["dist"]:
+            torch.distributed.barrier()  # a launcher kills the others when the first one ends: not while one still writes
+        get_root_logger().info(f"Stopped by {stopping.NAMES[signum]} at iteration {current_iter}, l_pix {self._last_loss()}; its state is "
+                               "saved: the same command goes on from it with --auto_resume.")  # fmt: skip
+        raise SystemExit(128 + signum)
+
+    def _last_loss(self) -> str:
+        return f"{self.log_dict['l_pix']:.4e}" if hasattr(self, "log_dict") else "not computed"
