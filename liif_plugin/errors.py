@@ -12,7 +12,14 @@ NO_BASICSR = (
 
 
 class UserError(ValueError):
-    """Something the user can mend. The ways in print it as one line without a traceback and exit with code 1."""
+    """Something the user can mend. The ways in print it as one line without a traceback and exit with code 1.
+
+    The sentence is one printable line, whatever a library, a file name or an option puts into it.
+    """
+
+    def __init__(self, sentence: object):
+        line = " ".join(part.strip() for part in str(sentence).splitlines() if part.strip())
+        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in line))
 
 
 def nearest(name: object, valid: Iterable[str]) -> str:

@@ -11,8 +11,8 @@ from basicsr.utils.registry import DATASET_REGISTRY, METRIC_REGISTRY
 from ..compat.option_files import find_option_file, read_options
 from ..data.dataset_options import parse_scale
 from ..errors import UserError, check_choice, check_keys, nearest
+from ..kinds import check_call
 from ..metrics.protocols import PROTOCOLS
-from ..models.checks import check_call
 from ..precision import DTYPES
 from ..pretrained.loading import find
 from .entries import Column, Model, Plan, Source
