@@ -11,9 +11,10 @@ shims.install()
 
 def apply() -> None:
     """Mend the imported BasicSR. Idempotent; called by ``liif_plugin.register``."""
-    from . import draws, lmdb_env, options, training
+    from . import draws, lmdb_env, options, slurm, training
 
     lmdb_env.apply()
     draws.apply()
     training.apply()
+    slurm.apply()
     options.apply()

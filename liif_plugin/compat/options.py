@@ -21,7 +21,7 @@ import yaml
 
 from ..errors import UserError, nearest
 from ..kinds import BLOCK, FOLDER_NAME, NUM_GPU, TEXT, check_value, check_values, optional, whole
-from .option_files import BASE, OptionLoader, find_option_file, packaged_options, plain, read_options
+from .option_files import BASE, READING_FAILS, OptionLoader, check_size, find_option_file, packaged_options, plain, read_options
 from .training import load_resume_state, patch_main
 
 # what BasicSR's parser and its trainer need to be so, whatever the model: it would fail, or write elsewhere, before any other check
@@ -36,9 +36,13 @@ def _forced_value(text: str) -> object:
     if text.lower() in ("none", "~"):
         return None
     try:
-        return yaml.load(text.replace("!!float", "!!float "), Loader=OptionLoader)
-    except yaml.YAMLError as error:
+        value = yaml.load(text.replace("!!float", "!!float "), Loader=OptionLoader)
+    except UserError:
+        raise
+    except READING_FAILS as error:
         raise UserError(f"--force_yml: '{text}' is not a value in yml ({' '.join(str(error).split())}).") from error
+    check_size("--force_yml", value)
+    return value
 
 
 def _take_forced(argv: list[str], opt: dict) -> None:
