@@ -131,7 +131,8 @@ def test_fetched_verified_and_converted(server, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("changes, words", [
-    ({"sha256": "0" * 64}, "is not liif.pth: its SHA-256 is"), ({"size": 5}, "sends more than the 5 bytes"), ({"size": 10**7}, "but liif.pth has 10,000,000"),
+    ({"sha256": "0" * 64}, "is not liif.pth: its SHA-256 is"), ({"size": 5}, "sends more than the 5 bytes"),
+    ({"size": 10**7}, "but liif.pth has 10,000,000"),
     ({"url": "/no.pth"}, "cannot be fetched"),
 ])  # fmt: skip
 def test_what_is_not_the_published_file_is_not_kept(server, tmp_path, monkeypatch, changes, words):

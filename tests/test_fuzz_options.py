@@ -227,8 +227,8 @@ def fuzz(run, world, opt, is_train, chosen, what):
     assert legal < len(chosen) / 2
 
 
-FILES = {"train_liif_edsr.yml": 280, "train_edsr_x2.yml": 40, "train_swinir_x2.yml": 40, "train_metasr_edsr.yml": 30, "train_rdn_x2.yml": 40,
-         "train_liif_celebahq_64_128.yml": 60, "test_liif_edsr.yml": 60}  # fmt: skip
+FILES = {"train_liif_edsr.yml": 280, "train_edsr_x2.yml": 40, "train_swinir_x2.yml": 40, "train_metasr_edsr.yml": 30,
+         "train_rdn_x2.yml": 40, "train_liif_celebahq_64_128.yml": 60, "test_liif_edsr.yml": 60}  # fmt: skip
 
 
 def test_the_small_files_run(run, world):
