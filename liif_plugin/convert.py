@@ -158,9 +158,20 @@ def convert(model: dict) -> tuple[dict, State]:
     Raises:
         UserError: for another network.
     """
+    if not isinstance(model["sd"], dict) or not all(isinstance(v, torch.Tensor) and v.dim() for v in model["sd"].values()):
+        raise UserError("expected a state dict of tensors, found something else.")
+    try:
+        return _converted(model)
+    except UserError:
+        raise
+    except Exception as error:  # tensors that are missing or of odd shapes are met in many places
+        raise UserError(f"a checkpoint that no known network fits ({type(error).__name__}: {error}).") from error
+
+
+def _converted(model: dict) -> tuple[dict, State]:
     if model["name"] == "mmagic":
         return _mmagic(model["sd"])
-    name, args, state = model["name"], model["args"], model["sd"]
+    name, args, state = model["name"], model["args"] or {}, model["sd"]
     if name not in ("liif", "metasr"):
         return _fixed_scale(state, model)
     encoder, renamed = _network({key[len("encoder.") :]: value for key, value in state.items() if key.startswith("encoder.")},

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import atexit
 import glob
+import operator
 import os
 import sys
 import time
@@ -48,7 +49,7 @@ def load_resume_state(opt: dict) -> dict | None:
         raise UserError(f"path.resume_state: there is no file {path}; leave it empty (~) to start anew.")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        epoch, iteration = state["epoch"], state["iter"]
+        epoch, iteration = operator.index(state["epoch"]), operator.index(state["iter"])
     except Exception as error:  # a damaged file fails in many ways inside torch.load
         raise UserError(f"{path}: cannot be read as a training state ({type(error).__name__}: {str(error)[:200]}).") from error
     if not os.path.isdir(opt["path"]["experiments_root"]):
