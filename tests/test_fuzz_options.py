@@ -5,16 +5,24 @@ import json
 import logging
 import random
 import sys
+import tempfile
 import warnings
 
 import pytest
 import torch
+import yaml
 from basicsr.data import build_dataset
 from basicsr.models import build_model
 from basicsr.utils import options as basicsr_options
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from conftest import fuzzed, picture, refused
+from liif_plugin.archs.building import build
+from liif_plugin.compare import plan as plan_module
+from liif_plugin.compare.measure import load
+from liif_plugin.compare.plan import open_column, read_plan
 from liif_plugin.compat import options
 from liif_plugin.compat.draws import Draw
 from liif_plugin.compat.option_files import packaged_options, read_options
@@ -95,14 +103,8 @@ def small(name: str, root) -> dict:
         opt["logger"].update(use_tb_logger=False)
     if name.startswith("test_liif"):
         opt["path"]["pretrain_network_g"] = str(root / "net.pth")
-        torch.save({"params": liif_of(network).state_dict()}, root / "net.pth")
+        torch.save({"params": build(network).state_dict()}, root / "net.pth")
     return copy.deepcopy(opt)
-
-
-def liif_of(network):
-    from liif_plugin.archs.building import build
-
-    return build(network)
 
 
 def places(block: dict, above: tuple = ()) -> list[tuple]:
@@ -166,7 +168,8 @@ def run(world, monkeypatch):
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     (world / "given.yml").write_text("")
     logging.getLogger("basicsr").setLevel(logging.CRITICAL)
-    warnings.simplefilter("ignore")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # networks as small as these only wait for one another's threads
 
     def go(opt, is_train):
         monkeypatch.setattr(sys, "argv", ["liif", "-opt", "given.yml"])
@@ -181,7 +184,10 @@ def run(world, monkeypatch):
 
         return refused(whole)
 
-    yield go
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield go
+    torch.set_num_threads(threads)
     logging.getLogger("basicsr").setLevel(logging.INFO)
 
 
@@ -196,7 +202,7 @@ def ran(opt, is_train):
         model.optimize_parameters(1)
         model.update_learning_rate(2, warmup_iter=opt["train"].get("warmup_iter", -1))
     for key, dataset in sets.items():
-        if key != "train":
+        if key != "train" and opt.get("val"):  # without it nothing is validated
             model.nondist_validation(torch.utils.data.DataLoader(dataset), 1, None, save_img=False)
     return model
 
@@ -216,7 +222,8 @@ def fuzz(run, world, opt, is_train, chosen, what):
             continue
         if isinstance(result, UserError):
             message = str(result)
-            named = any(str(key) in message for key in keys) or any(key in message for key in ("dataset ", "weights", "network_g"))
+            right = [key for key in opt if misspelt(key) == keys[0]]  # a block that is missing now
+            named = any(str(key) in message for key in (*keys, *right)) or any(word in message for word in ("dataset ", "network_g"))
             if not named:
                 failures.append(f"{':'.join(map(str, keys))} = {value!r}: not named by: {message}"[:300])
         else:
@@ -254,3 +261,141 @@ def test_damaged_options(run, world, name):
 def test_every_damaged_option(run, world, name):
     opt = small(name, world)
     fuzz(run, world, opt, name.startswith("train"), cases(opt), "options")
+
+
+COMPARE = """
+name: small
+models:
+  - {name: Bicubic, network_g: {type: Bicubic}}
+  - {name: mine, network_g: {type: LIIF, encoder: {type: EDSR, num_feat: 8, num_block: 1}, hidden_list: [8]}, weights: net.pth,
+     cell: 1/2}
+  - {name: fixed, scales: {2: {network_g: {type: EDSR, num_in_ch: 3, num_out_ch: 3, num_feat: 8, num_block: 1, upscale: 2},
+                          weights: e.pth}}}
+  - {name: theirs, images: hr}
+  - {name: trained, opt: train.yml, weights: net.pth, published: LIIF}
+datasets:
+  Set:
+    {dataroot_gt: hr, dataroot_lq: "x{scale}", filename_tmpl: "{}x{scale}", lq_scales: [2], scales: [2, 2.5, [2, 3]], protocol: plain,
+     first_k: 1, meta_info_file: ~, how_to_get: Ask., published: Set5}
+  Faces: {type: SizeVariedDataset, at_scale: 2, dataroot_gt: 128.lmdb, dataroot_lq: 64.lmdb, meta_info_file: split.json, split: test,
+          protocol: plain}
+metrics: {psnr: {type: continuous_psnr, gray_as_luma: [a]}, stock: {type: calculate_psnr, crop_border: 2}}
+figure: {dataset: Set, scale: 2, image: '0', box: [4, 4, 8, 8], models: [mine]}
+device: cpu
+precision: fp32
+"""
+
+
+@pytest.fixture
+def compared(world, monkeypatch):
+    """options -> what `liif compare` does with them before it measures: the plan, every set and its first picture, every network."""
+    monkeypatch.chdir(world)
+    liif = {"type": "LIIF", "encoder": {"type": "EDSR", "num_feat": 8, "num_block": 1}, "hidden_list": [8]}
+    torch.save({"params": build(liif).state_dict()}, world / "net.pth")
+    (world / "train.yml").write_text(yaml.safe_dump({"name": "trained", "network_g": liif}))
+    edsr = {"type": "EDSR", "num_in_ch": 3, "num_out_ch": 3, "num_feat": 8, "num_block": 1, "upscale": 2}
+    torch.save({"params": build(edsr).state_dict()}, world / "e.pth")
+    logging.getLogger("basicsr").setLevel(logging.CRITICAL)
+
+    def go(opt, _=None):
+        monkeypatch.setattr(plan_module, "read_options", lambda path: copy.deepcopy(opt) if path == "given.yml" else read_options(path))
+
+        def whole():
+            plan = read_plan("given.yml")
+            for column in plan.columns:
+                assert open_column(column)[0]["lq"].dim() == 3
+            for model in plan.models:
+                for source in model.by_scale.values():
+                    if source.network_g is not None:
+                        load(source, f"model {model.name}")
+            return plan
+
+        return refused(whole)
+
+    yield go
+    logging.getLogger("basicsr").setLevel(logging.INFO)
+
+
+def compare_cases() -> list:
+    """Every wrong value at every place, models by their position."""
+    opt = yaml.safe_load(COMPARE)
+    found = cases({key: value for key, value in opt.items() if key != "models"})
+    found = [(keys, value, {**wrong, "models": opt["models"]}) for keys, value, wrong in found]
+    found += [(("models",), value, {**opt, "models": value}) for value in WRONG if value is not GONE]
+    for number, model in enumerate(opt["models"]):
+        for keys, value, wrong in cases(model):
+            models = [wrong if n == number else other for n, other in enumerate(opt["models"])]
+            found.append(((*keys, "models", model["name"]), value, {**opt, "models": models}))
+    return found
+
+
+def test_damaged_comparisons(compared, world):
+    assert not isinstance(compared(yaml.safe_load(COMPARE)), UserError)
+    fuzz(compared, world, yaml.safe_load(COMPARE), None, part("compare", compare_cases(), 250), "comparisons")
+
+
+@pytest.mark.slow
+def test_every_damaged_comparison(compared, world):
+    fuzz(compared, world, yaml.safe_load(COMPARE), None, compare_cases(), "comparisons")
+
+
+TEXTS = [
+    '', '\n', 'name', '[]', '- a', '{a: 1', 'a: b: c', '\t- x', 'a: &a [*a]', 'a: &a {b: *a}', '*x', 'a: *b', '<<: 3', '<<: [1]',
+    '? [a]: 1', '[a]: 1', '{a: 1}: 2', "a: !!python/object/apply:os.system ['touch pwned']", "!!python/name:os.system ''",
+    "a: !!binary '!'", 'a: !!set {b}', 'a: !!omap [b]', 'a: !!int x', 'a: !!float x', 'a: !!timestamp x', 'a: 2026-02-30', 'a: 1e999',
+    'a: 0x', 'a: .nan', '%YAML 9.9\n---\na: 1', 'a: 1\n---\nb: 2', 'a: 1\na: 2', '_base_: [a, b]', '_base_: given.yml',
+    '_base_: ../../../etc/passwd', '_base_: /dev/zero', '_base_: {a: 1}', "_base_: ''", 'a: \x00', 'a: \x07', '[' * 3000, '{a: ' * 3000,
+    '- ' * 3000, "a: '" + 'x' * 10 ** 5,
+    '\n'.join((f"a{i}: &a{i} [{(', '.join([f'*a{i - 1}'] * 9) if i else 'x')}]" for i in range(12))), 'a: !!str [x]', '!!map [a]', '? a',
+    ': a', 'a: |\n x\n- y', '@a: 1', '`a`: 1', 'a: [1, 2', "'a: 1", 'a: !<tag:yaml.org,2002:python/object/new:os.system> [x]',
+]  # fmt: skip
+
+
+def test_texts_that_are_no_option_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for text in [*(text.encode() for text in TEXTS), b"\xff\xfe", b"\x80abc", b"a: \xc3\x28", bytes(200)]:
+        (tmp_path / "given.yml").write_bytes(text)
+        result = refused(lambda: read_options("given.yml"), "given.yml", "_base_")
+        assert isinstance(result, (UserError, dict)) and not (tmp_path / "pwned").exists()
+    fuzzed("texts", len(TEXTS) + 4)
+
+
+PIECES = [
+    "a",
+    ":",
+    " ",
+    "\n",
+    "-",
+    "[",
+    "]",
+    "{",
+    "}",
+    "&a",
+    "*a",
+    "!!",
+    "python",
+    "1",
+    "e",
+    ".",
+    "'",
+    '"',
+    "#",
+    "|",
+    ">",
+    "~",
+    "<<",
+    ",",
+    "?",
+]
+
+
+@settings(max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@given(st.text(st.characters(codec="utf-8"), max_size=60) | st.lists(st.sampled_from(PIECES), max_size=30).map("".join))
+def test_any_text(text):
+    """Option files and forced values of any text at all."""
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".yml") as file:
+        file.write(text)
+        file.flush()
+        assert isinstance(refused(lambda: read_options(file.name), file.name), (UserError, dict))
+    refused(lambda: options._forced_value(text), "--force_yml", "given twice", "_base_")
+    fuzzed("texts", 2)

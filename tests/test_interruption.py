@@ -22,16 +22,19 @@ from liif_plugin.data.image_source import ImageSource
 from liif_plugin.errors import UserError
 
 KILLS = 20
+SAID: dict[int, tuple[int, Path]] = {}  # pid -> where its words can be read, where they go
 
 
 def start(argv, log: Path, file_limit: int | None = None) -> int:
     """Fork a process that runs ``liif ARGV``; its pid. A fork, because it stands in the middle of the work at once."""
+    reader, out = os.pipe()  # a file could not grow either where none may
     pid = os.fork()
     if pid:
+        os.close(out)
+        SAID[pid] = reader, log
         return pid
     code = 1
     try:
-        out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(out, 1)
         os.dup2(out, 2)
         sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
@@ -55,8 +58,11 @@ def start(argv, log: Path, file_limit: int | None = None) -> int:
 
 
 def ended(pid: int) -> int:
-    """Exit code, or minus the signal."""
+    """Exit code, or minus the signal; what the process said is in its log then."""
     status = os.waitpid(pid, 0)[1]
+    reader, log = SAID.pop(pid)
+    log.write_bytes(os.read(reader, 1 << 20))
+    os.close(reader)
     return os.waitstatus_to_exitcode(status)
 
 

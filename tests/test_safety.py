@@ -255,7 +255,7 @@ def in_a_circle(server, tmp_path):
 @pytest.mark.parametrize("fault, words", [
     (wrong_size, "has 102,399 bytes"), (broken_off, "cannot be fetched|has 1,000 bytes"), (another_file, "its SHA-256 is"),
     (endless, "sends more than the 102,400 bytes"), (nothing, "has 0 bytes"), (not_there, "cannot be fetched.*404"),
-    (no_http, "cannot be fetched"), (to_a_file, "leads to file://"), (to_ftp, "leads to ftp://"), (in_a_circle, "cannot be fetched"),
+    (no_http, "cannot be fetched"), (to_a_file, "file://.*is not allowed"), (to_ftp, "leads to ftp://"), (in_a_circle, "cannot be fetched"),
 ])  # fmt: skip
 def test_what_is_not_the_published_file_is_not_used(monkeypatch, tmp_path, server, fault, words):
     fault(server, tmp_path)

@@ -18,10 +18,14 @@ LARGEST = 100_000  # of the whole numbers that describe a network: more blocks o
 
 
 def _check_counts(where: str, value: object) -> None:
-    for entry in value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ():
-        _check_counts(where, entry)
-    if isinstance(value, int) and abs(value) > LARGEST:
-        raise UserError(f"{where}: expected whole numbers of at most {LARGEST}, got {str(value)[:40]}.")
+    if isinstance(value, dict):
+        for key, entry in value.items():
+            _check_counts(f"{where}.{key}", entry)
+    elif isinstance(value, (list, tuple)):
+        for entry in value:
+            _check_counts(where, entry)
+    if isinstance(value, int) and not 0 <= value <= LARGEST:
+        raise UserError(f"{where}: expected whole numbers from 0 to {LARGEST}, got {str(value)[:40]}.")
 
 
 @contextlib.contextmanager
