@@ -20,6 +20,9 @@ from tqdm import tqdm
 from ..errors import UserError, check_choice
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
+# images are decoded in our own threads and in forked workers: OpenCV's pool gains nothing there, and a fork that meets one of its locks
+# hangs for ever
+cv2.setNumThreads(0)
 _META_LINE = re.compile(r"^(?P<name>\S+) \((?P<h>\d{1,6}),(?P<w>\d{1,6}),(?P<c>\d)\)( \d+)?$")
 
 
