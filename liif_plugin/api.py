@@ -15,7 +15,7 @@ from . import register, render  # noqa: F401  (register: load() builds networks 
 from .coords import cell_of
 from .errors import UserError
 from .kinds import number
-from .pictures.reading import from_array, upright_mode
+from .pictures.reading import Picture, from_array, upright_mode
 from .precision import DTYPES, choose_precision
 from .pretrained.loading import load
 from .upscaling import Engine, Target, finished_rows, geometry
@@ -128,12 +128,16 @@ def _target(scale: float | Pair | None, size: tuple[int, int] | None) -> Target:
         raise UserError(f"expected scale=2.7, scale=(y, x) or size=(H, W), got scale={scale!r}, size={size!r}.") from error
 
 
-def _pixels(engine: Engine, pixels: np.ndarray, target: Target, window: tuple | None) -> np.ndarray:
+def _picture(pixels: np.ndarray) -> Picture:
     if pixels.dtype not in (np.uint8, np.uint16) or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and not 1 <= pixels.shape[2] <= 4):
         raise UserError(f"picture: expected (H, W) or (H, W, 1 to 4) of 8 or 16 bits, got {pixels.shape} {pixels.dtype}.")
     if not pixels.size:
         raise UserError(f"picture: has no pixels, its shape is {pixels.shape}.")
-    read = from_array(pixels)
+    return from_array(pixels)
+
+
+def _pixels(engine: Engine, pixels: np.ndarray, target: Target, window: tuple | None) -> np.ndarray:
+    read = _picture(pixels)
     where = geometry(*read.size, target, window)
     require_memory(where.pixels * read.channels * pixels.dtype.itemsize)
     rows = list(finished_rows(engine, read, where, pixels.dtype.type))
@@ -157,7 +161,7 @@ class ContinuousImage:
         self.dtype = DTYPES[choose_precision(precision, device)]
         pixels = _array(picture)
         if pixels is not None and pixels.dtype in (np.uint8, np.uint16):
-            lq = render.as_float(from_array(pixels).colour, device)
+            lq = render.as_float(_picture(pixels).colour, device)
         else:
             lq = _batch(picture if pixels is None else pixels).to(device)
         if len(lq) != 1:

@@ -111,8 +111,8 @@ def render_bands(net, lq: Tensor | np.ndarray, size: tuple[int, int], cell: Tens
             to rounding. None, and networks whose receptive field is the whole image or not known: encoded at once.
         device: where to compute; None is where ``lq`` is.
     """
-    H, W = size
     top, left, height, width = checked_window(size, window)
+    H, W = size
     h, w = lq.shape[:2] if isinstance(lq, np.ndarray) else lq.shape[-2:]
     device = device or (torch.device("cpu") if isinstance(lq, np.ndarray) else lq.device)
     cell = cell_of(size) if cell is None else cell

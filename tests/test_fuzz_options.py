@@ -129,7 +129,8 @@ def damaged(opt: dict, keys: tuple, value: object) -> dict:
     return opt
 
 
-def misspelt(key: str) -> str:
+def misspelt(key):
+    key = str(key)
     return key[:-2] + key[-1] + key[-2] if len(set(key[-2:])) == 2 else f"{key}_"
 
 
@@ -346,7 +347,7 @@ TEXTS = [
     'a: 0x', 'a: .nan', '%YAML 9.9\n---\na: 1', 'a: 1\n---\nb: 2', 'a: 1\na: 2', '_base_: [a, b]', '_base_: given.yml',
     '_base_: ../../../etc/passwd', '_base_: /dev/zero', '_base_: {a: 1}', "_base_: ''", 'a: \x00', 'a: \x07', '[' * 3000, '{a: ' * 3000,
     '- ' * 3000, "a: '" + 'x' * 10 ** 5,
-    '\n'.join((f"a{i}: &a{i} [{(', '.join([f'*a{i - 1}'] * 9) if i else 'x')}]" for i in range(12))), 'a: !!str [x]', '!!map [a]', '? a',
+    '\n'.join(f"a{i}: &a{i} [{(', '.join([f'*a{i - 1}'] * 9) if i else 'x')}]" for i in range(12)), 'a: !!str [x]', '!!map [a]', '? a',
     ': a', 'a: |\n x\n- y', '@a: 1', '`a`: 1', 'a: [1, 2', "'a: 1", 'a: !<tag:yaml.org,2002:python/object/new:os.system> [x]',
 ]  # fmt: skip
 
