@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from functools import lru_cache
 
 import numpy as np
@@ -12,12 +14,14 @@ from torch import Tensor, nn
 from . import register, render  # noqa: F401  (register: load() builds networks of ours)
 from .coords import cell_of
 from .errors import UserError
-from .pictures.reading import from_array, upright_mode
+from .kinds import number
+from .pictures.reading import Picture, from_array, upright_mode
 from .precision import DTYPES, choose_precision
 from .pretrained.loading import load
 from .upscaling import Engine, Target, finished_rows, geometry
 
 Pair = tuple[float, float]
+LARGEST_CELL = 1e6  # a cell of 2 covers the picture
 
 
 @lru_cache(maxsize=4)
@@ -39,6 +43,21 @@ def _array(picture) -> np.ndarray | None:
     if not isinstance(picture, np.ndarray) or picture.dtype.kind not in "uif":
         return None
     return np.ascontiguousarray(picture.astype(picture.dtype.newbyteorder("="), copy=False))
+
+
+def _floats(name: str, values) -> Tensor:
+    try:
+        return torch.as_tensor(values, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise UserError(f"{name}: expected numbers, got {type(values).__name__} ({str(error)[:100]}).") from error
+
+
+def require_memory(size: int) -> None:
+    """Raise UserError for a result of more bytes than the machine has."""
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else math.inf
+    if size > there:
+        raise UserError(f"size: the result would take {size / 2**30:,.0f} GiB, and this machine has {there / 2**30:,.0f}; ask for a window "
+                        "of it, or write it to a file with `liif upscale`.")  # fmt: skip
 
 
 def _batch(picture: np.ndarray | Tensor) -> Tensor:
@@ -72,7 +91,7 @@ def upscale(picture, scale: float | Pair | None = None, size: tuple[int, int] | 
     """
     net = _network(model)
     device = next(net.parameters(), torch.empty(0)).device
-    if not 0 <= memory < 1e6:
+    if not number(0, 1e6).fits(memory):
         raise UserError(f"memory: expected GiB, 0 for no limit, got {memory}.")
     engine = Engine(net, device, choose_precision(precision, device), int(memory * 2**30))
     target, pixels = _target(scale, size), _array(picture)
@@ -86,6 +105,7 @@ def upscale(picture, scale: float | Pair | None = None, size: tuple[int, int] | 
         raise UserError(f"picture: expected uint8, uint16 or floats in [0, 1] as numpy, PIL or tensor, got {kind}.")
     batch = _batch(picture if pixels is None else pixels)
     where = geometry(*batch.shape[-2:], target, window)
+    require_memory(where.pixels * len(batch) * 3 * 4)
     tile = engine.tile(tuple(batch.shape[-2:]), where)
     image = render.render(net, batch.to(device), where.size, None, where.window, DTYPES[engine.precision], tile).clamp_(0, 1)
     if isinstance(picture, Tensor):
@@ -104,15 +124,23 @@ def _target(scale: float | Pair | None, size: tuple[int, int] | None) -> Target:
         factors = [float(f) for f in (np.atleast_1d(4.0 if scale is None else scale))]
         y, x = factors * 2 if len(factors) == 1 else factors
         return Target(scale=(y, x))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise UserError(f"expected scale=2.7, scale=(y, x) or size=(H, W), got scale={scale!r}, size={size!r}.") from error
 
 
-def _pixels(engine: Engine, pixels: np.ndarray, target: Target, window: tuple | None) -> np.ndarray:
+def _picture(pixels: np.ndarray) -> Picture:
     if pixels.dtype not in (np.uint8, np.uint16) or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and not 1 <= pixels.shape[2] <= 4):
         raise UserError(f"picture: expected (H, W) or (H, W, 1 to 4) of 8 or 16 bits, got {pixels.shape} {pixels.dtype}.")
-    read = from_array(pixels)
-    rows = list(finished_rows(engine, read, geometry(*read.size, target, window), pixels.dtype.type))
+    if not pixels.size:
+        raise UserError(f"picture: has no pixels, its shape is {pixels.shape}.")
+    return from_array(pixels)
+
+
+def _pixels(engine: Engine, pixels: np.ndarray, target: Target, window: tuple | None) -> np.ndarray:
+    read = _picture(pixels)
+    where = geometry(*read.size, target, window)
+    require_memory(where.pixels * read.channels * pixels.dtype.itemsize)
+    rows = list(finished_rows(engine, read, where, pixels.dtype.type))
     whole = np.concatenate(rows)
     return whole[:, :, 0] if pixels.ndim == 2 else whole
 
@@ -133,7 +161,7 @@ class ContinuousImage:
         self.dtype = DTYPES[choose_precision(precision, device)]
         pixels = _array(picture)
         if pixels is not None and pixels.dtype in (np.uint8, np.uint16):
-            lq = render.as_float(from_array(pixels).colour, device)
+            lq = render.as_float(_picture(pixels).colour, device)
         else:
             lq = _batch(picture if pixels is None else pixels).to(device)
         if len(lq) != 1:
@@ -141,6 +169,13 @@ class ContinuousImage:
         self.size = tuple(lq.shape[-2:])
         with torch.no_grad():
             self._source = render.prepare(self.net, lq, self.dtype)
+
+    @staticmethod
+    def _cell(cell, size: tuple[int, int], shape: torch.Size) -> Tensor:
+        cell = cell_of(size) if cell is None else _floats("cell", cell)
+        if cell.shape not in ((2,), shape) or not bool(((cell > 0) & (cell <= LARGEST_CELL)).all()):
+            raise UserError("cell: expected positive heights and widths, shape (2,) or that of coord.")
+        return cell
 
     @torch.no_grad()
     def sample(self, coord, cell=None) -> Tensor:
@@ -153,12 +188,10 @@ class ContinuousImage:
         Raises:
             UserError: for positions that are not finite or outside, or cells that are not positive.
         """
-        coord = torch.as_tensor(coord, dtype=torch.float32)
-        cell = cell_of(self.size) if cell is None else torch.as_tensor(cell, dtype=torch.float32)
-        if coord.shape[-1:] != (2,) or not bool((coord.abs() <= 1).all()):
+        coord = _floats("coord", coord)
+        if coord.shape[-1:] != (2,) or not bool((coord.abs() <= 1).all()):  # nan fails too
             raise UserError("coord: expected positions (y, x) between -1 and 1, shape (..., 2).")
-        if cell.shape[-1:] != (2,) or not bool(((cell > 0) & cell.isfinite()).all()):
-            raise UserError("cell: expected positive heights and widths, shape (2,) or that of coord.")
+        cell = self._cell(cell, self.size, coord.shape)
         projected = hasattr(self._source, "table")
         query = self.net.query_projected if projected else self.net.query
         device = (self._source.table if projected else self._source).device
@@ -177,9 +210,10 @@ class ContinuousImage:
             cell: (2,), of every pixel; None is the true one.
 
         Raises:
-            ValueError: for a size below one pixel, or a window outside it.
+            UserError: for a size below one pixel, a window outside it, or a cell that is not positive.
         """
         top, left, height, width = render.checked_window(size, window)
-        cell = cell_of(size) if cell is None else torch.as_tensor(cell, dtype=torch.float32)
+        require_memory(height * width * 3 * 4)
+        cell = self._cell(cell, size, (2,))
         rows, columns = (top, top + height), (left, left + width)
         return render.decode(self.net, self._source, tuple(size), rows, columns, cell, self.dtype, render.QUERIES_AT_ONCE, 1)[0]

@@ -46,16 +46,18 @@ def load_foreign(path: str) -> dict:
     if isinstance(model, dict) and {"name", "args", "sd"} <= set(model):
         return model
     state = content.get("state_dict") if isinstance(content, dict) else None
-    if isinstance(state, dict) and any(name.startswith("generator.imnet.") for name in state):
+    if isinstance(state, dict) and any(str(name).startswith("generator.imnet.") for name in state):
         prefix = "generator."
-        return {"name": "mmagic", "sd": {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}}
+        return {"name": "mmagic", "sd": {name[len(prefix) :]: value for name, value in state.items() if str(name).startswith(prefix)}}
     found = ", ".join(map(str, content))[:200] if isinstance(content, dict) else type(content).__name__
     if isinstance(content, dict) and {"params", "params_ema"} & set(content):
         raise UserError(f"{path}: is a BasicSR checkpoint already (it holds {found}); use it as path.pretrain_network_g.")
     if isinstance(state, dict):
-        raise UserError(f"{path}: is an OpenMMLab checkpoint, but of no LIIF; its tensors are {', '.join(list(state)[:3])} ...")
+        raise UserError(f"{path}: is an OpenMMLab checkpoint, but of no LIIF; its tensors are {', '.join(map(str, list(state)[:3]))} ...")
     if isinstance(content, dict) and content and all(isinstance(value, torch.Tensor) for value in content.values()):
-        raise UserError(f"{path}: is a bare state dict ({', '.join(list(content)[:3])} ...); expected the authors' or MMagic's checkpoint.")
+        raise UserError(
+            f"{path}: is a bare state dict ({', '.join(map(str, list(content)[:3]))} ...); expected the authors' or MMagic's checkpoint."
+        )
     raise UserError(f"{path}: expected the authors' format {{'model': {{'name', 'args', 'sd'}}}} or MMagic's, found {found}.")
 
 
@@ -98,7 +100,7 @@ def _network(state: State, spec: dict) -> tuple[dict, State]:
         return _edsr(state, spec)
     if "SFENet1.weight" in state:
         return _rdn(state)
-    raise UserError(f"expected an EDSR or an RDN, found tensors such as {', '.join(list(state)[:3])}.")
+    raise UserError(f"expected an EDSR or an RDN, found tensors such as {', '.join(map(str, list(state)[:3]))}.")
 
 
 def _fixed_scale(state: State, spec: dict) -> tuple[dict, State]:
@@ -158,9 +160,24 @@ def convert(model: dict) -> tuple[dict, State]:
     Raises:
         UserError: for another network.
     """
+    if (
+        not isinstance(model["sd"], dict)
+        or not all(isinstance(v, torch.Tensor) and v.dim() for v in model["sd"].values())
+        or not all(isinstance(k, str) for k in model["sd"])
+    ):
+        raise UserError("expected a state dict of tensors, found something else.")
+    try:
+        return _converted(model)
+    except UserError:
+        raise
+    except Exception as error:  # tensors that are missing or of odd shapes are met in many places
+        raise UserError(f"a checkpoint that no known network fits ({type(error).__name__}: {error}).") from error
+
+
+def _converted(model: dict) -> tuple[dict, State]:
     if model["name"] == "mmagic":
         return _mmagic(model["sd"])
-    name, args, state = model["name"], model["args"], model["sd"]
+    name, args, state = model["name"], model["args"] or {}, model["sd"]
     if name not in ("liif", "metasr"):
         return _fixed_scale(state, model)
     encoder, renamed = _network({key[len("encoder.") :]: value for key, value in state.items() if key.startswith("encoder.")},

@@ -13,8 +13,19 @@ NO_BASICSR = (
 FEW = 8  # names that are all said, though one of them is close
 
 
+LONGEST = 3000  # characters of a message; what a data worker adds to one stands before its sentence
+
+
 class UserError(ValueError):
-    """Something the user can mend. The ways in print it as one line without a traceback and exit with code 1."""
+    """Something the user can mend. The ways in print it as one line without a traceback and exit with code 1.
+
+    The sentence is one printable line of bearable length, whatever a library, a file name or an option puts into it.
+    """
+
+    def __init__(self, sentence: object):
+        line = " ".join(part.strip() for part in str(sentence).splitlines() if part.strip())
+        line = line if len(line) <= LONGEST else f"{line[: LONGEST // 4]} ... {line[-LONGEST // 2 :]}"
+        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in line))
 
 
 def one_line(error: UserError) -> str:

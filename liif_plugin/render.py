@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from .compat.heap import give_back
 from .coords import cell_of, grid, queries_to_image
+from .errors import UserError
 
 QUERIES_AT_ONCE = 16384  # what one block of ``query`` decodes: keeps the hidden activations (4 corners x 256 floats a query) at 64 MiB
 TILE = 256  # side of a tile in LR pixels, where an image is encoded in tiles
@@ -85,13 +87,16 @@ def _tile_of(net, lq, rows: Span, columns: Span, dtype: torch.dtype, device: tor
 
 
 def checked_window(size: tuple[int, int], window: Window | None) -> Window:
-    """``window`` of an image of ``size``, all of it for None. Raises ValueError for one outside, or a size below one pixel."""
-    H, W = size
+    """``window`` of an image of ``size``, all of it for None. Raises UserError for one outside, or a size below one pixel."""
+    try:
+        H, W = (operator.index(n) for n in size)
+        top, left, height, width = (0, 0, H, W) if window is None else (operator.index(n) for n in window)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"size, window: expected whole (H, W) and (top, left, height, width), got {size}, {window}.") from error
     if H < 1 or W < 1:
-        raise ValueError(f"size: expected at least 1 x 1, got {H} x {W}.")
-    top, left, height, width = window or (0, 0, H, W)
+        raise UserError(f"size: expected at least 1 x 1, got {H} x {W}.")
     if min(top, left) < 0 or min(height, width) < 1 or top + height > H or left + width > W:
-        raise ValueError(f"window: [{top}, {left}, {height}, {width}] is not inside {H} x {W} pixels.")
+        raise UserError(f"window: [{top}, {left}, {height}, {width}] is not inside {H} x {W} pixels.")
     return top, left, height, width
 
 
@@ -106,8 +111,8 @@ def render_bands(net, lq: Tensor | np.ndarray, size: tuple[int, int], cell: Tens
             to rounding. None, and networks whose receptive field is the whole image or not known: encoded at once.
         device: where to compute; None is where ``lq`` is.
     """
-    H, W = size
     top, left, height, width = checked_window(size, window)
+    H, W = size
     h, w = lq.shape[:2] if isinstance(lq, np.ndarray) else lq.shape[-2:]
     device = device or (torch.device("cpu") if isinstance(lq, np.ndarray) else lq.device)
     cell = cell_of(size) if cell is None else cell
@@ -157,7 +162,7 @@ def render(net, lq: Tensor | np.ndarray, size: tuple[int, int], cell: Tensor | N
         queries_at_once: pixels per block. The result does not depend on it.
 
     Raises:
-        ValueError: for a size below one pixel, or a window outside the image.
+        UserError: for a size below one pixel, or a window outside the image.
     """
     bands = render_bands(net, lq, size, cell, window, dtype, tile, queries_at_once, device)
     return torch.cat([band for _, band in bands], dim=2)

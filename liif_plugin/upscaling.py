@@ -79,9 +79,12 @@ def geometry(h: int, w: int, target: Target, window: tuple[float, float, float, 
     Raises:
         UserError: for a window outside the picture, or a result without pixels.
     """
-    if window is not None and len(window) != 4:
-        raise UserError(f"window: expected x, y, width, height, got {window}.")
-    x, y, width, height = (0, 0, w, h) if window is None else map(float, window)
+    if h < 1 or w < 1:
+        raise UserError(f"the picture has no pixels: {w} x {h}.")
+    try:
+        x, y, width, height = (0.0, 0.0, w, h) if window is None else map(float, window)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UserError(f"window: expected x, y, width, height, got {window!r}.") from error
     if not (width > 0 and height > 0 and x >= 0 and y >= 0 and x + width <= w and y + height <= h):  # nan fails too
         raise UserError(f"--window {x:g},{y:g},{width:g},{height:g}: expected a part of the picture, which is {w} wide and {h} high.")
     scale = target.scale_of(height, width)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import urllib.request
 from dataclasses import dataclass
+from http.client import HTTPException
 
 from .errors import UserError, nearest
 
@@ -20,6 +22,8 @@ class Weights:
     what: str
 
 
+LARGEST = 2**31  # bytes of a file whose size is not published
+TIMEOUT = 60  # seconds without a byte
 _AUTHORS = "https://www.dropbox.com/s/"
 _MMAGIC = "https://download.openmmlab.com/mmediting/restorers/liif/"
 KNOWN = {
@@ -59,6 +63,44 @@ def verify(path: str, weights: Weights) -> None:
                         f"{weights.sha256}; delete it and fetch it again.")  # fmt: skip
 
 
+class _SameSafety(urllib.request.HTTPRedirectHandler):
+    """A redirection may lead to another address of the web, never to a file, and never from https to http."""
+
+    def redirect_request(self, req, fp, code, msg, headers, newurl):
+        allowed = ("https://",) if req.full_url.startswith("https://") else ("https://", "http://")
+        if not newurl.startswith(allowed):
+            raise UserError(f"{req.full_url}: leads to {newurl[:200]}, where nothing is fetched from; get the file by other means.")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    """https and http, through a proxy where the environment names one, and no other protocol."""
+    opener = urllib.request.OpenerDirector()
+    for handler in (urllib.request.ProxyHandler(), urllib.request.HTTPHandler(), urllib.request.HTTPSHandler(), _SameSafety(),
+                    urllib.request.HTTPDefaultErrorHandler(), urllib.request.HTTPErrorProcessor()):  # fmt: skip
+        opener.add_handler(handler)
+    return opener
+
+
+def _download(weights: Weights, path: str) -> None:
+    """The bytes at ``weights.url``, no more than the published file has."""
+    from tqdm import tqdm
+
+    most = LARGEST if weights.size is None else weights.size
+    request = urllib.request.Request(weights.url, headers={"User-Agent": "liif_plugin"})
+    if request.type not in ("http", "https"):
+        raise UserError(f"{weights.url}: expected an address that begins with https.")
+    with _opener().open(request, timeout=TIMEOUT) as answer, open(path, "wb") as file:
+        with tqdm(total=weights.size, unit="B", unit_scale=True, desc=weights.file, disable=None) as bar:
+            while block := answer.read(1 << 16):
+                if file.tell() + len(block) > most:
+                    raise UserError(f"{weights.url}: sends more than the {most:,} bytes of {weights.file}; it is another file.")
+                file.write(block)
+                bar.update(len(block))
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def fetch(name: str, folder: str) -> str:
     """Download the weights called ``name`` into ``folder`` and verify them; a file that is there already is only verified.
 
@@ -73,15 +115,15 @@ def fetch(name: str, folder: str) -> str:
     if os.path.isfile(path):
         verify(path, weights)
         return path
-    import torch
-
-    os.makedirs(folder, exist_ok=True)
     partial = f"{path}.partial"
     try:
-        torch.hub.download_url_to_file(weights.url, partial)
+        os.makedirs(folder, exist_ok=True)
+        _download(weights, partial)
         verify(partial, weights)
         os.replace(partial, path)
-    except OSError as error:  # urllib's errors are of this kind
+    except (OSError, HTTPException, ValueError) as error:  # urllib's errors are of the first kind
+        if isinstance(error, UserError):
+            raise
         raise UserError(f"{weights.url}: cannot be fetched ({error}); get the file by other means, put it into {folder} and give the same "
                         "command again.") from error  # fmt: skip
     finally:

@@ -131,7 +131,8 @@ def test_fetched_verified_and_converted(server, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("changes, words", [
-    ({"sha256": "0" * 64}, "is not liif.pth: its SHA-256 is"), ({"size": 5}, "but liif.pth has 5"),
+    ({"sha256": "0" * 64}, "is not liif.pth: its SHA-256 is"), ({"size": 5}, "sends more than the 5 bytes"),
+    ({"size": 10**7}, "but liif.pth has 10,000,000"),
     ({"url": "/no.pth"}, "cannot be fetched"),
 ])  # fmt: skip
 def test_what_is_not_the_published_file_is_not_kept(server, tmp_path, monkeypatch, changes, words):
@@ -146,7 +147,7 @@ def test_what_is_not_the_published_file_is_not_kept(server, tmp_path, monkeypatc
 
 
 def test_nothing_is_fetched_without_being_asked(monkeypatch, capsys):
-    monkeypatch.setattr(torch.hub, "download_url_to_file", lambda *a: pytest.fail("fetched"))
+    monkeypatch.setattr(weights, "_download", lambda *a: pytest.fail("fetched"))
     main_quietly(["convert", "--known"])
     said = capsys.readouterr().out
     assert "18,890,445 bytes" in said and "7bf835bc969b85ead12ef3bd8e4bca7349777ae1fdbea6021f1b62608f4a323a" in said

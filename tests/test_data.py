@@ -230,8 +230,8 @@ def test_meta_info_first_k_and_missing_names(image_folder, tmp_path):
     ({"scale": 4}, "'scale' is for validation sets"), ({"batch_size_per_gpu": 2, "total_iter": 9}, "before iteration 9"),
     ({"scale_rnage": [1, 4]}, "unknown option 'scale_rnage'.*did you mean 'scale_range'"),
     ({"scale_range": [4, 1]}, "1 <= low <= high"), ({"scale_range": [0.5, 2]}, "1 <= low"), ({"scale_range": "x"}, "positive number"),
-    ({"num_queries": 145}, "1 to 144"), ({"num_queries": 0}, "1 to 144"), ({"num_queries": None}, "needs one scale"),
-    ({"cache": "disk"}, "expected one of None, memory"), ({"io_backend": {"type": "lmdb"}}, "io_backend.type is 'lmdb'"),
+    ({"num_queries": 145}, "1 to 144"), ({"num_queries": 0}, "1 or more"), ({"num_queries": None}, "needs one scale"),
+    ({"cache": "disk"}, "cache: expected memory or ~"), ({"io_backend": {"type": "lmdb"}}, "io_backend.type is 'lmdb'"),
     ({"dataroot_gt": "nowhere"}, "there is no folder nowhere"), ({"dataroot_gt": None}, "got nothing"),
     ({"batch_size_per_gpu": 16}, "would end before iteration 1; set dataset_enlarge_ratio to 8"),
 ])  # fmt: skip

@@ -10,6 +10,8 @@ from basicsr.utils.registry import DATASET_REGISTRY, METRIC_REGISTRY, MODEL_REGI
 from conftest import ROOT, TINY_YML
 from liif_plugin.compat.option_files import packaged_options, read_options
 from liif_plugin.errors import UserError
+from liif_plugin.models import checks
+from liif_plugin.models.checkpoint import save_whole
 from liif_plugin.models.checks import check_options
 
 FILES = sorted(path for path in (ROOT / "options").glob("*.yml") if not path.name.startswith("compare"))
@@ -40,7 +42,7 @@ def test_packaged_files(path, tmp_path, monkeypatch):
     weights = opt["path"].get("pretrain_network_g")
     if weights:
         (tmp_path / weights).parent.mkdir(parents=True)
-        (tmp_path / weights).touch()
+        save_whole({"params": build_network(copy.deepcopy(opt["network_g"])).state_dict()}, str(tmp_path / weights))
     check_options(opt)
     text = path.read_text()
     assert "liif t" in text.split("name:")[0] or "liif demo" in text.split("name:")[0]  # how to launch it stands on top
@@ -91,7 +93,7 @@ def put(opt, keys, value):
     ("datasets:train_b", {"name": "b", "type": "ArbitraryScaleDataset"}, "expected train, val"),
     ("network_g:encoder:num_fet", 8, "did you mean 'num_feat'"),
     ("network_g:encoder:img_range", 1.0, "unknown option 'img_range'"),
-    ("network_g:encoder:num_feat", "many", "cannot be built"),
+    ("network_g:encoder:num_feat", "many", "num_feat: expected a number"),
     ("path:pretrain_networks_g", "x", "did you mean 'pretrain_network_g'"),
     ("train:optim_g:weight_decy", 0, "did you mean 'weight_decay'"),
     ("train:optim_g:type", "Adamm", "did you mean 'Adam"),
@@ -119,7 +121,7 @@ def put(opt, keys, value):
     ("train:pixel_opt:type", "L3Loss", "did you mean 'L1Loss'"),
     ("train:pixel_opt:weight", 2, "unknown option 'weight'"),
     ("train:scheduler", KeyError, "'scheduler' is missing"),
-    ("logger:print_freq", KeyError, "got None"),
+    ("logger:print_freq", KeyError, "'print_freq' is missing"),
     ("path:pretrain_network_g", "no.pth", "there is no file no.pth"),
     ("scale", 2, "at the top of an option file"),
     ("nmae", 2, "unknown option 'nmae'.*did you mean 'name'"),
@@ -147,6 +149,13 @@ def test_tests_need_weights_and_leave_the_training_set_out(good, tmp_path):
         check_options(good)
     (tmp_path / "w.pth").touch()
     good["path"]["pretrain_network_g"] = str(tmp_path / "w.pth")
+    with pytest.raises(UserError, match="w.pth: not a checkpoint"):
+        check_options(copy.deepcopy(good))
+    save_whole({"params": build_network(dict(good["network_g"], hidden_list=[8])).state_dict()}, str(tmp_path / "w.pth"))
+    with pytest.raises(UserError, match="w.pth: holds another network"):
+        check_options(copy.deepcopy(good))
+    save_whole({"params": build_network(copy.deepcopy(good["network_g"])).state_dict()}, str(tmp_path / "w.pth"))
+    good["path"]["pretrain_network_g"] = str(tmp_path / "w.pth")
     check_options(good)
     assert list(good["datasets"]) == ["val_x2", "val_pair"]
 
@@ -164,6 +173,7 @@ def test_the_check_of_the_network_draws_nothing(good):
 def test_devices(good, monkeypatch, gpus, dist, num_gpu, words):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(checks, "try_optimiser", lambda train: None)  # which would ask the GPU
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
     good.update(dist=dist, num_gpu=num_gpu)
     if words is None:

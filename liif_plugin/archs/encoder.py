@@ -11,6 +11,7 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
 from ..errors import UserError, check_keys, nearest
+from ..kinds import check_call
 from . import rdn_arch  # noqa: F401  registers LIIF_RDN
 
 
@@ -116,6 +117,7 @@ class Encoder(nn.Module):
         # what has no effect on the features is refused: the image comes normalised
         valid = set(inspect.signature(network).parameters) - set(recipe.fixed) - {"kwargs", "upscale", "img_range", "rgb_mean"}
         check_keys(f"network_g.encoder ({kind})", opt, valid)
+        check_call(f"network_g.encoder ({kind})", network, opt, tuple(inspect.signature(network).parameters))
         self.net = network(**{**opt, **recipe.fixed})
         self.out_channels = recipe.channels(self.net)
         self.pad_multiple = recipe.pad_multiple(self.net)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
 import re
+import signal
 import sys
+import threading
 import types
+from collections.abc import Iterator
 
 from .. import __version__
 from ..errors import NO_BASICSR, UserError, nearest
@@ -79,8 +83,30 @@ def import_own(modules: list[str]) -> None:
             raise missing from None
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: whatever cleans up after Ctrl-C cleans up after this too."""
+
+
+@contextlib.contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """A batch system's SIGTERM unwinds like Ctrl-C, so that no half file stays; a second one ends the process at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number, frame):
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def main(argv: list[str] | None = None) -> None:
-    """Run ``liif VERB ...``; exit code 1 with one line for a user's mistake, 2 for a wrong call, 130 for Ctrl-C."""
+    """Run ``liif VERB ...``; exit code 1 with one line for a user's mistake, 2 for a wrong call, 130 for Ctrl-C, 143 for SIGTERM."""
     argv = sys.argv[1:] if argv is None else argv
     parser = Parser(prog="liif", description="Arbitrary-scale image super-resolution with LIIF on BasicSR.")
     parser.add_argument("--version", action="version", version=f"liif_plugin {__version__}")
@@ -98,10 +124,11 @@ def main(argv: list[str] | None = None) -> None:
     module, verb_parser = parser_of(verb)
     args = verb_parser.parse_args(rest)
     try:
-        importlib.import_module("liif_plugin.register")  # before any verb imports basicsr, which needs its stand-ins
-        importlib.import_module("liif_plugin.compat.heap").keep_freed_memory()
-        import_own(getattr(args, "own", []))
-        code = module.run(args)
+        with contextlib.nullcontext() if verb == "train" else _sigterm_as_interrupt():  # training saves a state first
+            importlib.import_module("liif_plugin.register")  # before any verb imports basicsr, which needs its stand-ins
+            importlib.import_module("liif_plugin.compat.heap").keep_freed_memory()
+            import_own(getattr(args, "own", []))
+            code = module.run(args)
     except UserError as error:
         from ..compat.distributed import last_words
 
@@ -110,7 +137,7 @@ def main(argv: list[str] | None = None) -> None:
         if error.name != "basicsr":
             raise
         sys.exit(f"liif {verb}: {NO_BASICSR}")
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print(f"\nliif {verb}: stopped. {getattr(module, 'AFTER_INTERRUPT', '')}".rstrip(), file=sys.stderr)
-        sys.exit(130)
+        sys.exit(143 if isinstance(stop, Terminated) else 130)
     sys.exit(code or 0)

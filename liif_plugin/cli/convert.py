@@ -46,8 +46,8 @@ def run(args: argparse.Namespace) -> None:
 
 def _convert(args: argparse.Namespace) -> None:
     import yaml
-    from basicsr.archs import ARCH_REGISTRY
 
+    from ..archs.building import build
     from ..convert import convert, load_foreign
     from ..errors import UserError
     from ..models.checkpoint import check_fits, save_whole
@@ -58,12 +58,18 @@ def _convert(args: argparse.Namespace) -> None:
         if os.path.exists(path):
             raise UserError(f"{path}: exists already; delete it or choose another name.")
     checkpoint = args.checkpoint or fetch(args.fetch, os.path.dirname(args.output) or ".")
-    block, state = convert(load_foreign(checkpoint))
-    options = {key: value for key, value in block.items() if key != "type"}
-    check_fits(state, ARCH_REGISTRY.get(block["type"])(**options), checkpoint)
+    try:
+        block, state = convert(load_foreign(checkpoint))
+        network = build(block)
+    except UserError as error:
+        raise UserError(str(error) if str(error).startswith(checkpoint) else f"{checkpoint}: {error}") from error
+    check_fits(state, network, checkpoint)
     save_whole({"params": state}, args.output)
     text = yaml.safe_dump({"network_g": block}, sort_keys=False, default_flow_style=None)
-    with open(block_file, "w", encoding="utf-8") as file:
-        file.write(text)
+    try:
+        with open(block_file, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise UserError(f"{block_file}: cannot be written ({error.strerror}); {args.output} is whole, the block is:\n\n{text}") from error
     parameters = sum(value.numel() for value in state.values())
     print(f"{args.output}: {block['type']}, {parameters:,} parameters in {len(state)} tensors.\n\n{text}")

@@ -48,8 +48,11 @@ def run(args: argparse.Namespace) -> int:
             print(f"{output}: {report.stored} images.")
     made = set(list_images(os.path.join(args.output, folders[0])))  # an interruption may have lost the list of those left out
     splits = {split: [f"{lmdb_key(name)}.png" for name in names if name in made] for split, names in splits.items()}
-    with open(f"{split_file}.partial", "w", encoding="utf-8") as file:
-        json.dump(splits, file, indent=1)
-    os.replace(f"{split_file}.partial", split_file)
+    try:
+        with open(f"{split_file}.partial", "w", encoding="utf-8") as file:
+            json.dump(splits, file, indent=1)
+        os.replace(f"{split_file}.partial", split_file)
+    except OSError as error:
+        raise UserError(f"{split_file}: cannot be written ({error}); make room and give the same command again.") from error
     print(f"{split_file}: " + ", ".join(f"{split} {len(names)}" for split, names in splits.items()) + ".")
     return 1 if left_out else 0

@@ -11,18 +11,20 @@ from basicsr.utils.registry import DATASET_REGISTRY, METRIC_REGISTRY
 from ..compat.option_files import find_option_file, read_options
 from ..data.dataset_options import parse_scale
 from ..errors import UserError, check_choice, check_keys, nearest
+from ..kinds import ANY, BLOCK, FOLDER_NAME, TEXT, Kind, check_block, check_call, check_values, each, optional, whole
 from ..metrics.protocols import PROTOCOLS
-from ..models.checks import check_call
 from ..precision import DTYPES
 from ..pretrained.loading import find
 from .entries import Column, Model, Plan, Source
 
-TOP = {"name", "device", "precision", "models", "datasets", "metrics", "figure"}
-NETWORK = {"network_g", "opt", "model", "weights", "param_key"}
-MODEL = NETWORK | {"cell", "name", "published", "scale", "scales", "images"}
-SET = {"protocol", "scales", "dataroot_gt", "dataroot_lq", "lq_scales", "filename_tmpl", "meta_info_file", "first_k", "how_to_get",
-       "published"}  # fmt: skip
-FIGURE = {"dataset", "scale", "image", "box", "models"}
+TOP = {"name": FOLDER_NAME, "device": optional(TEXT), "precision": optional(TEXT), "models": ANY, "datasets": BLOCK,
+       "metrics": optional(BLOCK), "figure": optional(BLOCK)}  # fmt: skip
+NETWORK = {"network_g": optional(BLOCK), "opt": optional(TEXT), "model": optional(TEXT), "weights": optional(TEXT), "param_key": TEXT}
+LABEL = Kind("text", lambda v: isinstance(v, (str, int, float)) and not isinstance(v, bool) and str(v).isprintable() and bool(str(v)))
+MODEL = {**NETWORK, "cell": ANY, "name": LABEL, "published": LABEL, "scale": ANY, "scales": optional(BLOCK), "images": optional(TEXT)}
+SET = {"protocol": TEXT, "scales": ANY, "dataroot_gt": TEXT, "dataroot_lq": optional(TEXT), "lq_scales": ANY, "filename_tmpl": TEXT,
+       "meta_info_file": optional(TEXT), "first_k": optional(whole(1)), "how_to_get": optional(TEXT), "published": LABEL}  # fmt: skip
+FIGURE = {"dataset": LABEL, "scale": ANY, "image": LABEL, "box": ANY, "models": optional(each(LABEL))}
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -76,11 +78,12 @@ def _cell(where: str, value: object) -> float | None:
 
 def _model(number: int, opt: object) -> Model:
     opt = _block(f"models, entry {number}", opt)
+    check_values(f"models, entry {number}", opt, {"name": LABEL})
     if not opt.get("name"):
         raise UserError(f"models, entry {number}: 'name' is missing.")
     opt = {**opt, "name": str(opt["name"])}
     where = f"model {opt['name']}"
-    check_keys(where, opt, MODEL)
+    check_block(where, opt, MODEL)
     label = str(opt.get("published", opt["name"]))
     if opt.get("images") is not None:
         check_keys(f"{where} (images)", opt, {"name", "published", "images"})
@@ -89,7 +92,7 @@ def _model(number: int, opt: object) -> Model:
         check_keys(f"{where} (scales)", opt, {"name", "published", "scales"})
         by_scale = {}
         for scale, entry in _block(f"{where}: scales", opt["scales"]).items():
-            check_keys(f"{where}, x{scale}", _block(f"{where}, x{scale}", entry), NETWORK)
+            check_block(f"{where}, x{scale}", entry, NETWORK)
             by_scale[_one_scale(where, scale)] = _source(f"{where}, x{scale}", entry)
         return Model(opt["name"], label, by_scale)
     scale = None if opt.get("scale") is None else _one_scale(where, opt["scale"])
@@ -100,6 +103,8 @@ def _columns(name: str, opt: object) -> list[Column]:
     """The columns of one entry of ``datasets``: a set with several scales, or any registered dataset with a ``type``."""
     where = f"dataset {name}"
     opt = dict(_block(where, opt))
+    check_values(where, {"name": name}, {"name": FOLDER_NAME})
+    check_values(where, opt, {**SET, "type": TEXT, "split": optional(TEXT)})
     if "type" not in opt:
         check_keys(where, opt, SET)
     if opt.get("protocol") not in PROTOCOLS:
@@ -109,6 +114,8 @@ def _columns(name: str, opt: object) -> list[Column]:
         scale = parse_scale(where, opt.pop("at_scale", None) or opt.get("scale"))
         check_choice(f"{where}: type", opt["type"], [key for key, _ in DATASET_REGISTRY])
         return [Column(name, scale, opt["protocol"], {"name": name, "phase": "val", **opt}, label)]
+    if not opt.get("dataroot_gt"):
+        raise UserError(f"{where}: 'dataroot_gt' is missing.")
     if not isinstance(opt.get("scales"), list) or not opt["scales"]:
         raise UserError(f"{where}: scales: expected a list such as [2, 3, 4, 6.5], got {opt.get('scales')!r}.")
     given = opt.get("lq_scales") or []
@@ -143,12 +150,13 @@ def read_plan(path: str) -> Plan:
         UserError: for the first mistake found.
     """
     opt = read_options(path)
-    check_keys(os.path.basename(path), opt, TOP)
+    check_block(os.path.basename(path), opt, TOP)
     for key in ("name", "models", "datasets"):
         if not opt.get(key):
             raise UserError(f"{path}: '{key}' is missing; compare it with the packaged compare_set5.yml.")
-    check_choice("device", opt.get("device", "auto"), DEVICES)
-    check_choice("precision", opt.get("precision", "fp32"), tuple(DTYPES))  # no auto: a table is to mean the same everywhere
+    device, precision = opt.get("device") or "auto", opt.get("precision") or "fp32"
+    check_choice("device", device, DEVICES)
+    check_choice("precision", precision, tuple(DTYPES))  # no auto: a table is to mean the same everywhere
     if not isinstance(opt["models"], list):
         raise UserError(f"{path}: models: expected a list of `- name: ...`.")
     columns = [column for name, entry in _block("datasets", opt["datasets"]).items() for column in _columns(str(name), entry)]
@@ -168,7 +176,7 @@ def read_plan(path: str) -> Plan:
         if kind not in known:
             raise UserError(f"metric {name}: type: nothing named '{kind}' is registered{nearest(kind, known)}.")
         check_call(f"metric {name} ({kind})", METRIC_REGISTRY.get(kind), metric, ("img", "img2", "scale"))
-    plan = Plan(str(opt["name"]), opt.get("device", "auto"), opt.get("precision", "fp32"), models, columns, metrics, opt.get("figure"))
+    plan = Plan(opt["name"], device, precision, models, columns, metrics, opt.get("figure"))
     _check_figure(plan)
     return plan
 
@@ -177,7 +185,7 @@ def _check_figure(plan: Plan) -> None:
     if plan.figure is None:
         return
     figure = _block("figure", plan.figure)
-    check_keys("figure", figure, FIGURE)
+    check_block("figure", figure, FIGURE)
     for key in ("dataset", "scale"):
         if figure.get(key) is None:
             raise UserError(f"figure: '{key}' is missing.")

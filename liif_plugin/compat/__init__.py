@@ -11,11 +11,12 @@ shims.install()
 
 def apply() -> None:
     """Mend the imported BasicSR. Idempotent; called by ``liif_plugin.register``."""
-    from . import distributed, draws, lmdb_env, loop, options, training
+    from . import distributed, draws, lmdb_env, loop, options, slurm, training
 
     lmdb_env.apply()
     draws.apply()
     distributed.apply()
     loop.apply()  # around what distributed has put there
     training.apply()
+    slurm.apply()
     options.apply()

@@ -50,6 +50,11 @@ def _open(path: str) -> lmdb.Environment:
         env = lmdb.open(key, readonly=True, lock=False, readahead=False)
     except lmdb.Error as error:
         raise UserError(f"{path}: this LMDB cannot be opened ({error}); make it again with `liif prepare`.") from error
+    there = os.path.getsize(os.path.join(key, "data.mdb"))
+    promised = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
+    if there < promised:  # LMDB maps the file into memory: reading beyond its end would kill the process
+        env.close()
+        raise UserError(f"{path}: this LMDB is cut off, {there:,} of {promised:,} bytes; copy it again or make it with `liif prepare`.")
     _ENVS[key] = (os.getpid(), env)
     return env
 

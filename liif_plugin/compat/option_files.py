@@ -12,6 +12,9 @@ import yaml
 from ..errors import UserError, choices, nearest
 
 BASE = "_base_"  # MMEngine's word for it
+MOST_VALUES, DEEPEST = 100_000, 30
+# ValueError: a date that does not exist, bytes that are no text. The others: what PyYAML runs into with odd keys and tags
+READING_FAILS = (yaml.YAMLError, ValueError, OSError, RecursionError, TypeError, AttributeError, KeyError, IndexError, OverflowError)
 
 
 class OptionLoader(yaml.SafeLoader):
@@ -112,11 +115,27 @@ def read_options(path: str, reading: tuple[str, ...] = ()) -> OrderedDict:
             opt = loader.get_single_data()
     except UserError:
         raise
-    except (yaml.YAMLError, ValueError, OSError) as error:  # ValueError: a date that does not exist, bytes that are no text
+    except READING_FAILS as error:
         raise UserError(f"{path}: not a readable yml file: {' '.join(str(error).split())}") from error
     if not isinstance(opt, dict):
         raise UserError(f"{path}: expected a yml mapping such as `name: ...`, got {type(opt).__name__}.")
+    check_size(path, opt)
     return opt
+
+
+def check_size(path: str, opt: object) -> None:
+    """Raise UserError for more values than an option file has, or one inside itself: aliases of aliases grow without an end."""
+    waiting, seen = [(opt, 0)], 0
+    while waiting:
+        value, depth = waiting.pop()
+        seen += 1
+        if depth > DEEPEST or seen > MOST_VALUES:
+            raise UserError(
+                f"{path}: expected at most {MOST_VALUES} values and {DEEPEST} blocks inside one another; check its aliases (*)."
+            )
+        if isinstance(value, (dict, list, tuple, set)):
+            entries = list(value.values()) if isinstance(value, dict) else list(value)
+            waiting += [(entry, depth + 1) for entry in entries]
 
 
 def plain(value: object) -> object:

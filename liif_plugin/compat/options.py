@@ -20,10 +20,15 @@ from typing import Callable
 import yaml
 
 from ..errors import UserError, nearest
+from ..kinds import BLOCK, FOLDER_NAME, NUM_GPU, TEXT, check_value, check_values, optional, whole
 from .distributed import agree, last_words
-from .option_files import BASE, OptionLoader, find_option_file, packaged_options, plain, read_options
+from .option_files import BASE, READING_FAILS, OptionLoader, check_size, find_option_file, packaged_options, plain, read_options
 from .training import patch_main
 
+# what BasicSR's parser and its trainer need to be so, whatever the model: it would fail, or write elsewhere, before any other check
+EARLY = {"name": FOLDER_NAME, "num_gpu": NUM_GPU, "manual_seed": optional(whole(0, 2**31)), "datasets": BLOCK, "path": BLOCK}
+PATHS = {"pretrain_network_g": optional(TEXT), "resume_state": optional(TEXT)}
+ROOTS = {"dataroot_gt": optional(TEXT), "dataroot_lq": optional(TEXT)}
 AFTER_PARSE: list[Callable[[dict], None]] = []  # checks of the whole option dict; a failing one raises UserError
 
 
@@ -32,13 +37,17 @@ def _forced_value(text: str) -> object:
     if text.lower() in ("none", "~"):
         return None
     try:
-        return yaml.load(text.replace("!!float", "!!float "), Loader=OptionLoader)
-    except yaml.YAMLError as error:
+        value = yaml.load(text.replace("!!float", "!!float "), Loader=OptionLoader)
+    except UserError:
+        raise
+    except READING_FAILS as error:
         raise UserError(f"--force_yml: '{text}' is not a value in yml ({' '.join(str(error).split())}).") from error
+    check_size("--force_yml", value)
+    return value
 
 
-def _check_forced(argv: list[str], opt: dict) -> None:
-    """BasicSR turns each `a:b=value` into code: let only plain, existing keys through."""
+def _take_forced(argv: list[str], opt: dict) -> None:
+    """Put the values of --force_yml into ``opt``. BasicSR turns each `a:b=value` into code: only plain, existing keys get there."""
     for at, arg in enumerate(argv):
         flag = arg.partition("=")[0]
         if len(flag) > 3 and "--force_yml".startswith(flag) and arg != "--force_yml":
@@ -50,7 +59,7 @@ def _check_forced(argv: list[str], opt: dict) -> None:
     for entry in argv[argv.index("--force_yml") + 1 :]:
         if entry.startswith("-"):
             break
-        keys, equals, _ = entry.partition("=")
+        keys, equals, value = entry.partition("=")
         if not equals or entry.count("=") > 1 or not re.fullmatch(r"[\w.-]+(:[\w.-]+)*", keys.strip()):
             raise UserError(f"--force_yml {entry}: expected key:key=value with one '='.")
         block = opt
@@ -59,6 +68,20 @@ def _check_forced(argv: list[str], opt: dict) -> None:
             if not isinstance(block.get(key), dict):
                 raise UserError(f"--force_yml {entry}: the option file has no block '{key}'{nearest(key, block)}.")
             block = block[key]
+        block[last] = _forced_value(value.strip())
+
+
+def _check_early(path: str, opt: dict) -> None:
+    """What stands in EARLY, PATHS and ROOTS."""
+    for key in ("name", "num_gpu", "datasets", "path"):
+        if key not in opt:
+            raise UserError(f"{path}: '{key}' is missing; compare it with {packaged_options()}.")
+    check_values(path, opt, EARLY)
+    check_values(f"{path}: path", opt["path"], PATHS)
+    for name, dataset in opt["datasets"].items():
+        check_value(path, f"datasets, the name of {name}", name, TEXT)
+        check_value(path, f"datasets.{name}", dataset, BLOCK)
+        check_values(f"{path}: datasets.{name}", dataset, ROOTS)
 
 
 def _launched_by_torchrun(argv: list[str]) -> bool:
@@ -72,16 +95,8 @@ def _check_files() -> None:
         return
     sys.argv[at] = find_option_file(sys.argv[at])
     opt = read_options(sys.argv[at])
-    for block in ("name", "num_gpu", "datasets", "path"):
-        if block not in opt:
-            raise UserError(f"{sys.argv[at]}: '{block}' is missing; compare it with {packaged_options()}.")
-    for block in ("datasets", "path"):
-        if not isinstance(opt[block], dict):
-            raise UserError(f"{sys.argv[at]}: expected a block of options under '{block}:', got {opt[block]!r}.")
-    for name, dataset in opt["datasets"].items():
-        if not isinstance(dataset, dict):
-            raise UserError(f"{sys.argv[at]}: datasets.{name}: expected a block of options, got {dataset!r}.")
-    _check_forced(sys.argv, opt)
+    _take_forced(sys.argv, opt)
+    _check_early(sys.argv[at], opt)
 
 
 def _parse_and_check(stock_parse: Callable, root_path: str, is_train: bool) -> tuple:

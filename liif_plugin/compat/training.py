@@ -13,6 +13,7 @@ Each can go when BasicSR does it itself.
 from __future__ import annotations
 
 import glob
+import operator
 import os
 import sys
 
@@ -38,7 +39,7 @@ def _read_state(path: str) -> dict:
     """Raises UserError for a file that is no training state."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        int(state["epoch"]), int(state["iter"])
+        operator.index(state["epoch"]), operator.index(state["iter"])
     except Exception as error:  # a damaged file fails in many ways inside torch.load
         raise UserError(f"{path}: cannot be read as a training state ({type(error).__name__}: {str(error)[:200]}).") from error
     return state

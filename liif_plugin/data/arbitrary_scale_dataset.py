@@ -9,6 +9,7 @@ from torch.utils.data import Dataset
 
 from ..compat.draws import generator
 from ..errors import UserError
+from ..kinds import ANY
 from ..resize import pillow_bicubic
 from .crops import WorkerGenerator, augment, draw_flips, draw_queries, to_tensor
 from .dataset_options import (
@@ -46,7 +47,7 @@ class ArbitraryScaleDataset(Dataset):
     @staticmethod
     def check_options(where: str, opt: dict) -> None:
         """Raise UserError for an option that this phase of the dataset does not read."""
-        check_phase_options(where, opt, SOURCE_OPTIONS, TRAIN_OPTIONS | {"scale_range"}, VAL_OPTIONS)
+        check_phase_options(where, opt, SOURCE_OPTIONS, {**TRAIN_OPTIONS, "scale_range": ANY}, VAL_OPTIONS)
 
     def __init__(self, opt: dict):
         self.opt = opt

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -15,8 +15,9 @@ from tqdm import tqdm
 from ..errors import UserError
 from ..resize import matlab_imresize, pillow_bicubic
 from .image_source import decode_rgb, list_images
-from .prepare import begin_partial
+from .prepare import begin_partial, threads
 
+WHOLE = "whole.json"  # in the partial folder once everything is made: the list of what was left out
 SPLITS = ("train", "val", "test")
 CELEBAHQ_SIZES = (256, 128, 64, 32)
 
@@ -72,11 +73,16 @@ def derive_folders(source: str, output: str, folders: list[str], make: Callable[
     twin = next((stem for stem in stems if stems.count(stem) > 1), None) if len(set(stems)) < len(stems) else None
     if twin is not None:
         raise UserError(f"{source}: two images are called {twin}; rename one.")
-    for folder in folders:
-        if os.path.exists(os.path.join(output, folder)):
-            raise UserError(f"{os.path.join(output, folder)}: exists already; delete it or choose another -o.")
     partial = os.path.join(output, ".partial")
+    whole = os.path.join(partial, WHOLE)
+    for folder in folders:
+        if os.path.exists(os.path.join(output, folder)) and not os.path.exists(whole):
+            raise UserError(f"{os.path.join(output, folder)}: exists already; delete it or choose another -o.")
     begin_partial(partial, {"source": os.path.abspath(source), **settings})
+    if os.path.exists(whole):
+        return _move(partial, output, folders)
+    for leftover in Path(partial).rglob("*.png.partial"):  # of a run that was killed
+        leftover.unlink()
 
     def work(name: str) -> str | None:
         stem = os.path.splitext(name)[0]
@@ -97,17 +103,31 @@ def derive_folders(source: str, output: str, folders: list[str], make: Callable[
         return None
 
     try:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with threads() as pool:
             bar = tqdm(pool.map(work, names), total=len(names), unit="image", desc=os.path.basename(source.rstrip("/")), disable=None)
             left_out = [(name, reason) for name, reason in zip(names, bar) if reason]
         if len(left_out) == len(names):
             shutil.rmtree(partial)
             raise UserError(f"{source}: nothing could be made of {len(names)} images: {left_out[0][0]}: {left_out[0][1]}")
-        for folder in folders:
-            os.rename(os.path.join(partial, folder), os.path.join(output, folder))
-        shutil.rmtree(partial)
+        with open(f"{whole}.partial", "w", encoding="utf-8") as file:
+            json.dump(left_out, file)
+        os.replace(f"{whole}.partial", whole)
     except OSError as error:
         raise UserError(f"{partial}: cannot be written ({error}); make room and give the same command again.") from error
+    return _move(partial, output, folders)
+
+
+def _move(partial: str, output: str, folders: list[str]) -> list[tuple[str, str]]:
+    """Give the finished folders their names, those that have not theirs yet; what was left out, as noted in the partial folder."""
+    try:
+        with open(os.path.join(partial, WHOLE), encoding="utf-8") as file:
+            left_out = [(name, reason) for name, reason in json.load(file)]
+        for folder in folders:
+            if os.path.isdir(os.path.join(partial, folder)):
+                os.rename(os.path.join(partial, folder), os.path.join(output, folder))
+        shutil.rmtree(partial)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{partial}: cannot be moved to {output} ({error}); make room and give the same command again.") from error
     return left_out
 
 

@@ -20,7 +20,10 @@ from tqdm import tqdm
 from ..errors import UserError, check_choice
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
-_META_LINE = re.compile(r"^(?P<name>\S+) \((?P<h>\d+),(?P<w>\d+),(?P<c>\d+)\)( \d+)?$")
+# images are decoded in our own threads and in forked workers: OpenCV's pool gains nothing there, and a fork that meets one of its locks
+# hangs for ever
+cv2.setNumThreads(0)
+_META_LINE = re.compile(r"^(?P<name>\S+) \((?P<h>\d{1,6}),(?P<w>\d{1,6}),(?P<c>\d)\)( \d+)?$")
 
 
 def decode_rgb(data: bytes, name: str) -> np.ndarray:
@@ -32,7 +35,10 @@ def decode_rgb(data: bytes, name: str) -> np.ndarray:
     Raises:
         UserError: for bytes that are no whole image, and for transparent images, whose colours have no one meaning.
     """
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+    except (cv2.error, MemoryError):  # a header that promises more than can be held
+        image = None
     if image is None:
         raise UserError(f"{name}: not a whole image file ({len(data)} bytes); replace it or take it out.")
     if image.dtype == np.uint16:
@@ -41,6 +47,8 @@ def decode_rgb(data: bytes, name: str) -> np.ndarray:
         raise UserError(f"{name}: expected 8 or 16 bits per channel, got {image.dtype}; convert it to PNG.")
     if image.ndim == 2:
         return np.repeat(image[:, :, None], 3, axis=2)
+    if image.shape[2] not in (3, 4):
+        raise UserError(f"{name}: has {image.shape[2]} channels; expected gray or RGB, so convert it first.")
     if image.shape[2] == 4:
         if image[:, :, 3].min() < 255:
             raise UserError(f"{name}: has transparent pixels; flatten it onto a background first.")

@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 
 from ..compat.draws import generator
 from ..errors import UserError
+from ..kinds import ANY, TEXT, optional
 from .crops import WorkerGenerator, augment, draw_flips, draw_queries, to_tensor
 from .dataset_options import (
     SOURCE_OPTIONS,
@@ -42,7 +43,8 @@ class PairedScaleDataset(Dataset):
     @staticmethod
     def check_options(where: str, opt: dict) -> None:
         """Raise UserError for an option that this phase of the dataset does not read."""
-        check_phase_options(where, opt, SOURCE_OPTIONS | {"dataroot_lq", "filename_tmpl", "scale"}, TRAIN_OPTIONS, VAL_OPTIONS)
+        source = {**SOURCE_OPTIONS, "dataroot_lq": optional(TEXT), "filename_tmpl": TEXT, "scale": ANY}
+        check_phase_options(where, opt, source, TRAIN_OPTIONS, VAL_OPTIONS)
 
     def __init__(self, opt: dict):
         self.opt = opt

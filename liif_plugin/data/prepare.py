@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -110,13 +111,23 @@ def _in_order(pool: ThreadPoolExecutor, work, names: list[str], ahead: int) -> I
 
 
 def begin_partial(partial: str, settings: dict) -> None:
-    """A new partial folder for an output, or one that was begun with the same settings."""
+    """A new partial folder for an output, or one that was begun with the same settings.
+
+    Raises:
+        UserError: for one of other settings, or where it cannot be written.
+    """
     note = os.path.join(partial, "settings.json")
-    if not os.path.isdir(partial):
-        os.makedirs(partial)
-        with open(note, "w", encoding="utf-8") as file:
-            json.dump(settings, file)
-        return
+    try:
+        os.makedirs(partial, exist_ok=True)
+        if not set(os.listdir(partial)) - {"settings.json.partial"}:  # new, or killed before anything was in it
+            with open(f"{note}.partial", "w", encoding="utf-8") as file:
+                json.dump(settings, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(f"{note}.partial", note)
+            return
+    except OSError as error:
+        raise UserError(f"{partial}: cannot be written ({error}); make room and give the same command again.") from error
     try:
         with open(note, encoding="utf-8") as file:
             begun = json.load(file)
@@ -124,6 +135,16 @@ def begin_partial(partial: str, settings: dict) -> None:
         begun = None
     if begun != settings:
         raise UserError(f"{partial}: was begun from other images or with other settings; delete that folder to start anew.")
+
+
+@contextlib.contextmanager
+def threads() -> Iterator[ThreadPoolExecutor]:
+    """One thread for each core; an error or Ctrl-C waits for what is running and drops what is only waiting."""
+    pool = ThreadPoolExecutor(os.cpu_count() or 1)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 MARK = "liif_prepare_done/"  # keys of our bookkeeping; removed at the end
@@ -169,8 +190,11 @@ def prepare_lmdb(source: str, output: str, cut: Cut | None, min_size: int = 1, p
         shutil.rmtree(partial)
         reasons = "; ".join(f"{name}: {reason}" for name, reason in report.left_out[:3])
         raise UserError(f"{source}: none of {len(names)} images could be stored: {reasons}")
-    os.remove(os.path.join(partial, "settings.json"))
-    os.rename(partial, output)
+    try:
+        os.rename(partial, output)
+        os.remove(os.path.join(output, "settings.json"))  # not before: killed between the two, the next start would not know its own work
+    except OSError as error:
+        raise UserError(f"{output}: {partial} is whole, but cannot be renamed or tidied ({error}); rename it by hand.") from error
     return report
 
 
@@ -180,11 +204,9 @@ def _fill(partial: str, source: str, names: list[str], cut: Cut | None, min_size
     try:
         with env.begin() as txn:
             done = {name for name in names if txn.get((MARK + lmdb_key(name)).encode())}
-        threads = os.cpu_count() or 1
-        with ThreadPoolExecutor(threads) as pool:
-            work = _in_order(
-                pool, lambda name: _encode(source, name, cut, min_size, level), [n for n in names if n not in done], 2 * threads
-            )
+        with threads() as pool:
+            ahead = 2 * (os.cpu_count() or 1)
+            work = _in_order(pool, lambda name: _encode(source, name, cut, min_size, level), [n for n in names if n not in done], ahead)
             for name, future in tqdm(work, total=len(names), initial=len(done), unit="file", desc=os.path.basename(source), disable=None):
                 try:
                     result = future.result()

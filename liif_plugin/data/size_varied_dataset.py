@@ -9,9 +9,10 @@ from torch.utils.data import Dataset
 
 from ..compat.draws import generator
 from ..errors import UserError
+from ..kinds import TEXT, optional, whole
 from ..resize import pillow_bicubic
 from .crops import WorkerGenerator, augment, draw_queries, to_tensor
-from .dataset_options import SOURCE_OPTIONS, TRAIN_OPTIONS, VAL_OPTIONS, check_phase_options, open_source, require_full_epochs
+from .dataset_options import SOURCE_OPTIONS, TRAIN_OPTIONS, VAL_OPTIONS, check_phase_options, open_source, require_full_epochs, without
 from .image_source import ImageSource
 
 
@@ -36,8 +37,9 @@ class SizeVariedDataset(Dataset):
     @staticmethod
     def check_options(where: str, opt: dict) -> None:
         """Raise UserError for an option that this phase of the dataset does not read."""
-        train = (TRAIN_OPTIONS - {"lq_size", "use_rot"}) | {"gt_resize"}
-        check_phase_options(where, opt, (SOURCE_OPTIONS - {"too_small"}) | {"dataroot_lq"}, train, VAL_OPTIONS - {"scale"})
+        source = {**without(SOURCE_OPTIONS, "too_small"), "dataroot_lq": optional(TEXT)}
+        train = {**without(TRAIN_OPTIONS, "lq_size", "use_rot"), "gt_resize": optional(whole(1, 1 << 16))}
+        check_phase_options(where, opt, source, train, without(VAL_OPTIONS, "scale"))
 
     def __init__(self, opt: dict):
         self.opt = opt

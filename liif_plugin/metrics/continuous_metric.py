@@ -86,3 +86,4 @@ def continuous_ssim(img: Tensor, img2: Tensor, scale, protocol: str = "plain", g
 
 for _metric in (continuous_psnr, continuous_ssim):
     _metric.takes_floats = True
+    _metric.any_kind = ("gray_as_luma",)  # true, false or a list of names: kinds.check_call

@@ -2,56 +2,52 @@
 
 from __future__ import annotations
 
-import copy
-import inspect
 import logging
 import os
 
 import torch
-from basicsr.models.lr_scheduler import CosineAnnealingRestartLR, MultiStepRestartLR
-from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
+from basicsr.utils.registry import DATASET_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
 
+from ..archs.building import build
 from ..compat.distributed import require_a_gpu_each
-from ..errors import UserError, check_choice, check_keys, nearest
+from ..compat.options import EARLY, PATHS
+from ..errors import UserError
+from ..kinds import (
+    ANY,
+    BLOCK,
+    FLAG,
+    FOLDER_NAME,
+    TEXT,
+    check_block,
+    check_call,
+    check_plain,
+    check_values,
+    choice,
+    number,
+    optional,
+    registered,
+    whole,
+)
 from ..metrics.protocols import PROTOCOLS
 from ..precision import DTYPES
+from .checkpoint import check_fits, load_params
 from .samples import check_samples
 from .scores import BestBy
+from .trials import try_loss, try_metric, try_optimiser
 
-TOP = {"name", "model_type", "num_gpu", "manual_seed", "datasets", "network_g", "path", "train", "val", "logger", "dist_params",
-       "find_unused_parameters", "dist", "rank", "world_size", "auto_resume", "is_train", "root_path"}  # fmt: skip
-TRAIN = {"total_iter", "warmup_iter", "optim_g", "scheduler", "pixel_opt", "ema_decay", "precision", "channels_last", "compile",
-         "grad_clip"}  # fmt: skip
-PATH = {"pretrain_network_g", "param_key_g", "strict_load_g", "resume_state", "ignore_resume_networks", "experiments_root", "results_root",
-        "models", "training_states", "log", "visualization"}  # fmt: skip
-SCHEDULERS = {
-    "MultiStepLR": MultiStepRestartLR,
-    "MultiStepRestartLR": MultiStepRestartLR,
-    "CosineAnnealingRestartLR": CosineAnnealingRestartLR,
-}
-VAL = {"val_freq", "save_img", "metrics", "pbar", "suffix", "precision", "samples", "best_by"}
-LOGGER = {"print_freq", "save_checkpoint_freq", "use_tb_logger", "wandb", "keep_checkpoints"}
-
-
-def _registered(where: str, registry, name: object) -> object:
-    """The registered object. BasicSR's own message for a missing one names a name that does not exist either."""
-    known = [key for key, _ in registry]
-    for candidate in (name, f"{name}_basicsr"):
-        if candidate in known:
-            return registry.get(candidate)
-    raise UserError(f"{where}: nothing named '{name}' is registered{nearest(name, known)}; there are {', '.join(sorted(known))}. One of "
-                    "your own needs `--import MODULE`.")  # fmt: skip
-
-
-def check_call(where: str, target: object, given: dict, supplied: tuple[str, ...] = ()) -> None:
-    """Refuse arguments that ``target`` does not take, and name one that it needs and does not get."""
-    parameters = inspect.signature(target).parameters
-    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        check_keys(where, [key for key in given if key != "type"], parameters)
-    for name, p in parameters.items():
-        plain = p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
-        if plain and p.default is p.empty and name not in given and name not in supplied:
-            raise UserError(f"{where}: '{name}' is missing.")
+SET_BY_BASICSR = dict.fromkeys(("dist", "rank", "world_size", "auto_resume", "is_train", "root_path"), ANY)
+TOP = {**EARLY, **SET_BY_BASICSR, "model_type": TEXT, "network_g": BLOCK, "train": optional(BLOCK), "val": optional(BLOCK),
+       "logger": optional(BLOCK), "dist_params": optional(BLOCK), "find_unused_parameters": FLAG}  # fmt: skip
+TRAIN = {"total_iter": whole(1), "warmup_iter": whole(-1), "optim_g": BLOCK, "scheduler": BLOCK, "pixel_opt": BLOCK,
+         "ema_decay": number(0, 1), "precision": optional(choice("auto", *DTYPES)), "channels_last": optional(FLAG),
+         "compile": optional(FLAG), "grad_clip": optional(number(0))}  # fmt: skip
+PATH = {**PATHS, "param_key_g": optional(TEXT), "strict_load_g": FLAG, "ignore_resume_networks": ANY, "experiments_root": TEXT,
+        "results_root": TEXT, "models": TEXT, "training_states": TEXT, "log": TEXT, "visualization": TEXT}  # fmt: skip
+VAL = {"val_freq": whole(1), "save_img": FLAG, "metrics": optional(BLOCK), "pbar": FLAG, "suffix": optional(FOLDER_NAME),
+       "precision": optional(choice(*DTYPES)), "samples": optional(BLOCK), "best_by": optional(TEXT)}  # fmt: skip
+DIST_PARAMS = {"backend": TEXT, "port": whole(1, 65535)}
+LOGGER = {"print_freq": whole(1), "save_checkpoint_freq": whole(1), "use_tb_logger": FLAG, "wandb": optional(BLOCK),
+          "keep_checkpoints": optional(whole(1))}  # fmt: skip
 
 
 def _need(opt: dict, where: str, *keys: str) -> None:
@@ -68,7 +64,8 @@ def _check_datasets(opt: dict) -> None:
         if opt["is_train"] and key.startswith("test"):
             raise UserError(f"{where}: while training the sets are called val_NAME; test_NAME is for `liif test`.")
         _need(dataset, where, "name", "type")
-        kind = _registered(f"{where}.type", DATASET_REGISTRY, dataset["type"])
+        check_values(where, dataset, {"name": FOLDER_NAME, "protocol": optional(choice(*PROTOCOLS))})
+        kind = registered(f"{where}.type", DATASET_REGISTRY, dataset["type"])
         if hasattr(kind, "check_options"):
             kind.check_options(where, {**dataset, "phase": key.split("_")[0]})
             if key == "train":
@@ -78,9 +75,6 @@ def _check_datasets(opt: dict) -> None:
             if dataset.get(root) is not None and not os.path.isdir(dataset[root]):
                 hint = dataset.get("how_to_get") or "Correct the path, or make it with `liif prepare`."
                 raise UserError(f"{where}.{root}: there is no folder {dataset[root]} (looked from {os.getcwd()}). {hint}")
-        if dataset.get("protocol") is not None and dataset["protocol"] not in PROTOCOLS:
-            raise UserError(f"{where}.protocol: expected one of {', '.join(PROTOCOLS)}, got '{dataset['protocol']}'"
-                            f"{nearest(dataset['protocol'], PROTOCOLS)}.")  # fmt: skip
     names = [dataset["name"] for dataset in opt["datasets"].values()]
     for name in names:
         if names.count(name) > 1:
@@ -95,8 +89,10 @@ def _check_metrics(opt: dict) -> None:
         for name, metric in metrics.items():
             where = f"metric {name} of datasets.{key}"
             _need(metric, where, "type")
-            function = _registered(f"{where}.type", METRIC_REGISTRY, metric["type"])
+            function = registered(f"{where}.type", METRIC_REGISTRY, metric["type"])
+            check_values(where, metric, {"better": choice("higher", "lower")})
             if not getattr(function, "takes_floats", False):
+                try_metric(where, metric)
                 continue
             check_call(where, function, metric, ("img", "img2", "scale"))
             if metric.get("protocol", dataset.get("protocol")) not in PROTOCOLS:
@@ -108,50 +104,27 @@ def _check_loader(loader: dict) -> None:
     workers, mode = loader["num_worker_per_gpu"], loader.get("prefetch_mode")
     if loader.get("persistent_workers") and workers == 0:
         raise UserError("datasets.train.persistent_workers: true needs num_worker_per_gpu of 1 or more.")
-    if mode not in (None, "cpu", "cuda"):
-        raise UserError(f"datasets.train.prefetch_mode: expected cuda, cpu or ~, got '{mode}'.")
     if mode == "cpu" and loader.get("persistent_workers"):
         raise UserError("datasets.train.prefetch_mode: cpu hangs with persistent_workers: true (a fault of BasicSR); write ~ instead.")
     if mode == "cuda" and not (torch.cuda.is_available() and loader.get("pin_memory")):
         raise UserError("datasets.train.prefetch_mode: cuda needs a CUDA GPU and pin_memory: true; write ~ instead.")
 
 
-def _check_counts(where: str, block: dict, *keys: str) -> None:
-    for key in keys:
-        if isinstance(block.get(key), bool) or not isinstance(block.get(key), int) or block[key] < 1:
-            raise UserError(f"{where}: {key}: expected a whole number of 1 or more, got {block.get(key)!r}.")
-
-
-def _check_optimiser(train: dict) -> None:
-    kind = train["optim_g"].get("type")
-    optimiser = getattr(torch.optim, str(kind), None)
-    if not (isinstance(optimiser, type) and issubclass(optimiser, torch.optim.Optimizer)):
-        raise UserError(f"train.optim_g.type: torch.optim has no optimiser '{kind}'{nearest(kind, dir(torch.optim))}.")
-    _need(train["optim_g"], "train.optim_g", "lr")
-    check_call(f"train.optim_g ({kind})", optimiser, train["optim_g"], ("params",))
-    kind = train["scheduler"].get("type")
-    check_choice("train.scheduler.type", kind, SCHEDULERS)
-    check_call(f"train.scheduler ({kind})", SCHEDULERS[kind], train["scheduler"], ("optimizer",))
-
-
 def _check_network(opt: dict) -> None:
-    """Build the network once, so that whatever is wrong with it is said before anything is written."""
-    block = dict(opt["network_g"])
-    kind = _registered("network_g.type", ARCH_REGISTRY, block.pop("type", None))
-    check_call(f"network_g ({opt['network_g']['type']})", kind, block)
+    """Build the network once and hold its weights against it, so that whatever is wrong is said before anything is written."""
     with torch.random.fork_rng(devices=[]):
-        try:
-            network = kind(**copy.deepcopy(block))
-        except UserError:
-            raise
-        except Exception as error:  # each network of BasicSR fails in its own way
-            raise UserError(f"network_g ({opt['network_g']['type']}): cannot be built: {type(error).__name__}: {error}") from error
+        network = build(opt["network_g"])
     weights = opt["path"].get("pretrain_network_g")
-    if weights is not None and not os.path.isfile(weights):
+    if weights is None:
+        if not opt["is_train"] and any(True for _ in network.parameters()):
+            raise UserError("path.pretrain_network_g: a test needs trained weights; name a net_g_*.pth there, or on the command line with "
+                            "`--force_yml path:pretrain_network_g=FILE`.")  # fmt: skip
+        return
+    if not os.path.isfile(weights):
         raise UserError(f"path.pretrain_network_g: there is no file {weights} (looked from {os.getcwd()}).")
-    if weights is None and not opt["is_train"] and any(True for _ in network.parameters()):
-        raise UserError("path.pretrain_network_g: a test needs trained weights; name a net_g_*.pth there, or on the command line with "
-                        "`--force_yml path:pretrain_network_g=FILE`.")  # fmt: skip
+    state = load_params(weights, opt["path"].get("param_key_g", "params"))
+    if opt["path"].get("strict_load_g", True):
+        check_fits(state, network, weights)
 
 
 def _check_devices(opt: dict) -> None:
@@ -177,32 +150,18 @@ def _check_training(opt: dict) -> None:
     _need(opt["datasets"]["train"], "datasets.train", "batch_size_per_gpu", "num_worker_per_gpu")
     _check_loader(opt["datasets"]["train"])
     _need(train, "train", "total_iter", "optim_g", "scheduler", "pixel_opt")
-    check_keys("train", train, TRAIN)
-    _check_counts("train", train, "total_iter")
-    _check_counts("datasets.train", opt["datasets"]["train"], "batch_size_per_gpu")
-    _check_optimiser(train)
-    check_call("train.pixel_opt", _registered("train.pixel_opt.type", LOSS_REGISTRY, train["pixel_opt"].get("type")), train["pixel_opt"])
-    _check_precision("train", train, ("auto", *DTYPES))
-    check_keys("logger", logger, LOGGER)
-    if "use_tb_logger" not in logger:
-        raise UserError("logger: 'use_tb_logger' is missing; the packaged option files show it.")
-    _check_counts(
-        "logger",
-        logger,
-        "print_freq",
-        "save_checkpoint_freq",
-        *(["keep_checkpoints"] if logger.get("keep_checkpoints") is not None else []),
-    )
+    check_block("train", train, TRAIN)
+    try_optimiser(train)
+    try_loss(train["pixel_opt"])
+    check_block("logger", logger, LOGGER)
+    for key in ("use_tb_logger", "print_freq", "save_checkpoint_freq"):
+        if key not in logger:
+            raise UserError(f"logger: '{key}' is missing; the packaged option files show it.")
     if any(key.startswith("val") for key in opt["datasets"]) and opt.get("val"):
-        _check_counts("val", opt["val"], "val_freq")
+        _need(opt["val"], "val", "val_freq")
         if opt["val"].get("samples") is not None:
             check_samples(opt["val"]["samples"])
         BestBy(opt)
-
-
-def _check_precision(where: str, block: dict, choices: tuple[str, ...]) -> None:
-    if block.get("precision") is not None:
-        check_choice(f"{where}.precision", block["precision"], choices)
 
 
 def check_options(opt: dict) -> None:
@@ -214,24 +173,23 @@ def check_options(opt: dict) -> None:
         UserError: for the first mistake found.
     """
     model = opt.get("model_type")
-    known = [key for key, _ in MODEL_REGISTRY]
-    if model not in known:
-        raise UserError(f"model_type: nothing named '{model}' is registered{nearest(model, known)}; there are {', '.join(sorted(known))}.")
+    registered("model_type", MODEL_REGISTRY, model)
     if model != "ContinuousSRModel":
         return
     if "scale" in opt:
         raise UserError("scale: at the top of an option file BasicSR writes it over every dataset's own; give each dataset its `scale`.")
-    check_keys("option file", opt, TOP)
-    check_keys("path", opt["path"], PATH)
+    check_plain("", {key: value for key, value in opt.items() if key not in SET_BY_BASICSR})
+    check_block("option file", opt, TOP)
+    check_block("path", opt["path"], PATH)
     _need(opt, "option file", "network_g")
+    check_block("dist_params", opt.get("dist_params") or {}, DIST_PARAMS)
     _check_devices(opt)
     _check_network(opt)
     if not opt["is_train"]:
         opt["datasets"].pop("train", None)  # an option file for training tests its val sets
     _check_datasets(opt)
     if opt.get("val") is not None:
-        check_keys("val", opt["val"], VAL)
-        _check_precision("val", opt["val"], tuple(DTYPES))
+        check_block("val", opt["val"], VAL)
         opt["val"].setdefault("save_img", False)
         opt["val"].setdefault("suffix", None)
     elif not opt["is_train"]:

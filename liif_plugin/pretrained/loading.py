@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from pathlib import Path
 
 import torch
-from basicsr.archs import build_network
-from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
+from ..archs.building import build as build_network
 from ..compat.option_files import read_options
 from ..errors import UserError, nearest
 from ..models.checkpoint import check_fits, load_params
@@ -76,16 +74,7 @@ def build(network_g: dict, weights: str | None, key: str, where: str) -> nn.Modu
     Raises:
         UserError: where it cannot be built, has no weights, or they are another network's.
     """
-    kind = network_g.get("type")
-    if f"{kind}" not in ARCH_REGISTRY and f"{kind}_basicsr" not in ARCH_REGISTRY:
-        raise UserError(f"{where}: network_g.type: nothing named '{kind}' is registered{nearest(kind, ARCH_REGISTRY.keys())}; a network of "
-                        "your own needs `--import MODULE`, in Python `import MODULE`.")  # fmt: skip
-    try:
-        net = build_network(copy.deepcopy(network_g)).eval()
-    except UserError:
-        raise
-    except Exception as error:  # each network of BasicSR fails in its own way
-        raise UserError(f"{where}: network_g cannot be built: {type(error).__name__}: {error}") from error
+    net = build_network(network_g, f"{where}: network_g").eval()
     if weights is not None:
         state = load_params(weights, key)
         check_fits(state, net, weights)

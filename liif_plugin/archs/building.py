@@ -1,0 +1,69 @@
+"""A ``network_g`` block -> the network, or one sentence that says why not."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import os
+from collections.abc import Iterator
+
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+from ..errors import UserError
+from ..kinds import BLOCK, check_call, check_plain, check_value, registered
+
+LARGEST = 100_000  # of the whole numbers that describe a network: more blocks or features than that are a slip
+
+
+def _check_counts(where: str, value: object) -> None:
+    if isinstance(value, dict):
+        for key, entry in value.items():
+            _check_counts(f"{where}.{key}", entry)
+    elif isinstance(value, (list, tuple)):
+        for entry in value:
+            _check_counts(where, entry)
+    if isinstance(value, int) and not 0 <= value <= LARGEST:
+        raise UserError(f"{where}: expected whole numbers from 0 to {LARGEST}, got {str(value)[:40]}.")
+
+
+@contextlib.contextmanager
+def _within_memory(where: str) -> Iterator[None]:
+    """Parameters that together need more than the machine has are refused before they are filled, not by the system's killer."""
+    limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else float("inf")
+    taken = 0
+
+    def count(module, name, parameter) -> None:
+        nonlocal taken
+        taken += 0 if parameter is None else parameter.numel() * parameter.element_size()
+        if taken > limit:
+            raise UserError(f"{where}: its parameters need more than {limit / 2**30:.0f} GiB, which is all that this machine has.")
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def build(network_g: object, where: str = "network_g") -> nn.Module:
+    """The network of a ``network_g`` block, {type: LIIF, ...}; the block stays as it is.
+
+    Raises:
+        UserError: for a name or an argument that does not exist, a value of another kind, or a network that cannot be built.
+    """
+    check_value(where, "network_g", network_g, BLOCK)
+    block = copy.deepcopy(dict(network_g))
+    name = block.pop("type", None)
+    kind = registered(f"{where}.type", ARCH_REGISTRY, name)
+    check_plain(where, block)
+    _check_counts(where, block)
+    check_call(f"{where} ({name})", kind, block)
+    try:
+        with _within_memory(where):
+            return kind(**block)
+    except UserError:
+        raise
+    except Exception as error:  # each network of BasicSR fails in its own way
+        raise UserError(f"{where} ({name}): cannot be built: {type(error).__name__}: {str(error)[:300]}") from error

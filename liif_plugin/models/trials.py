@@ -1,0 +1,90 @@
+"""What is wrong with an optimiser, a scheduler, a loss or a metric is found by using it once, on a few numbers."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import warnings
+from collections.abc import Iterator
+
+import torch
+from basicsr.models.lr_scheduler import CosineAnnealingRestartLR, MultiStepRestartLR
+from basicsr.utils.registry import LOSS_REGISTRY
+
+from ..errors import UserError, check_choice, nearest
+from ..kinds import check_call, check_values, each, number, registered, whole
+from .validation import measure
+
+SCHEDULERS = {
+    "MultiStepLR": MultiStepRestartLR,
+    "MultiStepRestartLR": MultiStepRestartLR,
+    "CosineAnnealingRestartLR": CosineAnnealingRestartLR,
+}
+SCHEDULER = {"milestones": each(whole(0)), "gamma": number(0), "periods": each(whole(1)), "restarts": each(whole(0)),
+             "restart_weights": each(number(0)), "eta_min": number(0), "last_epoch": whole(-1)}  # fmt: skip
+TRIAL_SIDE = 256
+
+
+@contextlib.contextmanager
+def _named(where: str) -> Iterator[None]:
+    """Whatever a library says while it is tried becomes one sentence that names the option."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # each fails in its own way
+        raise UserError(f"{where}: cannot be used: {type(error).__name__}: {str(error)[:200]}") from error
+
+
+def try_metric(where: str, metric: dict) -> None:
+    """A metric of BasicSR says nothing of its arguments: measure two small pictures with it. Others may want to load networks."""
+    if not metric["type"].startswith(("calculate_psnr", "calculate_ssim")):
+        return
+    rng = torch.Generator().manual_seed(0)
+    sr, gt = (torch.rand(1, 3, TRIAL_SIDE, TRIAL_SIDE, generator=rng) for _ in range(2))
+    with _named(where), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of an empty mean, which is named below
+        value = measure(metric, sr, gt, torch.ones(2), None, "trial.png")
+    if math.isnan(value):
+        raise UserError(f"{where}: nothing is left to compare of a picture of {TRIAL_SIDE} x {TRIAL_SIDE}; check crop_border.")
+
+
+def try_optimiser(train: dict) -> None:
+    """Build both and take one step on one number: whatever is wrong with them is said before anything is written."""
+    kind = train["optim_g"].get("type")
+    optimiser = getattr(torch.optim, str(kind), None)
+    if not (isinstance(optimiser, type) and issubclass(optimiser, torch.optim.Optimizer)):
+        raise UserError(f"train.optim_g.type: torch.optim has no optimiser '{kind}'{nearest(kind, dir(torch.optim))}.")
+    if train["optim_g"].get("lr") is None:
+        raise UserError("train.optim_g: 'lr' is missing; the packaged option files show it.")
+    check_call(f"train.optim_g ({kind})", optimiser, train["optim_g"], ("params",))
+    name = train["scheduler"].get("type")
+    check_choice("train.scheduler.type", name, SCHEDULERS)
+    check_call(f"train.scheduler ({name})", SCHEDULERS[name], train["scheduler"], ("optimizer",))
+    check_values("train.scheduler", train["scheduler"], SCHEDULER)
+    if "periods" in train["scheduler"] and sum(train["scheduler"]["periods"]) < train["total_iter"]:
+        raise UserError(f"train.scheduler.periods: end after {sum(train['scheduler']['periods'])} iterations, before total_iter "
+                        f"{train['total_iter']}; make them as long.")  # fmt: skip
+    parameter = torch.nn.Parameter(torch.zeros(4, 4))  # two axes: some are for matrices
+    parameter.grad = torch.zeros_like(parameter)
+    with _named(f"train.optim_g ({kind})"):
+        built = optimiser([parameter], **{key: value for key, value in train["optim_g"].items() if key != "type"})
+    with _named(f"train.scheduler ({name})"):
+        scheduler = SCHEDULERS[name](built, **{key: value for key, value in train["scheduler"].items() if key != "type"})
+    with _named(f"train.optim_g ({kind})"):
+        built.step()
+    with _named(f"train.scheduler ({name})"):
+        scheduler.step()
+
+
+def try_loss(pixel_opt: dict) -> None:
+    """As for the optimiser, for the losses that need nothing but pixels; another may want to load a network."""
+    kind = registered("train.pixel_opt.type", LOSS_REGISTRY, pixel_opt.get("type"))
+    where = f"train.pixel_opt ({pixel_opt['type']})"
+    check_call(where, kind, pixel_opt)
+    if pixel_opt["type"] not in ("L1Loss", "MSELoss", "CharbonnierLoss"):
+        return
+    with _named(where):
+        loss = kind(**{key: value for key, value in pixel_opt.items() if key != "type"})(torch.zeros(2, 3), torch.ones(2, 3))
+    if loss.dim():
+        raise UserError(f"{where}: expected one number as the loss, got one for each pixel; write `reduction: mean`.")
