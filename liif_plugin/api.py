@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from . import register, render  # noqa: F401  (register: load() builds networks of ours)
-from .coords import cell_of
+from .coords import cell_of, pixel_centres
 from .errors import UserError
 from .pictures.reading import from_array, upright_mode
 from .precision import DTYPES, choose_precision
@@ -181,5 +181,5 @@ class ContinuousImage:
         """
         top, left, height, width = render.checked_window(size, window)
         cell = cell_of(size) if cell is None else torch.as_tensor(cell, dtype=torch.float32)
-        rows, columns = (top, top + height), (left, left + width)
-        return render.decode(self.net, self._source, tuple(size), rows, columns, cell, self.dtype, render.QUERIES_AT_ONCE, 1)[0]
+        rows, columns = pixel_centres(size[0], top, top + height), pixel_centres(size[1], left, left + width)
+        return render.decode(self.net, self._source, rows, columns, cell, self.dtype)[0]
