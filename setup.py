@@ -8,6 +8,7 @@ from setuptools.command.build_py import build_py as stock_build_py
 
 HERE = Path(__file__).parent
 VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "liif_plugin" / "__init__.py").read_text(encoding="utf-8"), re.M)[1]
+VIEW = ["starlette>=0.37", "uvicorn>=0.23"]  # the server of `liif view`
 
 
 class build_py(stock_build_py):
@@ -52,12 +53,12 @@ setup(
         "liif_plugin",
         *[
             f"liif_plugin.{name}"
-            for name in ("archs", "bench", "cli", "compare", "compat", "data", "metrics", "models", "pictures", "pretrained")
+            for name in ("archs", "bench", "cli", "compare", "compat", "data", "metrics", "models", "pictures", "pretrained", "view")
         ],
         "liif_plugin.options",
     ],  # fmt: skip
     package_dir={"liif_plugin": "liif_plugin", "liif_plugin.options": "options"},
-    package_data={"liif_plugin.options": ["*.yml"], "liif_plugin.pretrained": ["*.pth", "*.yml"]},
+    package_data={"liif_plugin.options": ["*.yml"], "liif_plugin.pretrained": ["*.pth", "*.yml"], "liif_plugin.view": ["page/*"]},
     cmdclass={"build_py": build_py},
     install_requires=[
         'basicsr>=1.4.2; python_version < "3.13"',  # its source does not build on 3.13, see README
@@ -78,8 +79,9 @@ setup(
         "tqdm",
     ],
     extras_require={
-        "test": ["pytest>=7", "hypothesis", "setuptools>=68", "wheel"],
-        "dev": ["pytest>=7", "hypothesis", "setuptools>=68", "wheel", "ruff==0.17.6", "build", "twine"],
+        "view": VIEW,
+        "test": ["pytest>=7", "hypothesis", "setuptools>=68", "wheel", *VIEW],
+        "dev": ["pytest>=7", "hypothesis", "setuptools>=68", "wheel", "ruff==0.17.6", "build", "twine", *VIEW],
     },
     entry_points={"console_scripts": ["liif = liif_plugin.cli:main"]},
 )
