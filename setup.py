@@ -10,6 +10,7 @@ HERE = Path(__file__).parent
 VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "liif_plugin" / "__init__.py").read_text(encoding="utf-8"), re.M)[1]
 EXPORT = ["onnx", "onnxruntime", "onnxscript"]
 TEST = ["pytest>=7", "hypothesis>=6.100", "setuptools>=68", "wheel", "psutil"]
+VIEW = ["starlette>=0.37", "uvicorn>=0.23"]  # the server of `liif view`
 
 
 class build_py(stock_build_py):
@@ -54,12 +55,25 @@ setup(
         "liif_plugin",
         *[
             f"liif_plugin.{name}"
-            for name in ("archs", "bench", "cli", "compare", "compat", "data", "export", "metrics", "models", "pictures", "pretrained")
+            for name in (
+                "archs",
+                "bench",
+                "cli",
+                "compare",
+                "compat",
+                "data",
+                "export",
+                "metrics",
+                "models",
+                "pictures",
+                "pretrained",
+                "view",
+            )
         ],
         "liif_plugin.options",
     ],  # fmt: skip
     package_dir={"liif_plugin": "liif_plugin", "liif_plugin.options": "options"},
-    package_data={"liif_plugin.options": ["*.yml"], "liif_plugin.pretrained": ["*.pth", "*.yml"]},
+    package_data={"liif_plugin.options": ["*.yml"], "liif_plugin.pretrained": ["*.pth", "*.yml"], "liif_plugin.view": ["page/*"]},
     cmdclass={"build_py": build_py},
     install_requires=[  # the floors are those of tests/oldest.txt, which `python scripts/old_and_new.py` runs
         'basicsr>=1.4.2; python_version < "3.13"',  # its source does not build on 3.13, see README
@@ -81,8 +95,9 @@ setup(
     ],
     extras_require={
         "export": EXPORT,
-        "test": [*TEST, *EXPORT],
-        "dev": [*TEST, *EXPORT, "ruff==0.17.6", "build", "twine"],
+        "view": VIEW,
+        "test": [*TEST, *EXPORT, *VIEW],
+        "dev": [*TEST, *EXPORT, *VIEW, "ruff==0.17.6", "build", "twine"],
     },
     entry_points={"console_scripts": ["liif = liif_plugin.cli:main"]},
 )

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from . import register, render  # noqa: F401  (register: load() builds networks of ours)
-from .coords import cell_of
+from .coords import cell_of, pixel_centres
 from .errors import UserError
 from .kinds import number
 from .pictures.reading import Picture, from_array, upright_mode
@@ -215,5 +215,5 @@ class ContinuousImage:
         top, left, height, width = render.checked_window(size, window)
         require_memory(height * width * 3 * 4)
         cell = self._cell(cell, size, (2,))
-        rows, columns = (top, top + height), (left, left + width)
-        return render.decode(self.net, self._source, tuple(size), rows, columns, cell, self.dtype, render.QUERIES_AT_ONCE, 1)[0]
+        rows, columns = pixel_centres(size[0], top, top + height), pixel_centres(size[1], left, left + width)
+        return render.decode(self.net, self._source, rows, columns, cell, self.dtype)[0]

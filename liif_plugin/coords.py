@@ -31,8 +31,11 @@ def grid(size: tuple[int, int], rows: tuple[int, int] | None = None, device=None
     Args:
         rows, columns: (first, last + 1).
     """
-    y = pixel_centres(size[0], *(rows or (0, size[0])), device)
-    x = pixel_centres(size[1], *(columns or (0, size[1])), device)
+    return mesh(pixel_centres(size[0], *(rows or (0, size[0])), device), pixel_centres(size[1], *(columns or (0, size[1])), device))
+
+
+def mesh(y: Tensor, x: Tensor) -> Tensor:
+    """All pairs of the positions y (R,) and x (C,), row by row: (R*C, 2)."""
     return torch.stack([y[:, None].expand(-1, len(x)), x[None, :].expand(len(y), -1)], dim=-1).reshape(-1, 2)
 
 

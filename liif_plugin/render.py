@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .compat.heap import give_back
-from .coords import cell_of, grid, queries_to_image
+from .coords import cell_of, mesh, pixel_centres, queries_to_image
 from .errors import UserError
 
 QUERIES_AT_ONCE = 16384  # what one block of ``query`` decodes: keeps the hidden activations (4 corners x 256 floats a query) at 64 MiB
@@ -38,21 +38,26 @@ def _blocks(span: Span, step: int) -> Iterator[Span]:
         yield start, min(start + step, span[1])
 
 
-def decode(net, feat_or_projection, size: tuple[int, int], rows: Span, columns: Span, cell: Tensor, dtype: torch.dtype,
-            queries_at_once: int, batch: int) -> Tensor:  # fmt: skip
-    """The pixels rows x columns of an image of ``size``: (B, 3, R, C) float32."""
-    if hasattr(feat_or_projection, "table"):
-        fast = net.grid_decoder(feat_or_projection, size, cell, dtype)
+def decode(net, source, rows: Tensor, columns: Tensor, cell: Tensor, dtype: torch.dtype, queries_at_once: int = QUERIES_AT_ONCE,
+           batch: int = 1) -> Tensor:  # fmt: skip
+    """The pixels with their centres at ``rows`` (R,) and ``columns`` (C,), ascending, in [-1, 1]: (B, 3, R, C) float32.
+
+    Args:
+        source: from ``prepare`` or ``tile_of``. cell: (2,), of every pixel.
+    """
+    if hasattr(source, "table"):
+        fast = net.grid_decoder(source, cell, dtype)
         if fast is not None:
             return fast.decode(rows, columns, queries_at_once)
-    device = (feat_or_projection.table if hasattr(feat_or_projection, "table") else feat_or_projection).device
-    image = torch.empty(batch, 3, rows[1] - rows[0], columns[1] - columns[0], dtype=torch.float32, device=device)
-    query = net.query_projected if hasattr(feat_or_projection, "table") else net.query
-    for y in _blocks(rows, max(1, queries_at_once // ((columns[1] - columns[0]) * batch))):
-        coord = grid(size, y, device, columns).expand(batch, -1, -1)
+    device = (source.table if hasattr(source, "table") else source).device
+    rows, columns = rows.to(device), columns.to(device)
+    image = torch.empty(batch, 3, len(rows), len(columns), dtype=torch.float32, device=device)
+    query = net.query_projected if hasattr(source, "table") else net.query
+    for first, stop in _blocks((0, len(rows)), max(1, queries_at_once // (len(columns) * batch))):
+        coord = mesh(rows[first:stop], columns).expand(batch, -1, -1)
         with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
-            rgb = query(feat_or_projection, coord, cell.to(device).expand_as(coord))
-        image[:, :, y[0] - rows[0] : y[1] - rows[0]] = queries_to_image(rgb.float(), (y[1] - y[0], columns[1] - columns[0]))
+            rgb = query(source, coord, cell.to(device).expand_as(coord))
+        image[:, :, first:stop] = queries_to_image(rgb.float(), (stop - first, len(columns)))
     return image
 
 
@@ -71,8 +76,9 @@ def _target_span(span: Span, n: int, N: int) -> Span:
     return tuple(-(-(2 * edge * N - n) // (2 * n)) for edge in span)  # ceil(edge N / n - 1/2), exactly
 
 
-def _tile_of(net, lq, rows: Span, columns: Span, dtype: torch.dtype, device: torch.device) -> object:
-    """The projection of an LR tile and of the ring of codes around it that its pixels use, equal to that of the untiled image."""
+def tile_of(net, lq: Tensor | np.ndarray, rows: Span, columns: Span, dtype: torch.dtype, device: torch.device) -> object:
+    """The projection of the LR tile rows x columns and of the ring of codes around it that its pixels use, equal to that of the untiled
+    image. The tile begins on multiples of ``net.pad_multiple``; ``net.halo`` is not None."""
     h, w = lq.shape[:2] if isinstance(lq, np.ndarray) else lq.shape[-2:]
     multiple, needed, region = net.pad_multiple, [], []
     for (first, stop), n in ((rows, h), (columns, w)):
@@ -122,7 +128,8 @@ def render_bands(net, lq: Tensor | np.ndarray, size: tuple[int, int], cell: Tens
         source = prepare(net, as_float(lq, device), dtype)
         step = max(1, (1 << 22) // width)
         for rows in _blocks(inside[0], step):
-            yield rows[0] - top, decode(net, source, size, rows, inside[1], cell, dtype, queries_at_once, batch)
+            y, x = pixel_centres(H, *rows), pixel_centres(W, *inside[1])
+            yield rows[0] - top, decode(net, source, y, x, cell, dtype, queries_at_once, batch)
         return
     step = -(-tile // net.pad_multiple) * net.pad_multiple
     for lr_rows in _blocks((0, h), step):
@@ -133,8 +140,9 @@ def render_bands(net, lq: Tensor | np.ndarray, size: tuple[int, int], cell: Tens
         for lr_columns in _blocks((0, w), step):
             columns = _clip(_target_span(lr_columns, w, W), inside[1])
             if columns[0] < columns[1]:
-                source = _tile_of(net, lq, lr_rows, lr_columns, dtype, device)
-                part = decode(net, source, size, rows, columns, cell, dtype, queries_at_once, batch)
+                source = tile_of(net, lq, lr_rows, lr_columns, dtype, device)
+                y, x = pixel_centres(H, *rows), pixel_centres(W, *columns)
+                part = decode(net, source, y, x, cell, dtype, queries_at_once, batch)
                 band[..., columns[0] - left : columns[1] - left] = part
                 del source, part
                 give_back()  # tiles at the border have other sizes: their blocks would fit into no hole of the last one's

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "liif_plugin"
 LAYERS = {"errors": -1, "kinds": 0, "_autoload": 1, "compat": 1, "figure": 2, "coords": 2, "resize": 2, "precision": 2,
           "archs": 3, "memory": 3, "pictures": 3, "data": 3, "metrics": 3, "render": 4,
           "models": 5, "convert": 6, "weights": 5, "pretrained": 6, "upscaling": 7, "register": 6,
-          "compare": 7, "bench": 8, "export": 7, "api": 8, "cli": 9, "__main__": 10}  # fmt: skip
+          "compare": 7, "bench": 8, "export": 7, "api": 8, "view": 8, "cli": 9, "__main__": 10}  # fmt: skip
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 

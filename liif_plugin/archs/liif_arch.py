@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -123,9 +124,15 @@ class LIIF(nn.Module):
         table = F.conv2d(part.contiguous(memory_format=torch.channels_last), weight, first.bias)
         return Projection(table.permute(0, 2, 3, 1).reshape(-1, table.shape[1]), skip, size, region)
 
-    def grid_decoder(self, projection: Projection, size: tuple[int, int], cell: Tensor, dtype: torch.dtype) -> GridDecoder | None:
-        """What decodes the pixels of a whole image faster than ``query_projected``, or None without hidden layers."""
-        return GridDecoder(self, projection, size, cell, dtype) if len(self.imnet.linears) > 1 else None
+    def grid_decoder(self, projection: Projection, cell: Tensor, dtype: torch.dtype) -> GridDecoder | None:
+        """What decodes rows x columns of positions faster than ``query_projected``, or None without hidden layers."""
+        return GridDecoder(self, projection, cell, dtype) if len(self.imnet.linears) > 1 else None
+
+    def with_one_code(self) -> LIIF:
+        """The same network, its weights shared, asked without the ensemble (-e of Table 3)."""
+        other = copy.copy(self)
+        other.local_ensemble = False
+        return other
 
     def query(self, feat: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
         """feat (B, C, h, w), coord and cell (B, Q, 2), float32 -> rgb (B, Q, 3).

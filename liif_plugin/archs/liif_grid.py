@@ -1,4 +1,4 @@
-"""LIIF's decoder on the pixels of a grid: the same function as ``LIIF.query``, faster, because rows and columns can be separated.
+"""LIIF's decoder on rows x columns of positions: the same function as ``LIIF.query``, faster, because the axes can be separated.
 
 The first layer of a query is table[code] + (its part of the row) + (its part of the column): the table's rows, joined with the
 columns' parts, serve all output rows that lie between the same LR rows. The image is decoded in blocks whose activations stay in the
@@ -15,9 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..coords import EPS_AREA, axis_bilinear, axis_corners, pixel_centres
-
-Span = tuple[int, int]  # first, last + 1
+from ..coords import EPS_AREA, axis_bilinear, axis_corners
 
 
 @functools.cache
@@ -60,16 +58,16 @@ class _Axis(NamedTuple):
 
 
 class GridDecoder:
-    """Decodes parts of an image of ``size`` = (H, W).
+    """Decodes pixels anywhere in an image, as long as they stand in rows and columns.
 
     Args:
-        net: a LIIF with at least one hidden layer. projection: from ``net.project``.
+        net: a LIIF with at least one hidden layer. projection: from ``net.project``, of the whole image or of a tile.
         cell: (2,), the cell of every pixel.
         dtype: of the hidden layers; positions, the first layer's sum and the blend stay in float32.
     """
 
-    def __init__(self, net, projection, size: tuple[int, int], cell: Tensor, dtype: torch.dtype = torch.float32):
-        self.net, self.projection, self.size, self.dtype = net, projection, size, dtype
+    def __init__(self, net, projection, cell: Tensor, dtype: torch.dtype = torch.float32):
+        self.net, self.projection, self.dtype = net, projection, dtype
         first, *hidden, last = net.imnet.linears
         self.hidden = [(layer.weight.to(dtype), layer.bias.to(dtype)) for layer in hidden]
         self.last = (last.weight * net.std).to(dtype)
@@ -82,12 +80,12 @@ class GridDecoder:
             codes = torch.tensor(projection.size, device=cell.device)
             self.constant = F.linear((cell.float() * codes).to(place.device), place[:, 2:])
 
-    def decode(self, rows: Span, columns: Span, queries_at_once: int) -> Tensor:
-        """The pixels of ``rows`` x ``columns``: (B, 3, R, C) float32."""
+    def decode(self, rows: Tensor, columns: Tensor, queries_at_once: int) -> Tensor:
+        """The pixels with their centres at ``rows`` (R,) and ``columns`` (C,), ascending, in [-1, 1]: (B, 3, R, C) float32."""
         table, _, _, region = self.projection
         codes = table.view(-1, region[2], region[3], table.shape[1])
-        image = torch.empty(len(codes), 3, rows[1] - rows[0], columns[1] - columns[0], device=table.device)
-        y, x = self._axis(0, *rows), self._axis(1, *columns)
+        image = torch.empty(len(codes), 3, len(rows), len(columns), device=table.device)
+        y, x = self._axis(0, rows), self._axis(1, columns)
         nearest = y.index.cpu()  # one wait for the device, not one for every strip
         fits = _block_bytes(table.device) // (len(y.index) * len(x.index) * table.shape[1] * table.element_size())
         side = max(1, math.isqrt(min(fits, queries_at_once)))
@@ -104,8 +102,8 @@ class GridDecoder:
             self._add_skip(image, rows, columns)
         return image
 
-    def _axis(self, axis: int, start: int, stop: int) -> _Axis:
-        position = pixel_centres(self.size[axis], start, stop, self.projection.table.device)
+    def _axis(self, axis: int, position: Tensor) -> _Axis:
+        position = position.to(self.projection.table.device)
         index, rel = zip(*axis_corners(position, self.projection.size[axis], self.net.local_ensemble))
         rel = torch.stack(rel)
         return _Axis(torch.stack(index) - self.projection.region[axis], rel, rel.abs().flip(0))
@@ -133,14 +131,14 @@ class GridDecoder:
         torch.div(rgb[:, :, 0] + rgb[:, :, 1], total[:, 0] + total[:, 1], out=out)
         out += self.shift
 
-    def _add_skip(self, image: Tensor, rows: Span, columns: Span) -> None:
+    def _add_skip(self, image: Tensor, rows: Tensor, columns: Tensor) -> None:
         """Add the bilinearly enlarged input, axis by axis, a few rows at a time."""
         _, skip, size, region = self.projection
         skip = skip.float().view(-1, region[2], region[3], 3).permute(0, 3, 1, 2).contiguous()
         axes = []
-        for axis, part in enumerate((rows, columns)):
-            position = pixel_centres(self.size[axis], *part, skip.device)
-            axes.append([(index - region[axis], weight) for index, weight in axis_bilinear(position, size[axis])])
+        for axis, position in enumerate((rows, columns)):
+            taps = axis_bilinear(position.to(skip.device), size[axis])
+            axes.append([(index - region[axis], weight) for index, weight in taps])
         step = max(1, (1 << 18) // image.shape[3])
         for top in range(0, image.shape[2], step):
             here = [(index[top : top + step], weight[top : top + step, None]) for index, weight in axes[0]]

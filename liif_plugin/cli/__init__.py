@@ -19,6 +19,7 @@ from ..errors import NO_BASICSR, UserError, nearest
 VERBS = {
     "demo": "see everything work: train a small LIIF on real pictures in minutes and draw what it does",
     "upscale": "enlarge pictures, folders of them or parts of them, to any size",
+    "view": "look at a picture as a continuous image, in the browser: drag, zoom without end, compare",
     "train": "train a network with BasicSR's trainer",
     "test": "measure a trained network on any sets and scales",
     "models": "list the networks that come with the package and those that can be downloaded",

@@ -99,8 +99,8 @@ def _target(args: argparse.Namespace):
     return Target(scale, size, args.height, args.width, args.short_side, least, limit), window
 
 
-def _engine(args: argparse.Namespace):
-    """The network and how it is run, said in one line."""
+def engine_of(args: argparse.Namespace):
+    """The network and how it is run by ``args`` (model, device, precision, memory, cell), said in one line."""
     import torch
 
     from ..errors import UserError
@@ -137,7 +137,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--quality {args.quality}: expected 1 to 100.")
     target, window = _target(args)
     jobs = jobs_of(args.inputs, args.output, args.format)
-    engine = _engine(args)
+    engine = engine_of(args)
     failed = skipped = 0
     for number, (source, destination) in enumerate(jobs, start=1):
         try:

@@ -1,0 +1,66 @@
+"""Look at a picture as a continuous image, in the browser: drag it, zoom without end, compare.
+
+  liif view photo.jpg
+  liif view photo.jpg --model experiments/LIIF_EDSR_DIV2K --port 8400
+  liif view photo.jpg --no-browser            says the address and waits; Ctrl-C ends it
+
+What is in view is rendered at the screen's own resolution, coarse first. A slider compares it with bicubic, with nearest, or with the
+network as it was trained while cell and local ensemble are switched (Figures 3 and 6 of the paper). The address bar holds the view.
+The picture may have any size: it is encoded in tiles as they come into view. Below x1 the network is not asked, the picture is shrunk.
+Mouse, touch and keyboard: + - arrows, 0 fits it in, 1 is pixel by pixel.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+AFTER_INTERRUPT = ""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("picture", metavar="PICTURE", help="what `liif upscale` reads")
+    parser.add_argument("--model", default="liif-light", metavar="NAME|FILE|FOLDER",
+                        help="weights by name, a .pth file or an experiment's folder (default liif-light)")  # fmt: skip
+    where = parser.add_argument_group("where")
+    where.add_argument("--host", default="127.0.0.1", metavar="ADDRESS",
+                       help="to listen at (default 127.0.0.1: this machine alone); there is no password, others would see it")  # fmt: skip
+    where.add_argument("--port", type=int, metavar="N", help="to listen at (default 8321, or any free one)")
+    where.add_argument("--no-browser", action="store_true", help="do not open a browser")
+    how = parser.add_argument_group("how (chosen by itself)")
+    how.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to compute")
+    how.add_argument("--precision", choices=["auto", "fp32", "bf16", "fp16"], default="auto",
+                     help="auto: bf16 where the hardware multiplies it, else fp32")  # fmt: skip
+    how.add_argument("--memory", type=float, default=1.0, metavar="GiB", help="for encoded tiles that are kept (default 1; 0: no limit)")
+    parser.set_defaults(cell=None)
+
+
+def run(args: argparse.Namespace) -> int:
+    import importlib.util
+    import os
+    import threading
+    import webbrowser
+
+    from ..errors import UserError
+    from ..pictures.reading import read_picture
+    from .upscale import engine_of
+
+    missing = [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(f"{' and '.join(missing)} is not installed; `pip install 'liif-plugin[view]'` brings what the viewer needs.")
+    if args.port is not None and not 1 <= args.port <= 65535:
+        raise UserError(f"--port {args.port}: expected 1 to 65535.")
+    from ..view.painting import Painter
+    from ..view.server import app_of, listening, serve
+
+    picture = read_picture(args.picture)
+    with listening(args.host, args.port) as sock:
+        painter = Painter(engine_of(args), picture)
+        app = app_of(painter, os.path.basename(args.picture), args.model, args.host)
+        port = sock.getsockname()[1]
+        shown = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(args.host, args.host)
+        url = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}/"
+        print(f"{args.picture}, {picture.size[1]} x {picture.size[0]}: {url}  (Ctrl-C ends it)", flush=True)
+        if not args.no_browser:
+            threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
+        serve(app, sock).run(sockets=[sock])
+    raise KeyboardInterrupt  # older uvicorn swallows it

@@ -1,0 +1,196 @@
+"""The server of ``liif view``: one page, one picture, its views. What is asked from elsewhere, too large or nonsense gets one line."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from ..errors import UserError
+from .painting import Painter
+from .turns import Busy, Turn, Turns
+from .views import LAYERS, MAX_PIXELS, MAX_SIDE, SCALES, TooLarge, parsed
+
+PAGE = Path(__file__).parent / "page"
+FILES = {"/": "index.html", "/view.css": "view.css", "/view.js": "view.js", "/layer.js": "layer.js", "/icon.svg": "icon.svg"}
+MAX_QUERY = 1000  # bytes
+LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
+                               "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "same-origin", "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}  # fmt: skip
+
+
+def is_own_host(header: str, host: str) -> bool:
+    """Whether a Host header names this server, which listens at ``host``. A page elsewhere whose name was made to point here sends its
+    own name (DNS rebinding); numeric addresses cannot be made to point anywhere."""
+    name = re.fullmatch(r"\[([0-9a-fA-F:.]+)\](?::\d+)?|([^:\[\]]+)(?::\d+)?", header.strip())
+    if name is None:
+        return False
+    name = (name[1] or name[2]).lower().rstrip(".")
+    if name in LOOPBACK or name == host.lower():
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return host not in LOOPBACK and name == socket.gethostname().lower()
+    return host not in LOOPBACK
+
+
+class Gate:
+    """Lets through what our own page, and a person, would ask."""
+
+    def __init__(self, app, host: str):
+        self.app, self.host = app, host
+
+    async def __call__(self, scope, receive, send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def send_guarded(message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *((k.lower().encode(), v.encode()) for k, v in HEADERS.items())]
+            await send(message)
+
+        refused = self._refusal(Request(scope))
+        await (PlainTextResponse(f"{refused[1]}\n", refused[0]) if refused else self.app)(scope, receive, send_guarded)
+
+    def _refusal(self, request: Request) -> tuple[int, str] | None:
+        headers = request.headers
+        if not is_own_host(headers.get("host", ""), self.host):
+            return 403, "Host: this server answers to its own address alone; give --host to `liif view` to reach it from elsewhere."
+        site = headers.get("sec-fetch-site", "none")
+        opened = request.url.path == "/" and headers.get("sec-fetch-mode") == "navigate"  # a link that somebody followed
+        if site not in ("none", "same-origin") and not opened:
+            return 403, "Sec-Fetch-Site: pages of other addresses may not ask this server."
+        if request.method not in ("GET", "HEAD"):
+            return 405, f"{request.method[:20]}: expected GET."
+        if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
+            return 413, "body: expected none."
+        if len(request.scope["query_string"]) > MAX_QUERY:
+            return 414, f"query: expected at most {MAX_QUERY} bytes."
+        return None
+
+
+def app_of(painter: Painter, name: str, model: str, host: str = "127.0.0.1") -> Starlette:
+    """The page and the views of one picture.
+
+    Args:
+        name: of the picture, shown. model: its name, shown. host: the address it will listen at.
+    """
+    turns, engine = Turns(), painter.engine
+
+    async def page(request: Request) -> Response:
+        return FileResponse(PAGE / FILES[request.url.path])
+
+    async def about(request: Request) -> Response:
+        return JSONResponse({
+            "name": name, "width": painter.size[1], "height": painter.size[0], "clear": painter.alpha is not None, "model": model,
+            "how": f"{type(engine.net).__name__} on {engine.device.type} in {engine.precision}", "ensemble": painter.has_ensemble,
+            "cell": painter.has_cell, "layers": LAYERS, "scales": SCALES, "max_pixels": MAX_PIXELS, "max_side": MAX_SIDE,
+        })  # fmt: skip
+
+    async def render(request: Request) -> Response:
+        query = dict(request.query_params)
+        if len(query) != len(request.query_params.multi_items()):
+            raise UserError("query: each name may be given once.")
+        client = query.pop("client", "")
+        if not re.fullmatch(r"[\w-]{0,40}", client, re.ASCII):
+            raise UserError("client: expected up to 40 letters and digits.")
+        view = parsed(query)
+        turn = turns.start(client, painter.bands(view))
+        first = None
+        try:
+            first = await _next(turns, turn, request)
+        finally:
+            if first is None:
+                turns.end(turn)
+        if first is None:
+            return PlainTextResponse("stale: a newer view was asked for.\n", 409)
+        size = {"X-Size": f"{view.size[1]}x{view.size[0]}"}
+        return StreamingResponse(_rows(turns, turn, first, request), media_type="application/octet-stream", headers=size)
+
+    def told(status: int):
+        async def handler(request: Request, error: Exception) -> Response:
+            return PlainTextResponse(f"{' '.join(str(error).split())}\n", status)
+
+        return handler
+
+    async def refused(request: Request, error: HTTPException) -> Response:
+        return PlainTextResponse(f"{error.detail}: there is /, /about and /render.\n", error.status_code)
+
+    async def busy(request: Request, error: Busy) -> Response:
+        return PlainTextResponse("busy: too many views at once; ask again in a moment.\n", 503, headers={"Retry-After": "1"})
+
+    app = Starlette(
+        routes=[*(Route(path, page) for path in FILES), Route("/about", about), Route("/render", render)],
+        exception_handlers={TooLarge: told(413), UserError: told(400), HTTPException: refused, Busy: busy},
+    )
+    app.router.redirect_slashes = False
+    app.add_middleware(Gate, host=host)
+    app.state.turns = turns
+    return app
+
+
+async def _next(turns: Turns, turn: Turn, request: Request) -> np.ndarray | None:
+    """The next band that has rows, None at the end or where it is not wanted any more."""
+    while not turn.stale and not await request.is_disconnected():
+        band = await turns.band(turn)
+        if band is None or len(band):
+            return band
+    return None
+
+
+async def _rows(turns: Turns, turn: Turn, band: np.ndarray, request: Request) -> AsyncIterator[bytes]:
+    try:
+        while band is not None:
+            yield band.tobytes()
+            band = await _next(turns, turn, request)
+    finally:
+        turns.end(turn)
+
+
+def listening(host: str, port: int | None, wanted: int = 8321) -> socket.socket:
+    """A socket at ``host``; port None takes ``wanted``, or any free one where that is in use.
+
+    Raises:
+        UserError: where ``port`` is in use or ``host`` is no address of this machine.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port or 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    except OSError as error:
+        raise UserError(f"--host {host}: is not known here ({error.strerror}).") from error
+    for number in (wanted, 0) if port is None else (port,):
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((address[0], number, *address[2:]))
+            sock.listen(64)
+            return sock
+        except OSError as error:
+            sock.close()
+            if port is None and number:
+                continue
+            why = f"--host {host} --port {number}: cannot be taken ({error.strerror}); choose another port, or none."
+            raise UserError(why) from error
+    raise AssertionError("unreachable")
+
+
+def serve(app: Starlette, sock: socket.socket) -> uvicorn.Server:
+    """The server of ``app`` on ``sock``: run() it."""
+    config = uvicorn.Config(app, log_level="error", access_log=False, lifespan="off", ws="none", http="h11", loop="asyncio",
+                            limit_concurrency=64, timeout_graceful_shutdown=1, server_header=False, proxy_headers=False)  # fmt: skip
+    return uvicorn.Server(config)
