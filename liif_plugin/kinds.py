@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from .errors import UserError, check_keys, nearest
+from .errors import UserError, check_keys, choices, nearest
 
 HUGE = 10**9  # no count in an option file is larger
 
@@ -115,8 +115,7 @@ def registered(where: str, registry, name: object) -> object:
     for candidate in (name, f"{name}_basicsr"):
         if candidate in known:
             return registry.get(candidate)
-    raise UserError(f"{where}: nothing named '{name}' is registered{nearest(name, known)}; there are {', '.join(sorted(known))}. One of "
-                    "your own needs `--import MODULE`.")  # fmt: skip
+    raise UserError(f"{where}: nothing named '{name}' is registered{choices(name, known)}. One of your own needs `--import MODULE`.")
 
 
 def _kind_of_default(default: object) -> Kind:

@@ -187,6 +187,11 @@ MISTAKES = [
     Mistake("an export to a file", "liif export -o photo.png"),
     Mistake("an export of a network of one scale", "liif export --model edsr.pth -o liif_onnx"),
     Mistake("an export without its packages", "liif export -o liif_onnx", None, ("onnxruntime",)),
+    # view
+    Mistake("a picture to look at that is not there", "liif view foto.png --no-browser"),
+    Mistake("a port that there is not", "liif view photo.png --no-browser --port 99999"),
+    Mistake("an address that is not this machine's", "liif view photo.png --no-browser --host 192.0.2.1"),
+    Mistake("the viewer without its packages", "liif view photo.png --no-browser", None, ("uvicorn",)),
 ]  # fmt: skip
 
 

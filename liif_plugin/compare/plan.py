@@ -10,8 +10,8 @@ from basicsr.utils.registry import DATASET_REGISTRY, METRIC_REGISTRY
 
 from ..compat.option_files import find_option_file, read_options
 from ..data.dataset_options import parse_scale
-from ..errors import UserError, check_choice, check_keys, nearest
-from ..kinds import ANY, BLOCK, FOLDER_NAME, TEXT, Kind, check_block, check_call, check_values, each, optional, whole
+from ..errors import UserError, check_choice, check_keys
+from ..kinds import ANY, BLOCK, FOLDER_NAME, TEXT, Kind, check_block, check_call, check_values, each, optional, registered, whole
 from ..metrics.protocols import PROTOCOLS
 from ..precision import DTYPES
 from ..pretrained.loading import find
@@ -170,12 +170,9 @@ def read_plan(path: str) -> Plan:
     _unique("models", [model.name for model in models])
     _unique("datasets", [(column.dataset, column.scale_text) for column in columns])
     metrics = _block("metrics", opt.get("metrics") or {"psnr": {"type": "continuous_psnr"}})
-    known = [key for key, _ in METRIC_REGISTRY]
     for name, metric in metrics.items():
         kind = _block(f"metric {name}", metric).get("type")
-        if kind not in known:
-            raise UserError(f"metric {name}: type: nothing named '{kind}' is registered{nearest(kind, known)}.")
-        check_call(f"metric {name} ({kind})", METRIC_REGISTRY.get(kind), metric, ("img", "img2", "scale"))
+        check_call(f"metric {name} ({kind})", registered(f"metric {name}: type", METRIC_REGISTRY, kind), metric, ("img", "img2", "scale"))
     plan = Plan(opt["name"], device, precision, models, columns, metrics, opt.get("figure"))
     _check_figure(plan)
     return plan
