@@ -74,12 +74,12 @@ def test_stopped_in_the_midst_of_an_epoch(tmp_path, tiny_yml, zygote):
     script = tmp_path / "basicsr" / "train.py"
     script.parent.mkdir()
     shutil.copy(basicsr.train.__file__, script)  # puts its experiments beside its folder, where `liif train` does from here
-    yml = tiny_yml(total=40, every=7, edit=lean)  # 6 iterations an epoch
+    yml = tiny_yml(total=24, every=7, edit=lean)  # 6 iterations an epoch
     code, log = zygote.run("train", "-opt", yml, "--force_yml", "name=whole")
     assert code == 0, log
     logs = [log]
     for way, signum, workers, start in (
-        ("train", signal.SIGTERM, 0, 3), (script, signal.SIGINT, 2, 12), (script, signal.SIGTERM, 1, 22)
+        ("train", signal.SIGTERM, 0, 3), (script, signal.SIGINT, 2, 9), (script, signal.SIGTERM, 1, 15)
     ):  # fmt: skip
         pid, path = zygote.start(way, "-opt", yml, "--auto_resume", "--force_yml", f"datasets:train:num_worker_per_gpu={workers}")
         wait_for(lambda start=start, path=path: max(losses(path.read_text()), default=0) >= start)
@@ -88,9 +88,9 @@ def test_stopped_in_the_midst_of_an_epoch(tmp_path, tiny_yml, zygote):
         assert "its state is saved" in path.read_text().splitlines()[-1] and "Traceback" not in path.read_text()
         logs.append(path.read_text())
     code, last = zygote.run("train", "-opt", yml, "--auto_resume")
-    assert code == 0 and min(losses(last)) > 22
+    assert code == 0 and min(losses(last)) > 15
     pieces = {step: loss for text in (*logs[1:], last) for step, loss in losses(text).items()}
-    assert len(pieces) >= 37 and pieces == {step: loss for step, loss in losses(logs[0]).items() if step in pieces}
+    assert len(pieces) >= 21 and pieces == {step: loss for step, loss in losses(logs[0]).items() if step in pieces}
     assert same(outcome(tmp_path / "experiments" / "tiny"), outcome(tmp_path / "experiments" / "whole"))
 
 
