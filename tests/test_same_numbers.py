@@ -81,16 +81,16 @@ def threads():
 
 @pytest.mark.parametrize("make", [lambda: load("liif-light", "cpu"), small_liif], ids=["liif-light", "paper-like"])
 def test_a_picture_does_not_depend_on_how_it_is_cut(make, threads):
-    net, size = make(), (97, 131)
-    lq = torch.cat([as_float(picture(seed, 40, 52)) for seed in range(3)])
+    net, size = make(), (61, 83)
+    lq = torch.cat([as_float(picture(seed, 25, 31)) for seed in range(2)])
     threads(1)
     expected = render(net, lq, size)
     assert expected.std() > 1e-3
     threads(2)
     assert (render(net, lq, size) - expected).abs().max() < 1e-6
-    for queries_at_once in (97, 5000, 10**7):
+    for queries_at_once in (211, 3000, 10**7):
         assert (render(net, lq, size, queries_at_once=queries_at_once) - expected).abs().max() < 1e-6
-    for tile in (13, 32):
+    for tile in (9, 20):
         assert (render(net, lq, size, tile=tile) - expected).abs().max() < 1e-5
     alone = torch.cat([render(net, one.unsqueeze(0), size) for one in lq])
     assert (alone - expected).abs().max() < 1e-5
