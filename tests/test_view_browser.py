@@ -102,7 +102,7 @@ def test_wheel_and_drag(page):
     for name, at, length in (("x", 450, W), ("y", 100, H)):  # the point under the pointer stays
         assert abs((at - length / 2) * (1 / before["scale"] - 1 / look["scale"]) + before[name] - look[name]) < 0.05
     old = page.canvas("right")
-    page.browser.drag((300, 200), (361, 170))
+    page.browser.drag((200, 200), (261, 170))
     moved = page.agree()
     assert abs((look["x"] - moved["x"]) * look["scale"] - 61) < 1.01 and abs((moved["y"] - look["y"]) * look["scale"] - 30) < 1.01
     assert np.abs(page.canvas("right")[:-30, 61:].astype(int) - old[30:, :-61]).max() <= 1  # the same pixels, moved
@@ -114,7 +114,7 @@ def test_slider(page):
     look = page.agree()
     assert abs(look["split"] - 0.25) < 0.01 and (look["x"], look["y"]) == (100, 75)
     shot = np.asarray(Image.open(io.BytesIO(page.browser.screenshot())).convert("RGB")).astype(int)
-    rows = slice(80, 200)  # between the bars; left of the line bicubic, right of it the network
+    rows = slice(110, 200)  # between the bars; left of the line bicubic, right of it the network
     for side, columns in (("left", slice(0, W // 4 - 20)), ("right", slice(W // 4 + 20, W))):
         assert np.abs(shot[rows, columns] - page.canvas(side)[rows, columns, :3]).max() <= 1
     page.browser.run("document.getElementById('slider').focus()")
