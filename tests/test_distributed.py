@@ -1,5 +1,7 @@
 """Several processes on the CPU: the numbers of one, also on two nodes; and where one of them fails, an end that says which and why."""
 
+from __future__ import annotations
+
 import json
 import os
 import signal
