@@ -1,5 +1,7 @@
 """Several processes on the CPU: the numbers of one, also on two nodes; and where one of them fails, an end that says which and why."""
 
+from __future__ import annotations
+
 import json
 import os
 import signal
@@ -112,7 +114,7 @@ def root_cause(log: str) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["killed", "error"])
-def test_a_process_that_fails_ends_the_run(tmp_path, fault, record_property):
+def test_a_process_that_fails_ends_the_run(tmp_path, fault):
     """kill -9 of one, or an error in its data: torchrun names it and what happened, and the other one ends without a traceback."""
     (tmp_path / "faulty.py").write_text(FAULTY)
     yml = write_run(tmp_path, total=100000, every=100000)
@@ -125,7 +127,7 @@ def test_a_process_that_fails_ends_the_run(tmp_path, fault, record_property):
             wait_for("ZeroDivisionError: on purpose", tmp_path, run)
         start = time.monotonic()
         wait_for("Root Cause", tmp_path, run, SECONDS)
-        record_property("seconds", time.monotonic() - start)
+        print(f"{fault}: named after {time.monotonic() - start:.1f} s")
         assert run.wait(timeout=300) == 1  # torchrun's own end, which drags where 40 processes want the machine
     finally:
         run.kill()
