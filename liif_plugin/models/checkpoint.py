@@ -67,7 +67,7 @@ def _usable(value: object, own: torch.Tensor) -> bool:
 
 
 def check_fits(state: dict[str, torch.Tensor], net: torch.nn.Module, path: str) -> None:
-    """Raise UserError unless ``state`` has exactly the names and shapes of ``net``, and real numbers in them; they may be nan, which `compare` shows."""
+    """Raise UserError unless ``state`` has exactly the names and shapes of ``net``; nan may be in it, which `compare` shows."""
     own = net.state_dict()
     odd = next((name for name, value in state.items() if name in own and not _usable(value, own[name])), None)
     if odd is not None:
