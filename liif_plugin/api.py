@@ -62,6 +62,9 @@ def require_memory(size: int) -> None:
 
 def _batch(picture: np.ndarray | Tensor) -> Tensor:
     """Floats in [0, 1]: (H, W) or (H, W, 3) of numpy, (3, H, W) or (B, 3, H, W) of torch -> (B, 3, H, W) float32."""
+    kind = getattr(picture, "dtype", type(picture).__name__)
+    if not (isinstance(picture, Tensor) and picture.is_floating_point()) and not (isinstance(picture, np.ndarray) and kind.kind == "f"):
+        raise UserError(f"picture: expected uint8, uint16 or floats in [0, 1] as numpy, PIL or tensor, got {kind}.")
     batch = torch.as_tensor(picture).float()
     if isinstance(picture, np.ndarray):
         batch = batch.expand(3, -1, -1) if batch.dim() == 2 else batch.permute(2, 0, 1) if batch.dim() == 3 else batch[..., None]
@@ -99,10 +102,6 @@ def upscale(picture, scale: float | Pair | None = None, size: tuple[int, int] | 
         return Image.fromarray(_pixels(engine, pixels, target, window))
     if pixels is not None and pixels.dtype in (np.uint8, np.uint16):
         return _pixels(engine, pixels, target, window)
-    floats = picture.is_floating_point() if isinstance(picture, Tensor) else pixels is not None and pixels.dtype.kind == "f"
-    if not floats:
-        kind = getattr(picture, "dtype", type(picture).__name__)
-        raise UserError(f"picture: expected uint8, uint16 or floats in [0, 1] as numpy, PIL or tensor, got {kind}.")
     batch = _batch(picture if pixels is None else pixels)
     where = geometry(*batch.shape[-2:], target, window)
     require_memory(where.pixels * len(batch) * 3 * 4)

@@ -73,7 +73,7 @@ def checkout(tmp_path):
     return tmp_path / "BasicSR"
 
 
-FORCED = """name=x'];__import__('os').system('touch pwned');opt['name"""
+FORCED = """name'];__import__('os').system('touch pwned');opt['name=x"""
 
 
 @pytest.mark.parametrize("text, force, words", [

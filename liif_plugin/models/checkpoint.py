@@ -148,19 +148,17 @@ def load_params(path: str, key: str | None = "params") -> dict[str, torch.Tensor
 
 
 def _usable(value: object, own: torch.Tensor) -> bool:
-    """Whether ``value`` is a dense tensor of finite numbers that ``own`` can take; half precision can be taken."""
+    """Whether ``value`` is a dense tensor of numbers that ``own`` can take; half precision can be taken."""
     plain = isinstance(value, torch.Tensor) and value.layout is torch.strided and value.device.type != "meta" and not value.is_quantized
-    if not plain or value.is_complex() or value.is_floating_point() != own.is_floating_point():
-        return False
-    return bool(value.isfinite().all())
+    return plain and not value.is_complex() and value.is_floating_point() == own.is_floating_point()
 
 
 def check_fits(state: dict[str, torch.Tensor], net: torch.nn.Module, path: str) -> None:
-    """Raise UserError unless ``state`` has exactly the names and shapes of ``net``, and numbers that can be computed with."""
+    """Raise UserError unless ``state`` has exactly the names and shapes of ``net``; nan may be in it, which `compare` shows."""
     own = net.state_dict()
     odd = next((name for name, value in state.items() if name in own and not _usable(value, own[name])), None)
     if odd is not None:
-        raise UserError(f"{path}: '{odd}' holds no finite numbers of the kind that {type(net).__name__} has; take another checkpoint.")
+        raise UserError(f"{path}: '{odd}' holds no numbers of the kind that {type(net).__name__} has; take another checkpoint.")
     missing, unknown = [n for n in own if n not in state], [n for n in state if n not in own]
     reshaped = [n for n in own if n in state and own[n].shape != state[n].shape]
     complaints = [f"{len(names)} tensors {what} (first: {names[0]})"

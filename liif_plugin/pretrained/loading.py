@@ -30,6 +30,9 @@ def load(model: str = "liif-light", device: torch.device | str | None = None) ->
     """
     network_g, weights = find(model)
     net = build(network_g, weights, "params_ema", f"--model {model}")
+    odd = next((name for name, value in net.state_dict().items() if not value.isfinite().all()), None)
+    if odd is not None:
+        raise UserError(f"{weights}: '{odd}' holds numbers that are not finite: its training diverged; take another checkpoint.")
     return net.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
