@@ -145,10 +145,10 @@ def test_kept_codes_are_bounded(small_tiles):
 class Served:
     """The server on a real socket, in a thread."""
 
-    def __init__(self, paint, name="a.png"):
+    def __init__(self, paint, name="a.png", model="test"):
         self.sock = listening("127.0.0.1", None, wanted=0)
         self.port = self.sock.getsockname()[1]
-        self.app = app_of(paint, name, "test")
+        self.app = app_of(paint, name, model)
         self.server = serve(self.app, self.sock)
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.sock]}, daemon=True)
 

@@ -44,12 +44,13 @@ export class Layer {
         this.say("sharpening");
         this.sharp = new AbortController();
         await this.draw(view, 1, this.sharp.signal);
+        if (view !== this.wanted) continue;
         this.done = view;
         this.seconds = (performance.now() - start) / 1000;
         this.problem = "";
       } catch (error) {
         if (view !== this.wanted) continue;
-        this.problem = error.message;
+        this.problem = error instanceof TypeError ? "the server does not answer; is `liif view` still running?" : error.message;
         this.done = view;
       }
       this.compose();
