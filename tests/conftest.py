@@ -16,7 +16,7 @@ import liif_plugin.register  # noqa: F401
 
 GOLDEN = Path(__file__).parent / "golden"
 ROOT = Path(__file__).parents[1]
-torch.set_num_threads(2)
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or 2))
 
 
 def picture(seed: int, h: int, w: int) -> np.ndarray:
