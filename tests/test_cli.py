@@ -65,7 +65,7 @@ def test_calls(argv, words, code, capsys, tmp_path, monkeypatch):
     (("name: tiny_train\n", "name: tiny_train\n    qq: 1\n"), "unknown option 'qq'"),
     (("lr: 1e-3", "lr: 1e-3, lr: 2"), "'lr' is given twice"), (("num_gpu: auto\n", ""), "'num_gpu' is missing"),
     (("name: tiny\n", "name: [tiny\n"), "not a readable yml"),
-    (("  pretrain_network_g: ~\n  resume_state: ~\n", ""), "expected a block of options under 'path:'"),
+    (("  pretrain_network_g: ~\n  resume_state: ~\n", ""), "path: expected a block of options"),
 ])  # fmt: skip
 def test_a_wrong_option_file_is_one_line_and_touches_nothing(tiny_yml, tmp_path, change, words):
     yml = tiny_yml(edit=lambda text: text.replace(*change))
