@@ -70,6 +70,7 @@ def apply() -> None:
         stock_set_epoch(self, epoch)
 
     def create_train_val_dataloader(opt, logger):
+        stopping.end_workers_at_exit()
         created = stock_create(opt, logger)
         loader, sampler, Loop.val_loaders = created[:3]
         Loop.shape, Loop.epoch_length = shape_of(opt, loader, sampler), sampler.num_samples // loader.batch_size

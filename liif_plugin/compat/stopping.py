@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
 import os
 import random
 import signal
@@ -57,6 +59,18 @@ def worker_init_fn(worker_id: int, num_workers: int, rank: int, seed: int) -> No
     np.random.seed(num_workers * rank + worker_id + seed)
     random.seed(num_workers * rank + worker_id + seed)
     outlive_first_signal()
+
+
+def end_workers_at_exit() -> None:
+    """A process that ends by an error ends its data workers with one SIGTERM, which they outlive, and waits for them: end them before."""
+    atexit.unregister(_end_workers)
+    atexit.register(_end_workers)
+
+
+def _end_workers() -> None:
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()
 
 
 def outlive_first_signal(worker_id: int = 0) -> None:
