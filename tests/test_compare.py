@@ -186,7 +186,7 @@ def test_packaged_files(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     opt = read_options(str(path))
     for dataset in opt["datasets"].values():
-        for root in ("dataroot_gt", "dataroot_lq"):
+        for root in {"dataroot_gt", "dataroot_lq"} & dataset.keys():
             for scale in (2, 3, 4):
                 (tmp_path / dataset[root].replace("{scale}", str(scale))).mkdir(parents=True, exist_ok=True)
     for model in opt["models"]:

@@ -3,6 +3,7 @@
 import copy
 import json
 import logging
+import os
 import random
 import sys
 import tempfile
@@ -193,7 +194,15 @@ def run(world, monkeypatch):
 
 
 def ran(opt, is_train):
-    """One training step and one picture of every set."""
+    """One training step and one picture of every set; what is written goes into a folder that is gone afterwards."""
+    with tempfile.TemporaryDirectory() as folder:
+        for key in ("models", "training_states", "visualization") if is_train else ():
+            opt["path"][key] = os.path.join(folder, key)
+            os.mkdir(opt["path"][key])
+        return used(opt, is_train)
+
+
+def used(opt, is_train):
     sets = {key: build_dataset(block) for key, block in opt["datasets"].items()}
     model = build_model(opt)
     if is_train:

@@ -161,7 +161,8 @@ class ContinuousSRModel(ResumableSRModel):
             self._stop(current_iter)
         self.metric_results, self._validated[name] = results, self._steps
         if metrics and self.opt["rank"] == 0:
-            self._log_results(name, metrics, current_iter, tb_logger, self.record.scale_of(dataset))
+            scale = self.record.scale_of(dataset) if self.is_train else None  # a test writes no TensorBoard
+            self._log_results(name, metrics, current_iter, tb_logger, scale)
         if self.is_train:
             self.record.scores.add(current_iter, name, self.record.scale_of(dataset), results)
             self._settle(current_iter, self._first_set(dataset), tb_logger)

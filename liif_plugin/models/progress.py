@@ -52,9 +52,9 @@ class ProgressLine:
             return
         self.steps += 1
         self.samples += samples
-        if now - self.drawn < EVERY:
+        if now - self.drawn < EVERY and iteration < self.total:  # the last one is drawn however short the run
             return
-        speed = self.samples / (now - self.drawn)
+        speed = self.samples / max(now - self.drawn, 1e-6)
         self.speed = speed if self.speed is None else SPEED_MEMORY * self.speed + (1 - SPEED_MEMORY) * speed
         self.samples, self.drawn = 0, now
         left = (now - self.first) / self.steps * (self.total - iteration)  # with its share of validations and checkpoints
