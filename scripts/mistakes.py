@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import io
 import os
-import pickle
 import shlex
 import shutil
 import sys
@@ -225,11 +224,7 @@ def make_folder(folder: Path) -> None:
         if block is not None:
             (folder / f"{name}.yml").write_text(f"network_g: {block}\n".replace("'", ""))
 
-    class Code:
-        def __reduce__(self):
-            return print, ("this must never be seen",)
-
-    (folder / "code.pth").write_bytes(pickle.dumps(Code()))
+    (folder / "code.pth").write_bytes(b"cbuiltins\nprint\n(Vthis must never be seen\ntR.")  # a pickle that calls print
 
 
 def listing(folder: Path) -> dict[str, int]:
