@@ -102,7 +102,8 @@ def test_command(tmp_path, capsys, monkeypatch):
     (["in.png", "-o", "a.png", "--size", "7"], "expected WIDTHxHEIGHT"), (["in.png", "-o", "a.png", "--scale", "-1"], "positive number"),
     (["in.png", "-o", "a.png", "--scale", "2", "--size", "7x7"], "give one of them"),
     (["in.png", "-o", "in.png"], "exists already"), (["in.png", "-o", "broken.png/a.png"], "its folder cannot be made"),
-    (["in.png", "-o", "a.png", "--iterations", "0"], "--iterations 0: expected 1 or more"), (["broken.png", "-o", "a.png"], "not a whole image file"),
+    (["in.png", "-o", "a.png", "--iterations", "0"], "--iterations 0: expected 1 or more"),
+    (["broken.png", "-o", "a.png"], "not a whole image file"),
 ])  # fmt: skip
 def test_mistakes(tmp_path, monkeypatch, argv, words):
     monkeypatch.chdir(tmp_path)
