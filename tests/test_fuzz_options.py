@@ -233,7 +233,9 @@ def fuzz(run, world, opt, is_train, chosen, what):
         if isinstance(result, UserError):
             message = str(result)
             right = [key for key in opt if misspelt(key) == keys[0]]  # a block that is missing now
-            named = any(str(key) in message for key in (*keys, *right)) or any(word in message for word in ("dataset ", "network_g"))
+            named = any(str(key) in message for key in (*keys, *right)) or any(
+                word in message for word in ("dataset ", "metric ", "network_g")
+            )
             if not named:
                 failures.append(f"{':'.join(map(str, keys))} = {value!r}: not named by: {message}"[:300])
         else:

@@ -33,7 +33,7 @@ from ..precision import DTYPES
 from .checkpoint import check_fits, load_params
 from .samples import check_samples
 from .scores import BestBy
-from .trials import try_loss, try_metric, try_optimiser
+from .trials import try_loss, try_metric, try_network, try_optimiser
 
 SET_BY_BASICSR = dict.fromkeys(("dist", "rank", "world_size", "auto_resume", "is_train", "root_path"), ANY)
 TOP = {**EARLY, **SET_BY_BASICSR, "model_type": TEXT, "network_g": BLOCK, "train": optional(BLOCK), "val": optional(BLOCK),
@@ -110,7 +110,7 @@ def _check_loader(loader: dict) -> None:
         raise UserError("datasets.train.prefetch_mode: cuda needs a CUDA GPU and pin_memory: true; write ~ instead.")
 
 
-def _check_network(opt: dict) -> None:
+def _check_network(opt: dict) -> torch.nn.Module:
     """Build the network once and hold its weights against it, so that whatever is wrong is said before anything is written."""
     with torch.random.fork_rng(devices=[]):
         network = build(opt["network_g"])
@@ -119,12 +119,13 @@ def _check_network(opt: dict) -> None:
         if not opt["is_train"] and any(True for _ in network.parameters()):
             raise UserError("path.pretrain_network_g: a test needs trained weights; name a net_g_*.pth there, or on the command line with "
                             "`--force_yml path:pretrain_network_g=FILE`.")  # fmt: skip
-        return
+        return network
     if not os.path.isfile(weights):
         raise UserError(f"path.pretrain_network_g: there is no file {weights} (looked from {os.getcwd()}).")
     state = load_params(weights, opt["path"].get("param_key_g", "params"))
     if opt["path"].get("strict_load_g", True):
         check_fits(state, network, weights)
+    return network
 
 
 def _check_devices(opt: dict) -> None:
@@ -184,10 +185,11 @@ def check_options(opt: dict) -> None:
     _need(opt, "option file", "network_g")
     check_block("dist_params", opt.get("dist_params") or {}, DIST_PARAMS)
     _check_devices(opt)
-    _check_network(opt)
+    network = _check_network(opt)
     if not opt["is_train"]:
         opt["datasets"].pop("train", None)  # an option file for training tests its val sets
     _check_datasets(opt)
+    try_network(network, opt["network_g"]["type"], opt["datasets"].get("train"))
     if opt.get("val") is not None:
         check_block("val", opt["val"], VAL)
         opt["val"].setdefault("save_img", False)

@@ -97,6 +97,8 @@ class BestBy:
         asked = (opt.get("val") or {}).get("best_by")
         self.set, _, self.metric = str(asked or next(iter(known), "")).rpartition("/")
         if asked is not None and not any(self.metric in metrics[name] for name in metrics if self.set in ("", name)):
+            if not known:
+                raise UserError(f"val.best_by: '{asked}' is the best of no set: datasets has no val_NAME with metrics.")
             valid = [*dict.fromkeys(known), *(f"{name}/{metric}" for name in metrics for metric in metrics[name])]
             raise UserError(f"val.best_by: no val set has '{asked}'{nearest(asked, valid)}; valid are {', '.join(valid)}.")
         options = next((metrics[name][self.metric] for name in metrics if self.metric in metrics[name]), {})

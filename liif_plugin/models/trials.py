@@ -11,9 +11,11 @@ import torch
 from basicsr.models.lr_scheduler import CosineAnnealingRestartLR, MultiStepRestartLR
 from basicsr.utils.registry import LOSS_REGISTRY
 
+from ..archs.encoder import pad_to_multiple
 from ..errors import UserError, check_choice, nearest
 from ..kinds import check_call, check_values, each, number, registered, whole
-from .validation import measure
+from ..render import is_continuous
+from .validation import evaluating, measure, window_of
 
 SCHEDULERS = {
     "MultiStepLR": MultiStepRestartLR,
@@ -23,6 +25,7 @@ SCHEDULERS = {
 SCHEDULER = {"milestones": each(whole(0)), "gamma": number(0), "periods": each(whole(1)), "restarts": each(whole(0)),
              "restart_weights": each(number(0)), "eta_min": number(0), "last_epoch": whole(-1)}  # fmt: skip
 TRIAL_SIDE = 256
+LARGEST_CROP = 512  # larger ones are tried at this size
 
 
 @contextlib.contextmanager
@@ -34,6 +37,35 @@ def _named(where: str) -> Iterator[None]:
         raise
     except Exception as error:  # each fails in its own way
         raise UserError(f"{where}: cannot be used: {type(error).__name__}: {str(error)[:200]}") from error
+
+
+def try_network(net: torch.nn.Module, name: str, train: dict | None) -> None:
+    """One small picture: what cannot be run, gives no RGB, no finite numbers, or, fixed-scale, another scale than it is trained on.
+
+    Args:
+        train: the options of the training set, None for a test.
+    """
+    if not any(True for _ in net.parameters()):
+        return  # bicubic, and a network that is fitted to each picture
+    where = f"network_g ({name})"
+    crops = None if train is None or is_continuous(net) or train.get("type") != "ArbitraryScaleDataset" else train.get("lq_size", 48)
+    side = min(crops or 16, LARGEST_CROP)
+    with _named(where), torch.no_grad(), evaluating(net):
+        lq = torch.full((1, 3, side, side), 0.5)
+        if is_continuous(net):
+            out, expected = net(lq, torch.zeros(1, 5, 2), torch.full((1, 5, 2), 0.05)), (1, 5, 3)
+        else:
+            padded = lq if crops else pad_to_multiple(lq, window_of(net))  # crops are handed over as they are
+            out = net(padded)
+            scale = out.shape[-1] / padded.shape[-1]
+            expected = (1, 3, round(scale * padded.shape[-2]), out.shape[-1])
+    if tuple(out.shape) != expected:
+        raise UserError(f"{where}: expected three channels, RGB, but its output for a picture of {side} x {side} is {tuple(out.shape)}.")
+    if not bool(out.isfinite().all()):
+        raise UserError(f"{where}: a gray picture gives values that are not finite.")
+    scales = train.get("scale_range", [1, 4]) if crops else []
+    if any(one != scale for one in (scales if isinstance(scales, (list, tuple)) else [scales])):
+        raise UserError(f"{where}: enlarges x{scale:g}, but datasets.train.scale_range is {scales}; both must be one scale.")
 
 
 def try_metric(where: str, metric: dict) -> None:

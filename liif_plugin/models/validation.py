@@ -21,7 +21,7 @@ from ..errors import UserError
 from ..render import is_continuous, render
 
 
-def _window_of(net) -> int:
+def window_of(net) -> int:
     """The window size of a stock network that needs sides of a multiple of it (SwinIR), else 1."""
     sizes = [module.window_size for module in net.modules() if isinstance(getattr(module, "window_size", None), int)]
     return max(sizes, default=1)
@@ -44,7 +44,7 @@ def evaluating(net: torch.nn.Module):
 @torch.no_grad()
 def own_scale(net: torch.nn.Module, lq: Tensor) -> float:
     """The scale of a network that has only one; ``lq`` (B, 3, h, w) is what it is tried on."""
-    padded = pad_to_multiple(lq, _window_of(net))
+    padded = pad_to_multiple(lq, window_of(net))
     return net(padded).shape[-2] / padded.shape[-2]
 
 
@@ -63,7 +63,7 @@ def predict(net, lq: Tensor, size: tuple[int, int], dtype: torch.dtype = torch.f
     if is_continuous(net):
         return render(net, lq, size, None if cell is None else cell * cell_of((h, w)), dtype=dtype)
     with torch.autocast(lq.device.type, dtype=dtype, enabled=dtype != torch.float32):
-        padded = pad_to_multiple(lq, _window_of(net))
+        padded = pad_to_multiple(lq, window_of(net))
         output = net(padded).float()
     scale = output.shape[-2] / padded.shape[-2]
     if (round(h * scale), round(w * scale)) != tuple(size):
