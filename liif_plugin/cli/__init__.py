@@ -138,6 +138,11 @@ def main(argv: list[str] | None = None) -> None:
         if error.name != "basicsr":
             raise
         sys.exit(f"liif {verb}: {NO_BASICSR}")
+    except BrokenPipeError:
+        if verb == "train":  # that of a data worker would look the same
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # `liif models | head`: nobody reads on
+        sys.exit(141)
     except KeyboardInterrupt as stop:
         print(f"\nliif {verb}: stopped. {getattr(module, 'AFTER_INTERRUPT', '')}".rstrip(), file=sys.stderr)
         sys.exit(143 if isinstance(stop, Terminated) else 130)
