@@ -1,5 +1,6 @@
 """The command line: help in no time, and one line with a non-zero exit code for every mistake."""
 
+import os
 import statistics
 import subprocess
 import sys
@@ -127,3 +128,11 @@ def test_demo(tmp_path):
     assert figure.width > 1200 and len(figure.getcolors(2**24)) > 10000
     again = liif("demo", "--iterations", "20", cwd=tmp_path)  # nothing left to train: the same table
     assert again.returncode == 0 and (root / "table.txt").read_text().strip() in again.stdout
+
+
+def test_a_reader_that_stops_reading_is_no_traceback(tmp_path):
+    process = subprocess.Popen([sys.executable, "-m", "liif_plugin", "models"], cwd=tmp_path, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"})  # fmt: skip
+    process.stdout.close()
+    said = process.stderr.read()
+    assert process.wait() == 141 and "Traceback" not in said and "BrokenPipe" not in said
