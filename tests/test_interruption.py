@@ -1,5 +1,6 @@
 """`liif prepare` and `liif upscale` killed, stopped and out of room: no half file has a final name, and the next start goes on."""
 
+import gc
 import os
 import random
 import resource
@@ -40,6 +41,7 @@ def start(argv, log: Path, file_limit: int | None = None) -> int:
         sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         torch.set_num_threads(1)  # the parent's threads do not live here
+        gc.callbacks.clear()  # hypothesis leaves one in the parent: a signal that comes while it runs raises in it, and is ignored
         if file_limit is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
         main([str(arg) for arg in argv])
