@@ -1,5 +1,7 @@
 """`liif prepare` and `liif upscale` killed, stopped and out of room: no half file has a final name, and the next start goes on."""
 
+from __future__ import annotations
+
 import gc
 import os
 import random

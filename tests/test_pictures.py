@@ -38,7 +38,7 @@ def test_other_programs_read_what_was_written(tmp_path, suffix, channels, dtype)
     assert [file.name for file in tmp_path.iterdir()] == [f"a{suffix}"]
     if suffix == ".tif":
         read = tifffile.imread(path)
-        assert tifffile.TiffFile(path).pages[0].iccprofile == ICC
+        assert tifffile.TiffFile(path).pages[0].tags["InterColorProfile"].value == ICC
     elif channels == 2 and dtype == np.uint16:  # neither Pillow nor OpenCV reads gray and alpha in 16 bits
         read = image[:, :, :1]
         assert Image.open(path).mode in ("LA", "RGBA")

@@ -14,6 +14,7 @@ from ..errors import UserError
 
 PNG_LEVEL = 4  # of zlib: as fast as one core renders; level 9 saves 2 % more room
 TIFF_TILE = 256
+TIFF_ICC_PROFILE = 34675  # the tag InterColorProfile
 LIMITS = {".jpg": 65500, ".jpeg": 65500, ".webp": 16383}  # longest side that the format can hold
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".webp", ".bmp")
 Rows = Iterable[np.ndarray]  # (rows, W, channels) uint8 or uint16
@@ -123,8 +124,10 @@ def _tiff(file, rows: Rows, size, channels: int, dtype: np.dtype, icc, exif, _) 
     import tifffile
 
     shape = tuple(size) if channels == 1 else (*size, channels)
+    # by its number, because releases of tifffile before 2024 have no argument for it
+    profile = [(TIFF_ICC_PROFILE, 7, len(icc), icc, True)] if icc else ()
     tifffile.imwrite(
-        file, _tiles(rows, size[1]), shape=shape, dtype=dtype, tile=(TIFF_TILE, TIFF_TILE), compression="zlib", iccprofile=icc,
+        file, _tiles(rows, size[1]), shape=shape, dtype=dtype, tile=(TIFF_TILE, TIFF_TILE), compression="zlib", extratags=profile,
         bigtiff=int(np.prod(shape)) * dtype.itemsize >= 1 << 31, photometric="rgb" if channels > 2 else "minisblack",
         planarconfig="contig" if channels > 1 else None, extrasamples=["unassalpha"] if channels in (2, 4) else None, metadata=None,
     )  # fmt: skip

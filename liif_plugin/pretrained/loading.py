@@ -59,7 +59,7 @@ def find(model: str) -> tuple[dict, str]:
 
 def _above(weights: str) -> list[Path]:
     """The option files in the experiment's folder, FOLDER/models/NAME.pth."""
-    return [path for folder in Path(weights).resolve().parents[1:2] for path in folder.glob("*.yml")]
+    return list(Path(weights).resolve().parent.parent.glob("*.yml"))
 
 
 def _network_of(candidates, model: str) -> dict:
