@@ -1,8 +1,10 @@
 """Killed, stopped, out of room: whatever happens, the next start ends with the very weights and scores of an uninterrupted run."""
 
 import json
+import math
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -127,6 +129,23 @@ def test_what_a_network_draws_at_random_repeats_too(tmp_path, tiny_yml, zygote):
                 path.unlink()
         code, log = zygote.run("train", "-opt", yml, "--auto_resume")
         assert code == 0 and losses(log) == {i: loss for i, loss in whole.items() if i > step}, log
+
+
+def test_trained_longer_on_another_schedule(tmp_path, tiny_yml, zygote):
+    """A finished run goes on with a longer cosine and another learning rate; what changed is said, another optimiser refused."""
+    cosine = "scheduler: {type: CosineAnnealingRestartLR, periods: [6], restart_weights: [1], eta_min: 0}"
+    yml = tiny_yml(total=6, every=3, edit=lambda text: re.sub(r"scheduler: \{.*\}", cosine, lean(text)))
+    assert cosine in yml.read_text()
+    code, log = zygote.run("train", "-opt", yml)
+    assert code == 0, log
+    further = ("--auto_resume", "--force_yml", "train:total_iter=12", "train:scheduler:periods=[12]")
+    code, log = zygote.run("train", "-opt", yml, *further, "train:optim_g:type=SGD", "train:optim_g:betas=~")
+    assert code == 1 and "train.optim_g" in log and "Traceback" not in log
+    code, log = zygote.run("train", "-opt", yml, *further, "train:optim_g:lr=0.5e-3")
+    assert code == 0 and "periods [6] -> [12]" in log and "-> 0.0005" in log and "from iteration 6 on" in log, log
+    rates = {int(it): float(lr) for it, lr in re.findall(r"iter:\s+(\d+), lr:\(([^,]+),", log)}
+    assert rates[7] == pytest.approx(0.5e-3 * 0.5 * (1 + math.cos(math.pi * 6 / 12)), rel=1e-3)
+    assert rates[12] < rates[7]
 
 
 def test_a_second_ctrl_c_ends_at_once(tiny_yml, zygote):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 
 import torch
 from basicsr.models.sr_model import SRModel
@@ -10,8 +11,9 @@ from basicsr.utils import get_root_logger
 
 from ..compat import stopping
 from ..compat.loop import Loop
-from .checkpoint import check_fits, load_params, prune, save_whole
+from .checkpoint import check_fits, load_named_params, prune, save_whole
 from .random_state import draws_at_random, gather_random_states, set_random_state
+from .schedule import require_same_optimiser, resume_settings
 
 
 class ResumableSRModel(SRModel):
@@ -23,12 +25,13 @@ class ResumableSRModel(SRModel):
     def __init__(self, opt: dict):
         self._rng_to_restore = self._resumed_at = self._saved_at = None
         self._draw_once = self._ending = False
+        self._iteration = 0  # the last one whose step was taken
         super().__init__(opt)
 
     def load_network(self, net, load_path, strict=True, param_key="params"):
         """As BasicSR's, read safely, and a checkpoint of another network refused in one sentence."""
         net = self.get_bare_model(net)
-        state = load_params(load_path, param_key)
+        param_key, state = load_named_params(load_path, param_key)
         if strict:
             check_fits(state, net, load_path)
         get_root_logger().info(f"Loading {type(net).__name__} from {load_path} [{param_key}].")
@@ -56,8 +59,8 @@ class ResumableSRModel(SRModel):
     def save_network(self, net, net_label, current_iter, param_key="params"):
         """As BasicSR's, but whole or not at all."""
         if self.opt["rank"] == 0:
-            step = "latest" if current_iter == -1 else current_iter
-            save_whole(self._weights(), os.path.join(self.opt["path"]["models"], f"{net_label}_{step}.pth"))
+            step, iteration = ("latest", self._iteration) if current_iter == -1 else (current_iter, current_iter)
+            save_whole({**self._weights(), "iter": iteration}, os.path.join(self.opt["path"]["models"], f"{net_label}_{step}.pth"))
 
     def save_training_state(self, epoch: int, current_iter: int) -> None:
         """As BasicSR's, with the random state of every rank, the gradient scaler and the best results; whole or not at all."""
@@ -69,17 +72,23 @@ class ResumableSRModel(SRModel):
         state = {
             "epoch": epoch, "iter": current_iter, "shape": Loop.shape,
             "optimizers": [o.state_dict() for o in self.optimizers], "schedulers": [s.state_dict() for s in self.schedulers],
+            "optimizer_types": [type(o).__name__ for o in self.optimizers],
             "rng": ranks, "scaler": self.scaler.state_dict(), "best_metric_results": getattr(self, "best_metric_results", {}),
         }  # fmt: skip
         save_whole(state, os.path.join(self.opt["path"]["training_states"], f"{current_iter}.state"))
 
     def resume_training(self, resume_state: dict) -> None:
-        super().resume_training(resume_state)
+        """As BasicSR's; the option file's settings of the optimiser and the schedule hold, see schedule.py."""
+        require_same_optimiser(resume_state.get("optimizer_types"), self.optimizers)
+        changed = resume_settings(self.optimizers, self.schedulers, partial(super().resume_training, resume_state))
+        if changed:
+            get_root_logger().warning(f"train.optim_g and train.scheduler differ from those of the state ({', '.join(changed)}): "
+                                      f"from iteration {resume_state['iter']:,} on the option file's hold.")  # fmt: skip
         if self.scaler.is_enabled() and resume_state.get("scaler"):
             self.scaler.load_state_dict(resume_state["scaler"])
         if resume_state.get("best_metric_results"):
             self.best_metric_results = resume_state["best_metric_results"]
-        self._resumed_at = self._saved_at = resume_state["iter"]
+        self._resumed_at = self._saved_at = self._iteration = resume_state["iter"]
         ranks, world = resume_state.get("rng", []), self.opt["world_size"]
         if len(ranks) == world:
             self._rng_to_restore = ranks[self.opt["rank"]]
