@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from .errors import check_choice
@@ -18,6 +21,16 @@ def has_bfloat16(device: torch.device) -> bool:
         if capable.get(name, False) or (not capable and getattr(torch.cpu, older, bool)()):
             return True
     return bool(capable.get("bf16", False))  # ARM's name for it
+
+
+@contextmanager
+def whole_float32() -> Iterator[None]:
+    """Convolutions in float32 on a GPU too: cuDNN takes TF32, 10 bits, unless told otherwise. What runs in autocast is not concerned."""
+    before, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def choose_precision(name: str, device: torch.device) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor
 from .compat.heap import give_back
 from .coords import cell_of, mesh, pixel_centres, queries_to_image
 from .errors import UserError
+from .precision import whole_float32
 
 QUERIES_AT_ONCE = 16384  # what one block of ``query`` decodes: keeps the hidden activations (4 corners x 256 floats a query) at 64 MiB
 TILE = 256  # side of a tile in LR pixels, where an image is encoded in tiles
@@ -63,7 +64,7 @@ def decode(net, source, rows: Tensor, columns: Tensor, cell: Tensor, dtype: torc
 
 def prepare(net, lq: Tensor, dtype: torch.dtype, **tile) -> object:
     """Features of ``lq``, behind the first decoder layer where the network can do that."""
-    with torch.autocast(lq.device.type, dtype=dtype, enabled=dtype != torch.float32):
+    with torch.autocast(lq.device.type, dtype=dtype, enabled=dtype != torch.float32), whole_float32():
         feat = net.encode(lq.contiguous(memory_format=torch.channels_last))  # a third faster on a CPU
         if not hasattr(net, "project"):
             return feat

@@ -213,9 +213,11 @@ def test_torchrun_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(distributed, "PATIENCE", 0)
     monkeypatch.setattr(distributed.dist, "get_rank", lambda: 3)
     lost = RuntimeError("[../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:7")
+    nccl = RuntimeError("ncclRemoteError: A call failed possibly due to a network error or a remote process exiting prematurely.")
     for error, words in (
         (UserError("no folder x."), "no folder x."),
         (lost, "rank 3 lost another process of this run"),
+        (nccl, "rank 3 lost another process of this run"),
         (KeyError(3), None),
     ):
         said = distributed.last_words(error)

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import os
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from liif_plugin.compat.draws import Draw
 from liif_plugin.errors import UserError
 from liif_plugin.metrics.continuous_metric import continuous_psnr
 from liif_plugin.models import checkpoint
+from liif_plugin.models.checkpoint import newest_weights
+from liif_plugin.models.checks import check_options
 from liif_plugin.models.validation import picture_name, predict, validate
 from liif_plugin.render import render
 
@@ -212,11 +215,55 @@ def test_save_and_load(tmp_path, image_folder):
     assert sorted(p.name for p in (tmp_path / "models").iterdir()) == ["net_g_2.pth", "net_g_latest.pth"]
     assert [p.name for p in (tmp_path / "training_states").iterdir()] == ["2.state"]
     saved = torch.load(tmp_path / "models" / "net_g_2.pth", weights_only=True)
-    assert set(saved) == {"params", "params_ema"} and "mean" not in saved["params"]
+    assert set(saved) == {"params", "params_ema", "iter"} and saved["iter"] == 2 and "mean" not in saved["params"]
+    assert torch.load(tmp_path / "models" / "net_g_latest.pth", weights_only=True)["iter"] == 2
     opt = options(tmp_path)
     opt["path"]["pretrain_network_g"] = str(tmp_path / "models" / "net_g_2.pth")
     again = build_model(opt)
     assert all(torch.equal(a, b) for a, b in zip(again.net_g.state_dict().values(), model.net_g.state_dict().values()))
+
+
+def test_the_newest_weights(tmp_path):
+    """A finished run is net_g_latest.pth; one that was taken up again and stopped has newer ones; a copied folder has any times."""
+    assert newest_weights(str(tmp_path)) is None
+
+    def put(name, iteration, time):
+        torch.save({"params": {}, **({} if iteration is None else {"iter": iteration})}, tmp_path / f"net_g_{name}.pth")
+        os.utime(tmp_path / f"net_g_{name}.pth", (time, time))
+
+    def newest():
+        return os.path.basename(newest_weights(str(tmp_path)))
+
+    put("best", None, 99)
+    put(10, 10, 1)
+    put(20, 20, 2)
+    assert newest() == "net_g_20.pth"
+    put("latest", 25, 3)
+    assert newest() == "net_g_latest.pth"
+    put(20, 20, 9)  # copied later
+    assert newest() == "net_g_latest.pth"
+    put(30, 30, 10)
+    assert newest() == "net_g_30.pth"
+    put("latest", 28, 11)  # the end of another course, which began before 30
+    assert newest() == "net_g_latest.pth"
+    put("latest", None, 3)  # of an older version
+    assert newest() == "net_g_latest.pth"
+
+
+def test_a_test_takes_what_training_measured(tmp_path, image_folder, caplog):
+    """The EMA weights where there are some; and a network without parameters is no matter for DistributedDataParallel."""
+    model = build_model(options(tmp_path, ema_decay=0.9))
+    steps(model, train_set(image_folder()), 2)
+    model.save(0, 2)
+    opt = options(tmp_path)
+    opt["path"]["pretrain_network_g"] = str(tmp_path / "models" / "net_g_2.pth")
+    opt["datasets"] = {}
+    opt["is_train"] = False
+    check_options(opt)
+    tested = build_model(opt)
+    assert all(torch.equal(a, b) for a, b in zip(tested.net_g.state_dict().values(), model.net_g_ema.state_dict().values()))
+    bicubic = {**options(tmp_path), "is_train": False, "dist": True, "network_g": {"type": "Bicubic"}}
+    assert type(build_model(bicubic).net_g).__name__ == "Bicubic"
 
 
 @pytest.mark.parametrize("write, words", [

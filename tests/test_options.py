@@ -1,6 +1,8 @@
 """Every packaged option file builds its network and names only registered things; every mistake is refused by name."""
 
 import copy
+import sys
+import types
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ from basicsr.archs import build_network
 from basicsr.utils.registry import DATASET_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
 
 from conftest import ROOT, TINY_YML
+from liif_plugin.compat import loop
 from liif_plugin.compat.option_files import packaged_options, read_options
 from liif_plugin.errors import UserError
 from liif_plugin.models import checks
@@ -103,6 +106,9 @@ def put(opt, keys, value):
     ("train:total_iter", "1M", "whole number of 1 or more"),
     ("logger:print_freq", 0, "whole number of 1 or more"),
     ("val:val_freq", -1, "whole number of 1 or more"),
+    ("val:val_freq", KeyError, "'val_freq' is missing"),
+    ("logger:wandb", {"projct": "x"}, "did you mean 'project'"),
+    ("logger:wandb", {"project": "x"}, "needs use_tb_logger: true"),
     ("val:precision", "bf61", "did you mean 'bf16'"),
     ("datasets:validation", {"name": "a", "type": "ArbitraryScaleDataset"}, "expected train, val"),
     ("datasets:val_x2:protocol", "bench", "got 'bench'"),
@@ -130,6 +136,32 @@ def test_mistakes_are_named(good, keys, value, words):
     put(good, keys, value)
     with pytest.raises(UserError, match=words):
         check_options(good)
+
+
+def test_validation_without_sets(good):
+    """BasicSR reads val.val_freq whenever there is a val block."""
+    for key in [key for key in good["datasets"] if key.startswith("val")]:
+        del good["datasets"][key]
+    check_options(copy.deepcopy(good))
+    del good["val"]["val_freq"]
+    with pytest.raises(UserError, match="'val_freq' is missing"):
+        check_options(good)
+
+
+def test_wandb(good, monkeypatch):
+    """What it lacks is said before the experiment's folder is made; what BasicSR misses in new releases is put there."""
+    good["logger"].update(wandb={"project": "x", "resume_id": None}, use_tb_logger=True)
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(UserError, match="pip install wandb"):
+        check_options(copy.deepcopy(good))
+    fakes = {name: types.ModuleType(name) for name in ("wandb", "wandb.util", "wandb.sdk", "wandb.sdk.lib", "wandb.sdk.lib.runid")}
+    fakes["wandb"].__spec__, fakes["wandb"].util = object(), fakes["wandb.util"]
+    fakes["wandb.sdk.lib.runid"].generate_id = lambda: "id"
+    for name, module in fakes.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    check_options(good)
+    loop._name_wandb_runs()
+    assert fakes["wandb"].util.generate_id() == "id"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")

@@ -51,6 +51,9 @@ def test_best_by():
     assert mean.better({"a": {"psnr": 2}}, None) and mean.better({"a": {"psnr": 2}}, {"a": {"psnr": 1}})
     assert not mean.better({"a": {"psnr": 2}}, {"a": {"psnr": 2}})  # the earlier one stays
     assert not mean.better({"a": {"psnr": math.nan}}, None) and not mean.better({"c": {"lpips": 1}}, None)
+    both, one_set = {"a": {"psnr": 30}, "b": {"psnr": 20}}, {"a": {"psnr": 29}}
+    assert mean.better(both, one_set) and not mean.better(one_set, both)  # by the sets that both have
+    assert mean.better({"b": {"psnr": 1}}, one_set)
     one = BestBy(options("b/ssim"))
     assert str(one) == "ssim of b" and one.score({"a": {"ssim": 1}, "b": {"ssim": 3}}) == 3
     low = BestBy(options("lpips"))
@@ -192,3 +195,22 @@ def test_the_best_network_is_the_one_that_was_measured(tmp_path, tiny_yml):
     best, fourth, last = (torch.load(models / f"net_g_{name}.pth", weights_only=True) for name in ("best", "4", "8"))
     assert best["best"]["iter"] == 4 and all(torch.equal(best["params"][key], fourth["params"][key]) for key in fourth["params"])
     assert not all(torch.equal(best["params"][key], last["params"][key]) for key in last["params"])
+
+
+def test_going_back_to_an_older_state(tmp_path, tiny_yml):
+    """By name: the other course's best network and pictures give way; by --auto_resume they are this run's own."""
+    yml = tiny_yml(total=8, every=4, edit=lambda text: text.replace("val_freq: 4", "val_freq: 4\n  samples: {count: 1, scales: [2]}"))
+    assert python("-m", "liif_plugin", "train", "-opt", yml, cwd=tmp_path).returncode == 0
+    models, samples = (tmp_path / "experiments" / "tiny" / name for name in ("models", "samples"))
+    best = torch.load(models / "net_g_best.pth", weights_only=True)
+    best["best"]["iter"], best["best"]["results"]["tiny_x2"]["psnr"] = 8, 99.0
+    torch.save(best, models / "net_g_best.pth")
+    before = (samples / "8.png").read_bytes()
+    state = models.parent / "training_states" / "4.state"
+    sets = [f"path:resume_state={state}", "val:samples:scales=[3]", "train:total_iter=6"]
+    done = python("-m", "liif_plugin", "train", "-opt", yml, "--force_yml", *sets, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "it is called net_g_best_8.pth now" in done.stderr and "up to 8: --auto_resume would go on from those" in done.stderr
+    assert torch.load(models / "net_g_best_8.pth", weights_only=True)["best"]["iter"] == 8
+    assert torch.load(models / "net_g_best.pth", weights_only=True)["best"]["iter"] == 6
+    assert not (samples / "8.png").exists() and (samples / "4.png").exists() and (samples / "6.png").read_bytes() != before

@@ -50,7 +50,9 @@ class MetaSR(nn.Module):
         nearest = ((corner + 1e-6).clamp(-1 + 1e-6, 1 - 1e-6) + 1) * size / 2 - 0.5
         code = torch.round(nearest).clamp(min=torch.zeros_like(size), max=size - 1)  # (B, Q, 2)
         offset = (corner - (2 * code / size - 1)) * size / 2
-        weights = self.imnet(torch.cat([offset, (cell[..., :1] * h / 2)], dim=-1))
+        with torch.autocast(coord.device.type, enabled=False):  # in half precision a place is another place
+            hidden = self.imnet.layers[0](torch.cat([offset, (cell[..., :1] * h / 2)], dim=-1))
+        weights = self.imnet.layers[1:](hidden)
         index = (code[..., 0] * w + code[..., 1]).long()
         index = index + torch.arange(B, device=table.device).view(B, 1) * (h * w)
         window = F.embedding(index, table)  # (B, Q, 9C)

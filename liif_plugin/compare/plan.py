@@ -13,6 +13,7 @@ from ..data.dataset_options import parse_scale
 from ..errors import UserError, check_choice, check_keys
 from ..kinds import ANY, BLOCK, FOLDER_NAME, TEXT, Kind, check_block, check_call, check_values, each, optional, registered, whole
 from ..metrics.protocols import PROTOCOLS
+from ..models.checkpoint import newest_weights
 from ..precision import DTYPES
 from ..pretrained.loading import find
 from .entries import Column, Model, Plan, Source
@@ -48,11 +49,12 @@ def _source(where: str, opt: dict) -> Source:
     if network is None:
         trained = read_options(find_option_file(str(opt["opt"])))
         network = _block(f"{opt['opt']}: network_g", trained.get("network_g"))
-        weights = weights or os.path.join("experiments", str(trained.get("name")), "models", "net_g_latest.pth")
+        folder = os.path.join("experiments", str(trained.get("name")), "models")
+        weights = weights or newest_weights(folder) or os.path.join(folder, "net_g_latest.pth")
     network = _block(f"{where}: network_g", network)
     if weights is not None and not os.path.isfile(weights):
         raise UserError(f"{where}: there are no weights {weights} (looked from {os.getcwd()}); train it, or name them with `weights:`.")
-    return Source(network, weights, opt.get("param_key", "params"))
+    return Source(network, weights, opt.get("param_key", "params_ema"))
 
 
 def _one_scale(where: str, value: object) -> float:

@@ -25,7 +25,9 @@ from torch import distributed as dist
 
 from ..errors import UserError, one_line
 
-PEER_FAILED = re.compile(r"gloo.transport|Connection (closed|reset) by peer|remote process exited", re.I)
+PEER_FAILED = re.compile(  # as gloo, NCCL and PyTorch say it
+    r"gloo.transport|Connection (closed|reset) by|remote p(eer|rocess)|ncclRemoteError|NCCL communicator was aborted", re.I
+)
 # A process that lost another one waits before it ends: the launcher ends it meanwhile, and names the one that failed first
 PATIENCE = 10.0
 

@@ -4,7 +4,7 @@
 |---|---|
 | EnlargedSampler.set_epoch | a model that saves at its own moment needs the epoch |
 | create_train_val_dataloader | a resumed run says whether its samples are those of the run before; validates what was left undone |
-| init_tb_loggers | the same: its scores belong into TensorBoard |
+| init_tb_loggers | the same: its scores belong into TensorBoard; and wandb 0.31 has lost the function that names a run |
 | worker_init_fn | Ctrl-C and SIGTERM reach the data workers too, which would die before the step they are needed for |
 
 Each can go when BasicSR offers hooks in its loop.
@@ -53,6 +53,15 @@ def fit_resume_point(state: dict, loader, sampler, shape: dict[str, int]) -> Non
              "uninterrupted run.", ", ".join(changed) or "another epoch length", state["iter"])  # fmt: skip
 
 
+def _name_wandb_runs() -> None:
+    import wandb
+
+    if not hasattr(wandb.util, "generate_id"):
+        from wandb.sdk.lib.runid import generate_id
+
+        wandb.util.generate_id = generate_id
+
+
 def apply() -> None:
     """Apply the table above once."""
     import basicsr.data
@@ -81,6 +90,8 @@ def apply() -> None:
         return created
 
     def init_tb_loggers(opt):
+        if (opt["logger"].get("wandb") or {}).get("project"):
+            _name_wandb_runs()
         Loop.tb_logger = stock_init(opt)
         return Loop.tb_logger
 

@@ -65,7 +65,8 @@ def open_source(opt: dict, root_key: str = "dataroot_gt") -> ImageSource:
     if backend not in (None, "lmdb" if is_lmdb else "disk"):
         raise UserError(f"{where}: io_backend.type is '{backend}', but {opt[root_key]} is {'an LMDB' if is_lmdb else 'a folder'}.")
     meta_info = opt.get("meta_info_file") if root_key == "dataroot_gt" else None
-    return ImageSource(opt[root_key], where, meta_info, opt.get("how_to_get"), opt.get("cache"), opt.get("first_k"), opt.get("split"))
+    return ImageSource(opt[root_key], where, meta_info, opt.get("how_to_get"), opt.get("cache"), opt.get("first_k"), opt.get("split"),
+                       shared=bool(opt.get("num_worker_per_gpu")))  # fmt: skip
 
 
 def _ends_early(samples: int, batch: int, world: int, total: int) -> bool:

@@ -101,13 +101,14 @@ class ImageSource:
         how_to_get: said when ``root`` is not there.
         cache: 'memory' decodes every image once, into one uint8 block that forked and spawned workers share; None reads on demand.
         first_k: keep only the first k images.
+        shared: whether workers will read it too.
 
     Raises:
         UserError: for a missing root, an empty one, or a listed image that is not there.
     """
 
     def __init__(self, root: str, where: str, meta_info_file: str | None = None, how_to_get: str | None = None,
-                 cache: str | None = None, first_k: int | None = None, split: str | None = None):  # fmt: skip
+                 cache: str | None = None, first_k: int | None = None, split: str | None = None, shared: bool = True):  # fmt: skip
         check_choice(f"{where}: cache", cache, (None, "memory"))
         self.root, self.where = str(root), where
         if not os.path.isdir(self.root):
@@ -122,7 +123,7 @@ class ImageSource:
         self.names = wanted
         self.sizes = [entries[name] or header_size(os.path.join(self.root, name)) for name in wanted]
         self._client = None
-        self._block, self._offsets = (None, None) if cache is None else self._decode_all()
+        self._block, self._offsets = (None, None) if cache is None else self._decode_all(shared)
 
     def _lmdb_entries(self) -> dict[str, tuple[int, int]]:
         entries = {}
@@ -186,11 +187,12 @@ class ImageSource:
             raise UserError(f"{self.path(i)}: is {image.shape[:2]}, but its header or meta_info.txt says {tuple(self.sizes[i])}.")
         return image
 
-    def _decode_all(self) -> tuple[torch.Tensor, Sequence[int]]:
+    def _decode_all(self, shared: bool) -> tuple[torch.Tensor, Sequence[int]]:
         ends = np.cumsum([h * w * 3 for h, w in self.sizes])
         offsets = [0, *ends[:-1].tolist()]
         get_root_logger().info(f"{self.where}: decoding {len(self)} images into memory, {ends[-1] / 2**20:,.0f} MiB.")
-        self._check_shared_memory(int(ends[-1]))
+        if shared:
+            self._check_shared_memory(int(ends[-1]))
         try:
             block = torch.empty(int(ends[-1]), dtype=torch.uint8)
         except RuntimeError as error:
@@ -207,9 +209,14 @@ class ImageSource:
     def _check_shared_memory(self, size: int) -> None:
         """Spawned workers (BasicSR's distributed training) get the block through /dev/shm, which containers keep tiny."""
         spawns = torch.multiprocessing.get_start_method(allow_none=True) == "spawn"
-        if spawns and os.path.isdir("/dev/shm") and shutil.disk_usage("/dev/shm").free < size:
-            raise UserError(f"{self.where}: cache: memory needs {size / 2**30:.1f} GiB of /dev/shm for each process, which has less free; "
-                            "give the container more (docker run --shm-size), set num_worker_per_gpu: 0 or take cache out.")  # fmt: skip
+        processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # of this machine, by torchrun: each puts its own block there
+        if not spawns or not os.path.isdir("/dev/shm"):
+            return
+        free = shutil.disk_usage("/dev/shm").free
+        if free < size * processes:
+            raise UserError(f"{self.where}: cache: memory needs {size / 2**30:.1f} GiB of /dev/shm for each of {processes} processes, but "
+                            f"{free / 2**30:.1f} GiB are free there; give the container more (docker run --shm-size), set "
+                            "num_worker_per_gpu: 0 or take cache out.")  # fmt: skip
 
 
 def require_size(source: ImageSource, side: int, policy: str) -> list[int]:

@@ -80,6 +80,21 @@ def numbered(models: str, states: str) -> dict[int, list[str]]:
     return dict(sorted(found.items(), reverse=True))
 
 
+def newest_weights(models: str) -> str | None:
+    """The newest weights in an experiment's ``models``; None where there are none.
+
+    net_g_latest.pth is written where a run ends. One that was then taken up again and stopped has newer ones under a number.
+    """
+    latest = os.path.join(models, "net_g_latest.pth")
+    networks = [path for files in numbered(models, "").values() for path in files]
+    newest = max(networks, key=os.path.getmtime, default=None)
+    if newest is None or not os.path.isfile(latest):
+        return latest if os.path.isfile(latest) else newest
+    content = load_safely(latest) if os.path.getmtime(newest) > os.path.getmtime(latest) else {}
+    ended = content.get("iter") if isinstance(content, dict) else None  # a copied folder has times in any order
+    return newest if isinstance(ended, int) and int(newest.rpartition("_")[2][:-4]) > ended else latest
+
+
 def _older_than(files: dict[int, list[str]], pairs: int) -> list[str]:
     """The files older than the newest ``pairs`` pairs of a state and its network; none where there are not so many pairs."""
     whole = [iteration for iteration in files if len(files[iteration]) == 2]
@@ -132,7 +147,12 @@ def load_safely(path: str) -> object:
 
 
 def load_params(path: str, key: str | None = "params") -> dict[str, torch.Tensor]:
-    """The state dict under ``key`` of a BasicSR checkpoint; 'params' where 'params_ema' is asked for and not there.
+    """As ``load_named_params``, without the key."""
+    return load_named_params(path, key)[1]
+
+
+def load_named_params(path: str, key: str | None = "params") -> tuple[str | None, dict[str, torch.Tensor]]:
+    """(key, state dict under it) of a BasicSR checkpoint; 'params' where 'params_ema' is asked for and not there.
 
     Raises:
         UserError: for a missing or damaged file, one that holds more than tensors, or one without that key.
@@ -144,7 +164,7 @@ def load_params(path: str, key: str | None = "params") -> dict[str, torch.Tensor
     if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
         found = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
         raise UserError(f"{path}: expected a BasicSR checkpoint with '{key}', found {found[:200]}.")
-    return {name[7:] if name.startswith("module.") else name: value for name, value in state.items()}
+    return key, {name[7:] if name.startswith("module.") else name: value for name, value in state.items()}
 
 
 def _usable(value: object, own: torch.Tensor) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 
@@ -48,6 +49,7 @@ VAL = {"val_freq": whole(1), "save_img": FLAG, "metrics": optional(BLOCK), "pbar
 DIST_PARAMS = {"backend": TEXT, "port": whole(1, 65535)}
 LOGGER = {"print_freq": whole(1), "save_checkpoint_freq": whole(1), "use_tb_logger": FLAG, "wandb": optional(BLOCK),
           "keep_checkpoints": optional(whole(1))}  # fmt: skip
+WANDB = {"project": optional(TEXT), "resume_id": optional(TEXT)}
 
 
 def _need(opt: dict, where: str, *keys: str) -> None:
@@ -122,6 +124,8 @@ def _check_network(opt: dict) -> torch.nn.Module:
         return network
     if not os.path.isfile(weights):
         raise UserError(f"path.pretrain_network_g: there is no file {weights} (looked from {os.getcwd()}).")
+    if not opt["is_train"]:
+        opt["path"].setdefault("param_key_g", "params_ema")  # what training validates and `liif upscale` takes, where there is one
     state = load_params(weights, opt["path"].get("param_key_g", "params"))
     if opt["path"].get("strict_load_g", True):
         check_fits(state, network, weights)
@@ -135,13 +139,26 @@ def _check_devices(opt: dict) -> None:
     if opt["num_gpu"] > 1 and not opt["dist"]:
         logging.getLogger("basicsr").warning(
             "Without a launcher one GPU of %d is used; for all of them: torchrun --nproc_per_node=%d -m liif_plugin train -opt ... "
-            "--launcher pytorch", gpus, gpus
+            "--launcher pytorch --force_yml datasets:train:batch_size_per_gpu=N, N being that of one GPU divided by %d", gpus, gpus, gpus
         )  # fmt: skip
         opt["num_gpu"] = 1  # BasicSR would take DataParallel, whose threads lose autocast's dtype
     if opt["dist"] and gpus and opt["num_gpu"] == 0:
         raise UserError("num_gpu: 0 under torchrun on a machine with GPUs: hide them with CUDA_VISIBLE_DEVICES= to train on the CPU.")
     if opt["dist"]:
         require_a_gpu_each()
+
+
+def _check_logger(logger: dict) -> None:
+    check_block("logger", logger, LOGGER)
+    for key in ("use_tb_logger", "print_freq", "save_checkpoint_freq"):
+        if key not in logger:
+            raise UserError(f"logger: '{key}' is missing; the packaged option files show it.")
+    wandb = logger.get("wandb") or {}
+    check_block("logger.wandb", wandb, WANDB)
+    if wandb.get("project") and not logger["use_tb_logger"]:
+        raise UserError("logger.wandb.project: BasicSR sends to wandb what goes to TensorBoard; it needs use_tb_logger: true.")
+    if wandb.get("project") and importlib.util.find_spec("wandb") is None:
+        raise UserError("logger.wandb.project: needs wandb: pip install wandb; or write `project: ~`.")
 
 
 def _check_training(opt: dict) -> None:
@@ -154,12 +171,10 @@ def _check_training(opt: dict) -> None:
     check_block("train", train, TRAIN)
     try_optimiser(train)
     try_loss(train["pixel_opt"])
-    check_block("logger", logger, LOGGER)
-    for key in ("use_tb_logger", "print_freq", "save_checkpoint_freq"):
-        if key not in logger:
-            raise UserError(f"logger: '{key}' is missing; the packaged option files show it.")
+    _check_logger(logger)
+    if opt.get("val") is not None:
+        _need(opt["val"], "val", "val_freq")  # BasicSR reads it also where no set is to be validated
     if any(key.startswith("val") for key in opt["datasets"]) and opt.get("val"):
-        _need(opt["val"], "val", "val_freq")
         if opt["val"].get("samples") is not None:
             check_samples(opt["val"]["samples"])
         BestBy(opt)

@@ -53,6 +53,8 @@ class ContinuousSRModel(ResumableSRModel):
     def model_to_device(self, net):
         if (self.opt.get("train") or {}).get("channels_last"):
             net = net.to(memory_format=torch.channels_last)
+        if not self.is_train:
+            return net.to(self.device)  # DistributedDataParallel is for gradients, and refuses a network without parameters
         return super().model_to_device(net)
 
     def init_training_settings(self):
@@ -104,7 +106,7 @@ class ContinuousSRModel(ResumableSRModel):
             torch.nn.utils.clip_grad_norm_(self.net_g.parameters(), self.opt["train"]["grad_clip"])
         self.scaler.step(self.optimizer_g)
         self.scaler.update()
-        self._steps += 1
+        self._steps, self._iteration = self._steps + 1, current_iter
         loss, stop = self._share(loss.detach())
         self.log_dict = OrderedDict(l_pix=loss)
         if not math.isfinite(loss):
@@ -226,6 +228,8 @@ class ContinuousSRModel(ResumableSRModel):
     def resume_training(self, resume_state: dict) -> None:
         super().resume_training(resume_state)
         self.record.scores.forget_after(resume_state["iter"])
+        if not self.opt.get("auto_resume"):
+            self.record.go_back(resume_state["iter"])
         sets = val_sets(self.opt)
         for (step, name), line in self.record.scores.lines.items():  # the state was saved before the validation of its iteration
             metrics = metrics_of(self.opt, sets.get(name, {}))

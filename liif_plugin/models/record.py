@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 
+from basicsr.utils import get_root_logger
+
 from ..errors import UserError
-from .checkpoint import load_safely, save_whole
+from .checkpoint import load_safely, numbered, save_whole
 from .samples import draw_samples, save_samples
 from .scores import BestBy, Scores, val_sets
 from .summary import summary, write_summary
@@ -45,6 +47,26 @@ class Record:
         if not isinstance(content, dict) or "best" not in content:
             raise UserError(f"{self.best_path}: not written by this trainer, which would write over it; move it away.")
         return content["best"]
+
+    def go_back(self, iteration: int) -> None:
+        """The run is taken up from a state that was named: what later iterations have left is of another course than this one's."""
+        best, self.best = self.best, self.best if self.best and self.best["iter"] <= iteration else None
+        if self.opt["rank"] != 0:
+            return
+        if self.best is not best:
+            kept = f"net_g_best_{best['iter']}.pth"
+            os.replace(self.best_path, os.path.join(os.path.dirname(self.best_path), kept))
+            get_root_logger().info(f"The best network so far is of iteration {best['iter']:,}, later than {iteration:,}: it is called "
+                                   f"{kept} now.")  # fmt: skip
+        samples = os.path.join(self.folder, "samples")
+        for name in os.listdir(samples) if os.path.isdir(samples) else []:
+            number, ending = os.path.splitext(name)
+            if ending == ".png" and number.isdecimal() and int(number) > iteration:
+                os.remove(os.path.join(samples, name))
+        later = [step for step in numbered(self.opt["path"]["models"], self.opt["path"]["training_states"]) if step > iteration]
+        if later:
+            get_root_logger().warning(f"There are checkpoints of later iterations, up to {later[0]:,}: --auto_resume would go on from "
+                                      "those; move them away to keep to this course.")  # fmt: skip
 
     def missing(self, iteration: int) -> set[str]:
         """The val sets without results of ``iteration``."""

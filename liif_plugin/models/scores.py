@@ -113,6 +113,9 @@ class BestBy:
         return sum(values) / len(values) if values else None
 
     def better(self, results: Results, than: Results | None) -> bool:
-        """Whether ``results`` is better than ``than``; of equals the earlier one stays the best."""
+        """Whether ``results`` is better than ``than``, by the sets that both have; of equals the earlier one stays the best."""
+        if than is not None:
+            common = [name for name in results if self.metric in results[name] and self.metric in than.get(name, {})]
+            results, than = ({name: one[name] for name in common} for one in (results, than)) if common else (results, None)
         new, old = self.score(results), None if than is None else self.score(than)
         return new is not None and not math.isnan(new) and (old is None or self.sign * new > self.sign * old)

@@ -18,6 +18,7 @@ from ..archs.encoder import pad_to_multiple
 from ..compat.stopping import outlive_first_signal
 from ..coords import cell_of
 from ..errors import UserError
+from ..precision import whole_float32
 from ..render import is_continuous, render
 
 
@@ -62,7 +63,7 @@ def predict(net, lq: Tensor, size: tuple[int, int], dtype: torch.dtype = torch.f
     h, w = lq.shape[-2:]
     if is_continuous(net):
         return render(net, lq, size, None if cell is None else cell * cell_of((h, w)), dtype=dtype)
-    with torch.autocast(lq.device.type, dtype=dtype, enabled=dtype != torch.float32):
+    with torch.autocast(lq.device.type, dtype=dtype, enabled=dtype != torch.float32), whole_float32():
         padded = pad_to_multiple(lq, window_of(net))
         output = net(padded).float()
     scale = output.shape[-2] / padded.shape[-2]

@@ -11,7 +11,7 @@ from torch import nn
 from ..archs.building import build as build_network
 from ..compat.option_files import read_options
 from ..errors import UserError, nearest
-from ..models.checkpoint import check_fits, load_params
+from ..models.checkpoint import check_fits, load_params, newest_weights
 from ..weights import KNOWN
 
 SHIPPED = {path.stem: path for path in sorted(Path(__file__).parent.glob("*.pth"))}
@@ -41,12 +41,9 @@ def find(model: str) -> tuple[dict, str]:
     if model in SHIPPED:
         model = str(SHIPPED[model])
     if os.path.isdir(model):
-        newest = os.path.join(model, "models", "net_g_latest.pth")
-        if not os.path.isfile(newest):
-            numbered = sorted(Path(model, "models").glob("net_g_*.pth"), key=os.path.getmtime)
-            if not numbered:
-                raise UserError(f"--model {model}: is no experiment's folder: there is no models/net_g_latest.pth in it.")
-            newest = str(numbered[-1])
+        newest = newest_weights(os.path.join(model, "models"))
+        if newest is None:
+            raise UserError(f"--model {model}: is no experiment's folder: there is no models/net_g_latest.pth in it.")
         return _network_of(Path(model).glob("*.yml"), model), newest
     if not os.path.isfile(model):
         if model in KNOWN:
