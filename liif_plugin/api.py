@@ -15,9 +15,9 @@ from . import register, render  # noqa: F401  (register: load() builds networks 
 from .coords import cell_of, pixel_centres
 from .errors import UserError
 from .kinds import number
-from .pictures.reading import Picture, from_array, upright_mode
+from .pictures.reading import Picture, from_array, upright
 from .precision import DTYPES, choose_precision
-from .pretrained.loading import load
+from .pretrained.loading import find, load
 from .upscaling import Engine, Target, finished_rows, geometry
 
 Pair = tuple[float, float]
@@ -25,27 +25,35 @@ LARGEST_CELL = 1e6  # a cell of 2 covers the picture
 
 
 @lru_cache(maxsize=4)
-def _shared(model: str) -> nn.Module:
+def _shared(model: str, weights: str, written: int) -> nn.Module:
     return load(model)
 
 
-def _network(model: str | nn.Module) -> nn.Module:
-    net = _shared(model) if isinstance(model, str) else model
+def _network(model: str | os.PathLike | nn.Module) -> nn.Module:
+    net = model
+    if isinstance(model, (str, os.PathLike)):
+        weights = find(model)[1]
+        net = _shared(os.fspath(model), weights, os.stat(weights).st_mtime_ns)  # a training may have written newer ones
     if not render.is_continuous(net):
         raise UserError(f"model: {type(net).__name__} has one fixed scale; expected a network for any scale, such as LIIF.")
     return net
 
 
 def _array(picture) -> np.ndarray | None:
-    """A PIL image or a numpy array in the machine's own byte order; None for anything else."""
+    """A PIL image, upright, or a numpy array in the machine's own byte order; None for anything else."""
     if isinstance(picture, Image.Image):
-        return np.asarray(upright_mode(picture))
+        try:
+            picture = upright(picture)
+        except (ValueError, OSError) as error:  # of another depth; a file that ends early
+            raise UserError(f"picture: {error}.") from error
     if not isinstance(picture, np.ndarray) or picture.dtype.kind not in "uif":
         return None
     return np.ascontiguousarray(picture.astype(picture.dtype.newbyteorder("="), copy=False))
 
 
 def _floats(name: str, values) -> Tensor:
+    if isinstance(values, np.ndarray):
+        values = np.ascontiguousarray(values)  # torch has no negative strides
     try:
         return torch.as_tensor(values, dtype=torch.float32)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
@@ -65,7 +73,7 @@ def _batch(picture: np.ndarray | Tensor) -> Tensor:
     kind = getattr(picture, "dtype", type(picture).__name__)
     if not (isinstance(picture, Tensor) and picture.is_floating_point()) and not (isinstance(picture, np.ndarray) and kind.kind == "f"):
         raise UserError(f"picture: expected uint8, uint16 or floats in [0, 1] as numpy, PIL or tensor, got {kind}.")
-    batch = torch.as_tensor(picture).float()
+    batch = torch.as_tensor(picture if isinstance(picture, Tensor) or picture.flags.writeable else picture.copy()).float()
     if isinstance(picture, np.ndarray):
         batch = batch.expand(3, -1, -1) if batch.dim() == 2 else batch.permute(2, 0, 1) if batch.dim() == 3 else batch[..., None]
     batch = batch.unsqueeze(0) if batch.dim() == 3 else batch
@@ -83,7 +91,8 @@ def upscale(picture, scale: float | Pair | None = None, size: tuple[int, int] | 
 
     Args:
         picture: numpy (H, W), (H, W, 1 to 4) uint8 or uint16; numpy (H, W) or (H, W, 3) or tensor (3, H, W) or (B, 3, H, W) float in
-            [0, 1]; or a PIL image. Gray stays gray and alpha stays alpha.
+            [0, 1]; or a PIL image, whose orientation is applied and whose colour profile goes with the result. Gray stays gray and
+            alpha stays alpha.
         scale: a factor, or (y, x). size: (H, W) instead. Neither: 4.
         window: (x, y, width, height) in pixels of the picture, fractions allowed: only this part; scale and size are then its own.
         model: what ``load`` takes, or a network.
@@ -99,14 +108,18 @@ def upscale(picture, scale: float | Pair | None = None, size: tuple[int, int] | 
     engine = Engine(net, device, choose_precision(precision, device), int(memory * 2**30))
     target, pixels = _target(scale, size), _array(picture)
     if isinstance(picture, Image.Image):
-        return Image.fromarray(_pixels(engine, pixels, target, window))
+        result = Image.fromarray(_pixels(engine, pixels, target, window))
+        result.info.update({key: picture.info[key] for key in ("icc_profile",) if key in picture.info and picture.mode != "CMYK"})
+        return result
     if pixels is not None and pixels.dtype in (np.uint8, np.uint16):
         return _pixels(engine, pixels, target, window)
     batch = _batch(picture if pixels is None else pixels)
     where = geometry(*batch.shape[-2:], target, window)
     require_memory(where.pixels * len(batch) * 3 * 4)
-    tile = engine.tile(tuple(batch.shape[-2:]), where)
-    image = render.render(net, batch.to(device), where.size, None, where.window, DTYPES[engine.precision], tile).clamp_(0, 1)
+    image = torch.empty(len(batch), 3, *where.window[2:])
+    for one, rendered in zip(batch, image):  # one after the other: ``memory`` is for each
+        for top, band in engine.bands(one.unsqueeze(0).to(device), where):
+            rendered[:, top : top + band.shape[2]] = band[0].clamp_(0, 1)
     if isinstance(picture, Tensor):
         return (image if picture.dim() == 4 else image[0]).to(picture.device, picture.dtype)
     colours = image[0].permute(1, 2, 0).cpu().numpy().astype(pixels.dtype)
@@ -139,8 +152,10 @@ def _pixels(engine: Engine, pixels: np.ndarray, target: Target, window: tuple | 
     read = _picture(pixels)
     where = geometry(*read.size, target, window)
     require_memory(where.pixels * read.channels * pixels.dtype.itemsize)
-    rows = list(finished_rows(engine, read, where, pixels.dtype.type))
-    whole = np.concatenate(rows)
+    whole, top = np.empty((*where.window[2:], read.channels), pixels.dtype), 0
+    for rows in finished_rows(engine, read, where, pixels.dtype.type):
+        whole[top : top + len(rows)] = rows
+        top += len(rows)
     return whole[:, :, 0] if pixels.ndim == 2 else whole
 
 

@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from .render import band_rows
+
 TILES = (1024, 768, 512, 384, 256, 192, 128, 96, 64, 32)
 SLACK = 2.2  # workspaces of the convolution libraries and holes in the heap; measured with EDSR and liif-light on a CPU
 FIXED = 160 << 20  # blocks of the decoder, buffers of the file, what libraries load at their first use
@@ -59,18 +61,26 @@ def bytes_per_pixel(prepare: Callable[[Tensor], object], device: torch.device, s
 
 
 def tile_for(lr_size: tuple[int, int], size: tuple[int, int], window: tuple[int, int], halo: int, per_pixel: float, budget: int,
-             bands: float = 1.0) -> tuple[int, int]:  # fmt: skip
-    """(side of the largest tile whose rendering fits into ``budget`` bytes, bytes that it needs); the smallest tile where none fits.
+             bands: float = 1.0) -> tuple[int, int | None, int]:  # fmt: skip
+    """(side of the largest tile whose rendering fits into ``budget`` bytes, rows of the result at a time, bytes that it needs).
+
+    The rows are None where all rows of a tile fit. Where they fit for no tile, as at large scales, each tile is encoded again for every
+    few of its rows; that the smallest tile cannot be encoded within ``budget``, or that no row fits, shows in the bytes.
 
     Args:
         lr_size, size: (h, w) and (H, W) of the whole image. window: (height, width) of what is rendered of it.
         halo: pixels that are encoded around a tile. per_pixel: from ``bytes_per_pixel``. bands: how many are held at one time.
     """
+    sketches = []
     for tile in TILES:
-        encoded = min(tile + 2 * halo, lr_size[0]) * min(tile + 2 * halo, lr_size[1])
+        encoded = int(SLACK * per_pixel * min(tile + 2 * halo, lr_size[0]) * min(tile + 2 * halo, lr_size[1])) + FIXED
         rows, columns = (min(-(-tile * N // n), kept) for N, n, kept in zip(size, lr_size, window))
-        floats = bands * rows * window[1] + rows * columns  # the band, and the tile's part of it as it is made
-        needed = int(SLACK * per_pixel * encoded + 1.3 * 3 * 4 * floats + FIXED)  # 1.3: freed bands leave holes
-        if needed <= budget:
-            break
-    return tile, needed
+        if max(lr_size) <= tile:
+            rows = min(rows, band_rows(window[1]))  # encoded once, whatever the bands
+        row = 1.3 * 3 * 4 * (bands * window[1] + columns)  # of the band, and of the tile's part of it; 1.3: freed bands leave holes
+        if encoded + rows * row <= budget:
+            return tile, None, int(encoded + rows * row)
+        sketches.append((tile, encoded, rows, row))
+    tile, encoded, rows, row = next((sketch for sketch in sketches if sketch[1] <= budget / 2), sketches[-1])
+    some = max(1, min(rows, int((budget - encoded) / row)))
+    return tile, some, int(encoded + some * row)

@@ -34,6 +34,11 @@ def as_float(lq: Tensor | np.ndarray, device: torch.device | None = None) -> Ten
     return lq if device is None else lq.to(device)
 
 
+def band_rows(width: int) -> int:
+    """Rows of a band, ``width`` pixels wide, where nothing else decides."""
+    return max(1, (1 << 22) // width)
+
+
 def _blocks(span: Span, step: int) -> Iterator[Span]:
     for start in range(span[0], span[1], step):
         yield start, min(start + step, span[1])
@@ -110,13 +115,14 @@ def checked_window(size: tuple[int, int], window: Window | None) -> Window:
 @torch.no_grad()
 def render_bands(net, lq: Tensor | np.ndarray, size: tuple[int, int], cell: Tensor | None = None, window: Window | None = None,
                  dtype: torch.dtype = torch.float32, tile: int | None = TILE, queries_at_once: int = QUERIES_AT_ONCE,
-                 device: torch.device | None = None) -> Iterator[tuple[int, Tensor]]:  # fmt: skip
+                 device: torch.device | None = None, rows_at_once: int | None = None) -> Iterator[tuple[int, Tensor]]:  # fmt: skip
     """As ``render``, in bands from the top: (first row within the window, (B, 3, rows, W) float32). Memory holds one band.
 
     Args:
         tile: side in LR pixels; the input is encoded in tiles with a halo of the network's receptive field, equal to the untiled result
             to rounding. None, and networks whose receptive field is the whole image or not known: encoded at once.
         device: where to compute; None is where ``lq`` is.
+        rows_at_once: the most rows of a band of tiles, which are encoded again for each; None is all rows of a tile.
     """
     top, left, height, width = checked_window(size, window)
     H, W = size
@@ -127,29 +133,27 @@ def render_bands(net, lq: Tensor | np.ndarray, size: tuple[int, int], cell: Tens
     inside = (top, top + height), (left, left + width)
     if tile is None or getattr(net, "halo", None) is None or max(h, w) <= tile:
         source = prepare(net, as_float(lq, device), dtype)
-        step = max(1, (1 << 22) // width)
-        for rows in _blocks(inside[0], step):
+        for rows in _blocks(inside[0], min(band_rows(width), rows_at_once or height)):
             y, x = pixel_centres(H, *rows), pixel_centres(W, *inside[1])
             yield rows[0] - top, decode(net, source, y, x, cell, dtype, queries_at_once, batch)
         return
     step = -(-tile // net.pad_multiple) * net.pad_multiple
     for lr_rows in _blocks((0, h), step):
-        rows = _clip(_target_span(lr_rows, h, H), inside[0])
-        if rows[0] >= rows[1]:
-            continue
-        band = torch.empty(batch, 3, rows[1] - rows[0], width, dtype=torch.float32, device=device)
-        for lr_columns in _blocks((0, w), step):
-            columns = _clip(_target_span(lr_columns, w, W), inside[1])
-            if columns[0] < columns[1]:
-                source = tile_of(net, lq, lr_rows, lr_columns, dtype, device)
-                y, x = pixel_centres(H, *rows), pixel_centres(W, *columns)
-                part = decode(net, source, y, x, cell, dtype, queries_at_once, batch)
-                band[..., columns[0] - left : columns[1] - left] = part
-                del source, part
-                give_back()  # tiles at the border have other sizes: their blocks would fit into no hole of the last one's
-        done = [band]
-        del band
-        yield rows[0] - top, done.pop()  # held by nobody here while the next one is made
+        target = _clip(_target_span(lr_rows, h, H), inside[0])
+        for rows in _blocks(target, rows_at_once or max(1, target[1] - target[0])):
+            band = torch.empty(batch, 3, rows[1] - rows[0], width, dtype=torch.float32, device=device)
+            for lr_columns in _blocks((0, w), step):
+                columns = _clip(_target_span(lr_columns, w, W), inside[1])
+                if columns[0] < columns[1]:
+                    source = tile_of(net, lq, lr_rows, lr_columns, dtype, device)
+                    y, x = pixel_centres(H, *rows), pixel_centres(W, *columns)
+                    part = decode(net, source, y, x, cell, dtype, queries_at_once, batch)
+                    band[..., columns[0] - left : columns[1] - left] = part
+                    del source, part
+                    give_back()  # tiles at the border have other sizes: their blocks would fit into no hole of the last one's
+            done = [band]
+            del band
+            yield rows[0] - top, done.pop()  # held by nobody here while the next one is made
 
 
 def _clip(span: Span, to: Span) -> Span:

@@ -88,7 +88,8 @@ def geometry(h: int, w: int, target: Target, window: tuple[float, float, float, 
     if not (width > 0 and height > 0 and x >= 0 and y >= 0 and x + width <= w and y + height <= h):  # nan fails too
         raise UserError(f"--window {x:g},{y:g},{width:g},{height:g}: expected a part of the picture, which is {w} wide and {h} high.")
     scale = target.scale_of(height, width)
-    down = math.floor if target.max_pixels is not None else round  # a limit is a limit
+    limited = target.max_pixels is not None and round(height * scale[0]) * round(width * scale[1]) > target.max_pixels
+    down = math.floor if limited else round  # a limit is a limit
     parts = []
     for factor, n, start, part in ((scale[0], h, y, height), (scale[1], w, x, width)):
         if not (0 < factor < 1e6):
@@ -117,8 +118,8 @@ class Engine:
     budget: int = 1 << 30
     cell: float | None = None
 
-    def tile(self, lr_size: tuple[int, int], where: Geometry, bands: float = 1.0, held: int = 0) -> int | None:
-        """Side of the tiles for a picture, None for no tiles.
+    def tiling(self, lr_size: tuple[int, int], where: Geometry, bands: float = 1.0, held: int = 0) -> tuple[int | None, int | None]:
+        """(side of the tiles for a picture, None for no tiles; the most rows of the result at a time, None for as many as there are).
 
         Args:
             bands: how many bands of the result are alive at one time. held: bytes that are taken besides.
@@ -127,30 +128,31 @@ class Engine:
             UserError: where the network needs more than ``budget`` however small the tiles are, or cannot be run in tiles.
         """
         if not self.budget:
-            return None
+            return None, None
         halo, budget = getattr(self.net, "halo", None), self.budget - held
         if halo is not None:
-            tile, needed = memory.tile_for(lr_size, where.size, where.window[2:], halo, self._bytes_per_pixel, budget, bands)
+            tile, rows, needed = memory.tile_for(lr_size, where.size, where.window[2:], halo, self._bytes_per_pixel, budget, bands)
         else:
-            tile, needed = None, int(memory.SLACK * self._bytes_per_pixel * lr_size[0] * lr_size[1]) + memory.FIXED
+            tile, rows, needed = None, None, int(memory.SLACK * self._bytes_per_pixel * lr_size[0] * lr_size[1]) + memory.FIXED
         if needed > budget:
             why = "a network that cannot be run in tiles" if tile is None else f"a network that looks {halo} pixels around each tile"
             also = f", {held / 2**30:.1f} of them for a format that is not written row by row as .png and .tif are" if held else ""
             raise UserError(f"about {(needed + held) / 2**30:.1f} GiB are needed to enlarge {lr_size[1]} x {lr_size[0]} pixels to "
                             f"{where.window[3]} x {where.window[2]} with {why}{also}; --memory allows {self.budget / 2**30:.3g}. "
                             "Give more, or 0 for no limit.")  # fmt: skip
-        return tile
+        return tile, rows
 
     @functools.cached_property
     def _bytes_per_pixel(self) -> float:
         with torch.no_grad():
             return memory.bytes_per_pixel(lambda lq: render.prepare(self.net, lq, DTYPES[self.precision]), self.device)
 
-    def bands(self, lq: np.ndarray, where: Geometry, bands: float = 1.0, held: int = 0) -> Iterator[tuple[int, Tensor]]:
-        """``render_bands`` of a picture (h, w, 3)."""
+    def bands(self, lq: np.ndarray | Tensor, where: Geometry, bands: float = 1.0, held: int = 0) -> Iterator[tuple[int, Tensor]]:
+        """``render_bands`` of a picture (h, w, 3), or (1, 3, h, w) of torch."""
         cell = None if self.cell is None else self.cell * torch.tensor([2 / lq.shape[0], 2 / lq.shape[1]])
-        tile = self.tile(lq.shape[:2], where, bands, held)
-        return render.render_bands(self.net, lq, where.size, cell, where.window, DTYPES[self.precision], tile, device=self.device)
+        tile, rows = self.tiling(lq.shape[-2:] if isinstance(lq, Tensor) else lq.shape[:2], where, bands, held)
+        return render.render_bands(self.net, lq, where.size, cell, where.window, DTYPES[self.precision], tile, device=self.device,
+                                   rows_at_once=rows)  # fmt: skip
 
 
 def finished_rows(engine: Engine, picture: Picture, where: Geometry, dtype: type, held: int = 0) -> Iterator[np.ndarray]:

@@ -105,6 +105,54 @@ def test_sixteen_bits_stay(tmp_path, channels, suffix):
     assert (read.alpha is None) if channels < 4 else np.array_equal(read.alpha, image[..., 3])
 
 
+def saved_tiff(path, image, **more):
+    """By tifffile, as scanners and scientists write them: RGB or gray, with an alpha channel where there is one."""
+    channels = 1 if image.ndim == 2 else image.shape[2]
+    alpha = {"extrasamples": more.pop("alpha", ["unassalpha"])} if channels in (2, 4) else {}
+    tifffile.imwrite(path, image, photometric="rgb" if channels > 2 else "minisblack",
+                     planarconfig="contig" if channels > 1 else None, metadata=None, **alpha, **more)  # fmt: skip
+    return str(path)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_orientation_of_a_tiff(tmp_path, orientation, dtype):
+    """Pillow turns one while it loads it, tifffile does not."""
+    image = picture(1, 20, 30).astype(dtype) * dtype(1 if dtype == np.uint8 else 257)
+    path = saved_tiff(tmp_path / "a.tif", image, extratags=[(0x0112, "H", 1, orientation, True)])
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    truth = np.asarray(ImageOps.exif_transpose(Image.open(saved(tmp_path, Image.fromarray(picture(1, 20, 30)), exif=exif))))
+    assert np.array_equal(read_picture(path).colour, truth.astype(dtype) * dtype(1 if dtype == np.uint8 else 257))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_sixteen_bit_tiff_with_lzw(tmp_path, channels):
+    """What tifffile leaves to imagecodecs, which is not required: OpenCV reads it, alpha and gray stay."""
+    image = sample(channels, np.uint16, 12, 14) | 1
+    image = image[..., 0] if channels == 1 else image
+    path = saved_tiff(tmp_path / "a.tif", image)
+    if channels == 2:  # neither Pillow nor OpenCV knows it
+        assert np.array_equal(read_picture(path).alpha, image[..., 1]) and read_picture(path).channels == 2
+        return
+    pixels = image if channels < 3 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR if channels == 3 else cv2.COLOR_RGBA2BGRA)
+    assert cv2.imwrite(path, pixels, [cv2.IMWRITE_TIFF_COMPRESSION, 5])
+    assert tifffile.TiffFile(path).pages[0].compression == 5
+    read = read_picture(path)
+    assert read.channels == channels and np.array_equal(read.colour, image[..., :3] if channels > 1 else image[..., None].repeat(3, 2))
+    assert channels == 3 or read.alpha is None or np.array_equal(read.alpha, image[..., 3])
+
+
+def test_associated_alpha_of_a_sixteen_bit_tiff(tmp_path):
+    """Colours that were multiplied by the alpha channel come back, as far as rounding left them."""
+    image = sample(4, np.uint16, 12, 14)
+    image[..., 3] |= 1 << 14
+    multiplied = image.copy()
+    multiplied[..., :3] = np.round(image[..., :3] * (image[..., 3:] / 65535.0))
+    read = read_picture(saved_tiff(tmp_path / "a.tif", multiplied, alpha=["assocalpha"]))
+    assert np.abs(read.colour.astype(int) - image[..., :3]).max() <= 2 and np.array_equal(read.alpha, image[..., 3])
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("sixteen", [False, True])
 def test_orientation(tmp_path, orientation, sixteen):
@@ -158,9 +206,28 @@ def test_metadata_describes_the_picture_and_not_the_file(tmp_path):
 
 def test_metadata_that_cannot_be_read_is_no_reason_to_refuse(tmp_path, monkeypatch):
     path = saved(tmp_path, Image.fromarray(picture(0, 9, 9)))
-    monkeypatch.setattr(reading.ImageOps, "exif_transpose", lambda image: image)
     monkeypatch.setattr(Image.Exif, "tobytes", lambda self, offset=8: {}["wrong type"])
     assert read_picture(path).exif is None
+
+
+def test_a_turned_picture_with_a_broken_resolution(tmp_path):
+    """Pillow's exif_transpose would write the metadata anew, and fails."""
+    entries = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0) + struct.pack("<HHI", 0x011A, 2, 4) + b"abc\0"  # orientation; a text
+    broken = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + entries + bytes(4)
+    shown, good = Image.fromarray(picture(1, 20, 30)), Image.Exif()
+    good[0x0112] = 6
+    path = saved(tmp_path, shown, "broken.jpg", exif=broken)
+    with pytest.raises(TypeError):
+        ImageOps.exif_transpose(Image.open(path))
+    truth = ImageOps.exif_transpose(Image.open(saved(tmp_path, shown, "good.jpg", exif=good)))
+    assert np.array_equal(read_picture(path).colour, truth)
+
+
+def test_sixteen_bit_colour_in_ppm_is_refused(tmp_path):
+    """Pillow would read it as 8 bits."""
+    (tmp_path / "a.ppm").write_bytes(b"P6\n# a comment\n2 1\n65535\n" + bytes(12))
+    with pytest.raises(UserError, match="16-bit colour in PPM; save it as PNG or TIFF"):
+        read_picture(str(tmp_path / "a.ppm"))
 
 
 def test_mutated_files(tmp_path):

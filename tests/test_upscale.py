@@ -16,7 +16,7 @@ from liif_plugin.errors import UserError
 from liif_plugin.models.checkpoint import save_whole
 from liif_plugin.pictures.reading import from_array
 from liif_plugin.pretrained.loading import load
-from liif_plugin.render import prepare, render
+from liif_plugin.render import as_float, prepare, render
 from liif_plugin.upscaling import Engine, Geometry, Target, finished_rows, geometry
 
 CPU = torch.device("cpu")
@@ -113,25 +113,49 @@ def test_live_bytes():
 def test_tiles_fit_into_the_memory_allowed(net):
     per_pixel = memory.bytes_per_pixel(lambda lq: prepare(net, lq, torch.float32), CPU)
     assert 16 * 4 <= per_pixel < 2000
-    tile, needed = memory.tile_for((3000, 4000), (6000, 8000), (6000, 8000), net.halo, per_pixel, 1 << 30)
-    assert needed <= 1 << 30 and tile in memory.TILES
+    tile, some, needed = memory.tile_for((3000, 4000), (6000, 8000), (6000, 8000), net.halo, per_pixel, 1 << 30)
+    assert needed <= 1 << 30 and tile in memory.TILES and some is None
     assert memory.tile_for((3000, 4000), (6000, 8000), (6000, 8000), net.halo, per_pixel, 300 << 20)[0] < tile
     where = Geometry((6000, 8000), (0, 0, 6000, 8000))
     with pytest.raises(UserError, match="allows 0.0.*Give more"):
-        Engine(net, CPU, budget=1 << 20).tile((3000, 4000), where)
+        Engine(net, CPU, budget=1 << 20).tiling((3000, 4000), where)
     with pytest.raises(UserError, match="row by row"):
-        Engine(net, CPU).tile((3000, 4000), where, held=1 << 30)
-    assert Engine(net, CPU, budget=0).tile((3000, 4000), where) is None
+        Engine(net, CPU).tiling((3000, 4000), where, held=1 << 30)
+    assert Engine(net, CPU, budget=0).tiling((3000, 4000), where) == (None, None)
     # a window asks for its own part, however large the whole would be
     window = geometry(3000, 4000, Target(size=(1440, 1920)), (100.5, 80, 64, 48))
-    assert window.size == (90000, 120000) and Engine(net, CPU).tile((3000, 4000), window) >= 256
+    assert window.size == (90000, 120000) and Engine(net, CPU).tiling((3000, 4000), window)[0] >= 256
 
 
 def test_the_tile_does_not_show(net):
     image = picture(0, 90, 70)
     small = Engine(net, CPU, budget=memory.FIXED + (1 << 20) + 2 * 225 * 175 * 12)
-    assert small.tile((90, 70), Geometry((225, 175), (0, 0, 225, 175))) < 90
+    assert small.tiling((90, 70), Geometry((225, 175), (0, 0, 225, 175)))[0] < 90
     assert np.abs(rows(small, image).astype(int) - rows(Engine(net, CPU), image)).max() <= 1
+
+
+def test_any_scale_fits(net):
+    """At large scales a tile's rows are made a few at a time: neither a small nor a tiled picture needs more than is allowed."""
+    for lr_size, scale in (((24, 32), 500), ((480, 640), 60), ((3000, 4000), 40)):
+        size = lr_size[0] * scale, lr_size[1] * scale
+        engine = Engine(net, CPU)
+        tile, some = engine.tiling(lr_size, Geometry(size, (0, 0, *size)))
+        assert (some is None) == (lr_size != (3000, 4000))
+    image, where = picture(0, 90, 70), Geometry((900, 700), (0, 0, 900, 700))
+    tile, some = Engine(net, CPU).tiling((90, 70), where)
+    assert some is None and tile >= 90
+    tight = Engine(net, CPU, budget=memory.FIXED + (4 << 20))
+    tile, some = tight.tiling((90, 70), where)
+    assert tile < 90 and some < tile * 10
+    ours = torch.cat([band for _, band in tight.bands(image, where)], dim=2)
+    truth = render(net, as_float(image), (900, 700))
+    assert (ours - truth).abs().max() < 1e-5 and max(band.shape[2] for _, band in tight.bands(image, where)) == some
+
+
+def test_a_limit_that_is_not_reached_changes_nothing():
+    assert geometry(24, 32, Target(scale=(2.7, 2.7))).size == geometry(24, 32, Target(scale=(2.7, 2.7), max_pixels=10**9)).size == (65, 86)
+    for limit in (1000, 65 * 86 - 1):
+        assert geometry(24, 32, Target(scale=(2.7, 2.7), max_pixels=limit)).pixels <= limit
 
 
 def run(monkeypatch, *argv):

@@ -34,7 +34,7 @@ def measure(engine: Engine, size: tuple[int, int], folder: str) -> Large:
 
     picture = from_array(np.asarray(Image.fromarray(skimage.data.astronaut()).resize((size[1], size[0]), Image.BICUBIC)))
     where, path = geometry(*size, Target(scale=(2, 2))), os.path.join(folder, "large.png")
-    tile = engine.tile(size, where)
+    tile = engine.tiling(size, where)[0]
     with PeakMemory(engine.device) as peak:
         start = time.perf_counter()
         upscale_file(engine, picture, path, where)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 import tifffile
-from PIL import Image, ImageOps
+from PIL import Image
 from scipy import ndimage
 
 from ..errors import UserError
@@ -20,6 +21,7 @@ MAX_PIXELS = 400_000_000  # a header that promises more is taken for a decompres
 FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "WEBP", "BMP", "DIB", "PPM", "GIF", "JPEG2000", "TGA")  # none that runs a program, as EPS does
 VIDEOS = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
 ORIENTATION = 0x0112  # EXIF tag
+ASSOCIATED_ALPHA = 1  # TIFF: the colours are multiplied by it
 # what describes the picture and not the file it was in: description, maker, model, resolution, software, date, artist, copyright, details
 DESCRIPTIVE = {270, 271, 272, 282, 283, 296, 305, 306, 315, 33432, 34665, 34853}
 _TURNS = {2: (1, 0), 3: (0, 2), 4: (1, 2), 5: (1, 1), 6: (0, 3), 7: (1, 3), 8: (0, 1)}  # tag -> (mirror first, quarter turns)
@@ -82,8 +84,13 @@ def _turned(image: np.ndarray, orientation: int) -> np.ndarray:
     return np.rot90(image[:, ::-1] if mirror else image, quarter_turns)
 
 
-def _sixteen_bit_tiff(data: bytes) -> np.ndarray | None:
-    """(H, W) or (H, W, 3 or 4) uint16, or None for other depths and for compressions that need imagecodecs."""
+def _rgb_order(pixels: np.ndarray) -> np.ndarray:
+    """What OpenCV has read, (H, W), (H, W, 3) BGR or (H, W, 4) BGRA, in the usual order."""
+    return pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+
+
+def _sixteen_bit_tiff(data: bytes, orientation: int) -> np.ndarray | None:
+    """(H, W) or (H, W, 2 to 4) uint16, upright, or None for other depths."""
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page = file.pages[0]
         if page.dtype != np.uint16:
@@ -93,20 +100,52 @@ def _sixteen_bit_tiff(data: bytes) -> np.ndarray | None:
         planar = page.samplesperpixel > 1 and page.planarconfig == 2
         try:
             image = page.asarray()
-        except ValueError:
+            image = _turned(np.moveaxis(image, 0, -1) if planar else image, orientation)
+        except ValueError:  # a compression that needs imagecodecs; OpenCV knows some, and turns the picture by itself
             if planar or page.photometric == 0:
                 raise
-            return cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED), cv2.COLOR_BGR2RGB)
-    image = np.moveaxis(image, 0, -1) if planar else image
-    return 65535 - image if page.photometric == 0 else image
+            image = _rgb_order(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED))
+    image = 65535 - image if page.photometric == 0 else image
+    return _divided(image) if ASSOCIATED_ALPHA in getattr(page, "extrasamples", ()) and image.ndim == 3 else image
 
 
-def _sixteen_bits(data: bytes, image: Image.Image) -> np.ndarray | None:
-    """The pixels of a 16-bit file, (H, W) or (H, W, 2 to 4), or None for any other; Pillow reads 16-bit colour as 8 bits."""
+def _tiff_unknown_to_pillow(data: bytes) -> Picture | None:
+    """A 16-bit TIFF that Pillow does not open, such as gray with alpha; None for anything else."""
+    if data[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return None
+    try:
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            page, tags = file.pages[0], file.pages[0].tags
+            if len(file.pages) > 1 or page.imagewidth * page.imagelength > MAX_PIXELS:
+                return None
+            orientation, icc = (tags[tag].value if tag in tags else None for tag in ("Orientation", "InterColorProfile"))
+        pixels = _sixteen_bit_tiff(data, int(orientation or 1))
+    except Exception:  # then it is not an image for anybody
+        return None
+    return None if pixels is None else replace(from_array(pixels), icc=icc)
+
+
+def _divided(pixels: np.ndarray) -> np.ndarray:
+    """(H, W, 2 or 4) uint16 whose colours were multiplied by the alpha channel -> the colours themselves."""
+    alpha = pixels[:, :, -1:].astype(np.float32)
+    colour = np.divide(pixels[:, :, :-1] * np.float32(65535), alpha, out=np.zeros(pixels[:, :, :-1].shape, np.float32), where=alpha > 0)
+    return np.concatenate([colour.round().clip(0, 65535).astype(np.uint16), pixels[:, :, -1:]], axis=2)
+
+
+def _sixteen_bits(data: bytes, image: Image.Image, orientation: int) -> np.ndarray | None:
+    """The pixels of a 16-bit file, (H, W) or (H, W, 2 to 4), upright, or None for any other; Pillow reads 16-bit colour as 8 bits."""
     if image.format == "TIFF":
-        return _sixteen_bit_tiff(data)
-    if image.format == "PPM":  # scaled from any largest value to 65535
-        return np.asarray(image).astype(np.uint16) if image.mode == "I" else None
+        return _sixteen_bit_tiff(data, orientation)
+    pixels = _sixteen_bits_as_stored(data, image)
+    return None if pixels is None else _turned(pixels, orientation)
+
+
+def _sixteen_bits_as_stored(data: bytes, image: Image.Image) -> np.ndarray | None:
+    if image.format == "PPM":
+        largest = re.match(rb"P6(?:\s|#[^\n]*\n)+\d+(?:\s|#[^\n]*\n)+\d+(?:\s|#[^\n]*\n)+(\d+)", data)
+        if largest is not None and int(largest[1]) > 255:
+            raise ValueError("16-bit colour in PPM; save it as PNG or TIFF")
+        return np.asarray(image).astype(np.uint16) if image.mode == "I" else None  # scaled from any largest value to 65535
     if image.format not in ("PNG", "JPEG2000"):
         return None
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -117,19 +156,27 @@ def _sixteen_bits(data: bytes, image: Image.Image) -> np.ndarray | None:
     if pixels.ndim == 2:
         return pixels
     gray = image.format == "PNG" and data[25] == 4  # the colour type in the header
-    return pixels[:, :, [0, 3]] if gray else cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+    return pixels[:, :, [0, 3]] if gray else _rgb_order(pixels)
 
 
-def _eight_bits(image: Image.Image) -> np.ndarray:
-    """The pixels of any other file, turned upright: (H, W), (H, W, 2), (H, W, 3) or (H, W, 4) uint8."""
-    if image.mode in ("I", "F"):
+def upright(image: Image.Image) -> np.ndarray:
+    """What a Pillow image shows, its orientation applied: (H, W), (H, W, 2), (H, W, 3) or (H, W, 4) uint8; (H, W) uint16.
+
+    Raises:
+        ValueError: for pixels of other depths.
+    """
+    turn = 1 if image.format == "TIFF" else orientation_of(image)  # Pillow turns a TIFF while it loads it
+    pixels = np.asarray(_plain_mode(image))
+    if image.mode == "I" and pixels.min(initial=0) >= 0 and pixels.max(initial=0) <= 65535:  # so Pillow before 10.3 reads 16-bit PNGs
+        pixels = pixels.astype(np.uint16)
+    elif image.mode in ("I", "F"):
         raise ValueError(f"expected 8 or 16 bits per channel, got Pillow's mode {image.mode}")
-    return np.asarray(upright_mode(ImageOps.exif_transpose(image)))
+    return _turned(pixels, turn)
 
 
-def upright_mode(image: Image.Image) -> Image.Image:
-    """In the mode L, LA, RGB or RGBA that holds all that ``image`` shows; 16-bit gray stays."""
-    if image.mode.startswith("I;16"):
+def _plain_mode(image: Image.Image) -> Image.Image:
+    """In the mode L, LA, RGB or RGBA that holds all that ``image`` shows; deeper gray stays."""
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         return image
     gray = image.mode in ("1", "L", "LA", "La")
     clear = "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa")
@@ -137,16 +184,23 @@ def upright_mode(image: Image.Image) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
 
 
-def _exif_of(image: Image.Image) -> tuple[int, bytes | None]:
-    """(orientation, what describes the picture). Metadata that cannot be read is no reason to refuse the picture."""
+def orientation_of(image: Image.Image) -> int:
+    """The EXIF tag, 1 where there is none. Metadata that cannot be read is no reason to refuse the picture."""
+    try:
+        return image.getexif().get(ORIENTATION, 1)
+    except Exception:  # wrong types within it break Pillow in many ways
+        return 1
+
+
+def description_of(image: Image.Image) -> bytes | None:
+    """The EXIF data that describe the picture, without 'Exif'. Takes the other tags out of ``image``."""
     try:
         exif = image.getexif()
-        orientation = exif.get(ORIENTATION, 1)
         for tag in [tag for tag in exif if tag not in DESCRIPTIVE]:
             del exif[tag]
-        return orientation, exif.tobytes().removeprefix(b"Exif\0\0") if len(exif) else None
-    except Exception:  # wrong types within it break Pillow in many ways
-        return 1, None
+        return exif.tobytes().removeprefix(b"Exif\0\0") if len(exif) else None
+    except Exception:
+        return None
 
 
 def read_picture(path: str) -> Picture:
@@ -161,14 +215,22 @@ def read_picture(path: str) -> Picture:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
     with _quiet_pillow():
-        image = _opened(data, str(path))
+        try:
+            image = _opened(data, str(path))
+        except UserError:
+            picture = _tiff_unknown_to_pillow(data)
+            if picture is None:
+                raise
+            return picture
+        orientation = orientation_of(image)  # Pillow takes it out of a TIFF while it loads it
         icc = image.info.get("icc_profile") if image.mode not in ("CMYK", "LAB", "YCbCr") else None  # a profile of the space it was in
         try:
             image.load()
-            deep = _sixteen_bits(data, image)
-            pixels = _eight_bits(image) if deep is None else deep
-            orientation, exif = _exif_of(image)  # takes tags out, so after Pillow has turned the picture by them
-            pixels = pixels if deep is None else _turned(deep, orientation)
+            deep = _sixteen_bits(data, image, orientation)
+            if deep is None and image.mode in ("I", "F"):
+                raise ValueError(f"expected 8 or 16 bits per channel, got Pillow's mode {image.mode}")
+            pixels = upright(image) if deep is None else deep
+            exif = description_of(image)
         except Exception as error:  # a truncated file, a broken stream, a kind of pixels that no library reads
             raise UserError(f"{path}: its pixels cannot be read to the end ({error}); replace it or take it out.") from error
     read = from_array(pixels)

@@ -17,7 +17,7 @@ from ..weights import KNOWN
 SHIPPED = {path.stem: path for path in sorted(Path(__file__).parent.glob("*.pth"))}
 
 
-def load(model: str = "liif-light", device: torch.device | str | None = None) -> nn.Module:
+def load(model: str | os.PathLike = "liif-light", device: torch.device | str | None = None) -> nn.Module:
     """A network with its weights, in eval mode, without gradients.
 
     Args:
@@ -36,8 +36,9 @@ def load(model: str = "liif-light", device: torch.device | str | None = None) ->
     return net.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
-def find(model: str) -> tuple[dict, str]:
+def find(model: str | os.PathLike) -> tuple[dict, str]:
     """(network_g, path of the weights) of what ``load`` takes."""
+    model = os.fspath(model)
     if model in SHIPPED:
         model = str(SHIPPED[model])
     if os.path.isdir(model):

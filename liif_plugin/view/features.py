@@ -29,7 +29,7 @@ class Features:
         self.engine, self.lq, self.size = engine, lq, lq.shape[:2]
         self.tiled = getattr(engine.net, "halo", None) is not None
         if not self.tiled:
-            engine.tile(self.size, Geometry(self.size, (0, 0, *self.size)))
+            engine.tiling(self.size, Geometry(self.size, (0, 0, *self.size)))
         multiple = engine.net.pad_multiple if self.tiled else 1
         self.side = -(-TILE // multiple) * multiple if self.tiled else max(self.size)
         self.kept: OrderedDict[tuple[int, int], object] = OrderedDict()
