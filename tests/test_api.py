@@ -1,5 +1,7 @@
 """From Python: the same kind of picture comes back, and a ContinuousImage is the function that the network is."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from conftest import picture
 from liif_plugin import ContinuousImage, load, upscale
 from liif_plugin.coords import cell_of, grid
 from liif_plugin.errors import UserError
+from liif_plugin.pretrained.loading import SHIPPED
 from liif_plugin.render import render
 
 
@@ -84,3 +87,53 @@ def test_continuous_image():
 def test_what_is_refused(ask, words):
     with pytest.raises(UserError, match=words):
         ask(picture(0, 10, 12))
+
+
+def test_pil_images_of_every_depth(tmp_path):
+    """16-bit gray stays whatever Pillow calls it; what cannot be kept is refused; the orientation and the profile are seen to."""
+    image = picture(0, 20, 30)
+    deep = image[:, :, 0].astype(np.uint16) * 257
+    truth = upscale(deep, 2)
+    for shown in (Image.fromarray(deep), Image.fromarray(deep.astype(np.int32)), Image.fromarray(deep).convert("I")):
+        assert np.array_equal(np.asarray(upscale(shown, 2)), truth), shown.mode
+    big = Image.frombytes("I;16B", (30, 20), deep.astype(">u2").tobytes())
+    assert np.array_equal(np.asarray(upscale(big, 2)), truth)
+    for shown in (Image.fromarray(image[:, :, 0].astype(np.float32) / 255), Image.fromarray(deep.astype(np.int32) * 257)):
+        with pytest.raises(UserError, match="expected 8 or 16 bits per channel, got Pillow's mode"):
+            upscale(shown, 2)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(image).save(tmp_path / "a.png", exif=exif, icc_profile=b"a profile")
+    result = upscale(Image.open(tmp_path / "a.png"), 2)
+    assert result.size == (40, 60) and result.info["icc_profile"] == b"a profile"
+    assert np.array_equal(np.asarray(result), upscale(np.rot90(image, -1), 2))
+    assert ContinuousImage(Image.open(tmp_path / "a.png")).size == (30, 20)
+
+
+def test_arrays_as_they_come(recwarn):
+    """Negative strides and read-only memory are no matter, without a warning."""
+    image = (picture(0, 8, 9) / 255).astype(np.float32)
+    image.flags.writeable = False
+    upscale(image, 2)
+    flipped = np.stack([np.linspace(-0.5, 0.5, 5)] * 2, axis=-1)[::-1, ::-1]
+    continuous = ContinuousImage(image)
+    assert torch.equal(continuous.sample(flipped), continuous.sample(flipped.copy()))
+    assert not [warning for warning in recwarn if "writable" in str(warning.message)]
+
+
+def test_a_batch_is_its_pictures():
+    batch = torch.rand(3, 3, 12, 10)
+    together = upscale(batch, 2.5, precision="fp32")
+    assert torch.equal(together, torch.stack([upscale(one, 2.5, precision="fp32") for one in batch]))
+
+
+def test_weights_that_are_written_anew_are_read_anew(tmp_path):
+    """A notebook beside a running training; a Path is as good as text."""
+    net, path, image = load("liif-light", "cpu"), tmp_path / "mine.pth", picture(0, 8, 8)
+    (tmp_path / "mine.yml").write_text((SHIPPED["liif-light"].with_suffix(".yml")).read_text())
+    torch.save({"params": net.state_dict()}, path)
+    first = upscale(image, 2, model=path)
+    assert np.array_equal(first, upscale(image, 2)) and load(path, "cpu") is not net
+    torch.save({"params": {name: value * 0.5 for name, value in net.state_dict().items()}}, path)
+    os.utime(path, (0, 0))
+    assert not np.array_equal(upscale(image, 2, model=str(path)), first)
