@@ -16,6 +16,8 @@ def has_bfloat16(device: torch.device) -> bool:
     """Whether ``device`` multiplies bfloat16 in hardware. A processor that emulates it is several times slower than in float32."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device)[0] >= 8
+    if device.type != "cpu":
+        return False  # not known
     capable = getattr(torch.cpu, "get_capabilities", dict)()
     for name, older in (("amx_bf16", "_is_amx_tile_supported"), ("avx512_bf16", "_is_avx512_bf16_supported")):
         if capable.get(name, False) or (not capable and getattr(torch.cpu, older, bool)()):

@@ -49,6 +49,7 @@ def test_auto_precision_is_what_the_hardware_multiplies(monkeypatch):
     for capable, name in (("avx512_bf16", "bf16"), ("amx_bf16", "bf16"), ("avx512_f", "fp32"), ("bf16", "bf16")):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda capable=capable: {capable: True}, raising=False)
         assert choose_precision("auto", cpu) == name and choose_precision("fp16", cpu) == "fp16"
+        assert choose_precision("auto", torch.device("mps")) == "fp32"  # says nothing of itself
 
 
 @pytest.mark.slow
@@ -69,6 +70,6 @@ def test_large(monkeypatch, capsys):
         main(["bench", "--large", "--quick", "--model", "liif-light"])
     said = capsys.readouterr().out
     assert stop.value.code == 0 and "80 x 60" in said and "s a megapixel" in said
-    for wrong in (["--model", "liif-light"], ["--large", "--memory", "0"]):
-        with pytest.raises(SystemExit, match="--m"):
+    for wrong in (["--model", "liif-light"], ["--large", "--memory", "0"], ["--json", "no/such/folder/x.json"]):
+        with pytest.raises(SystemExit, match="--m|--json no"):
             main(["bench", *wrong])

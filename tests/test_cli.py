@@ -6,9 +6,11 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
+from PIL import Image
 
-from conftest import liif, losses
+from conftest import liif, losses, picture
 from liif_plugin.cli import PARTS, VERBS, main
 
 CALLS = ["", *VERBS, *[f"{verb} {part}" for verb, parts in PARTS.items() for part in parts]]
@@ -122,12 +124,38 @@ def test_demo(tmp_path):
     assert cells[0][1:4] == ["chelsea: bicubic", "trained now", "liif-light"] and cells[0][4] == "coffee: bicubic"
     for row in cells[2:]:  # the shipped weights beat bicubic by half a dB on either picture at every scale
         assert float(row[3]) > float(row[1]) + 0.5 and float(row[6]) > float(row[4]) + 0.5
-    from PIL import Image
-
     figure = Image.open(root / "figure.png")
     assert figure.width > 1200 and len(figure.getcolors(2**24)) > 10000
     again = liif("demo", "--iterations", "20", cwd=tmp_path)  # nothing left to train: the same table
     assert again.returncode == 0 and (root / "table.txt").read_text().strip() in again.stdout
+
+
+def test_sigterm_ends_the_demo_and_its_training(tmp_path):
+    """It reaches this process alone; the training must not be left behind."""
+    with open(tmp_path / "said.txt", "w") as said:
+        process = subprocess.Popen([sys.executable, "-m", "liif_plugin", "demo", "--iterations", "100000"], cwd=tmp_path, stdout=said,
+                                   stderr=subprocess.STDOUT, env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
+    deadline = time.time() + 120
+    while not any("Start training" in log.read_text() for log in tmp_path.glob("liif_demo/experiments/*/train_*.log")):
+        assert time.time() < deadline and process.poll() is None, (tmp_path / "said.txt").read_text()
+        time.sleep(0.1)
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.terminate()
+    assert process.wait(90) == 143, (tmp_path / "said.txt").read_text()
+    assert children and not psutil.wait_procs(children, 5)[1]
+    assert "stopped." in (tmp_path / "said.txt").read_text() and "Traceback" not in (tmp_path / "said.txt").read_text()
+
+
+def test_a_name_that_cannot_be_said(tmp_path):
+    """An old archive's Latin-1, to a file: neither the picture nor those after it are lost."""
+    folder = os.fsencode(tmp_path / "in")
+    os.mkdir(folder)
+    for name in (b"a.png", b"caf\xe9.png", b"z.png"):
+        with open(os.path.join(folder, name), "wb") as file:
+            Image.fromarray(picture(0, 8, 9)).save(file, format="PNG")
+    done = subprocess.run([sys.executable, "-m", "liif_plugin", "upscale", "in", "-o", "out", "--scale", "1"], cwd=tmp_path,
+                          capture_output=True, env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"})  # fmt: skip
+    assert done.returncode == 0 and b"3 of 3 written" in done.stdout and b"caf\\udce9.png" in done.stdout, done.stderr
 
 
 def test_a_reader_that_stops_reading_is_no_traceback(tmp_path):

@@ -5,6 +5,7 @@ import json
 import os
 import runpy
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -179,6 +180,17 @@ def test_what_differs_is_not_kept(tmp_path, monkeypatch, change, words):
     with pytest.raises(UserError, match=words):
         writing.export(net, options, "small", str(tmp_path / "out"), "torch")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_on_another_disk(tmp_path, monkeypatch):
+    """A link, or a mount point: files cannot be renamed into it from beside it."""
+    net, options = network({"type": "LIIF", "encoder": EDSR, "hidden_list": [16]})
+    quick = dataclasses.replace(formats.FORMATS["torch"], write=lambda part, path: Path(path).write_text("new"), run=lambda *files: net)
+    monkeypatch.setitem(formats.FORMATS, "torch", quick)
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as other:
+        (tmp_path / "link").symlink_to(other)
+        writing.export(net, options, "small", str(tmp_path / "link"), "torch")
+        assert sorted(os.listdir(other)) == ["README.md", "decoder.pt2", "encoder.pt2", "export.json"]
 
 
 def test_what_is_there_is_kept_or_replaced_as_asked(tmp_path, monkeypatch):

@@ -95,6 +95,12 @@ def test_command(tmp_path, capsys, monkeypatch):
     assert call("fit", tmp_path / "in.png", "-o", tmp_path / "b.png", "--size", "7x9", "--iterations", "1") == 0
     with Image.open(tmp_path / "b.png") as image:
         assert image.size == (7, 9)
+    assert "b.png: 7 x 9." in capsys.readouterr().out
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(picture(0, 20, 24)).save(tmp_path / "turned.png", exif=exif)
+    assert call("fit", tmp_path / "turned.png", "-o", tmp_path / "c.png", "--scale", "1", "--iterations", "1") == 0
+    assert "turned.png, 20 x 24: fitted" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("argv, words", [
@@ -103,10 +109,11 @@ def test_command(tmp_path, capsys, monkeypatch):
     (["in.png", "-o", "a.png", "--scale", "2", "--size", "7x7"], "give one of them"),
     (["in.png", "-o", "in.png"], "exists already"), (["in.png", "-o", "broken.png/a.png"], "its folder cannot be made"),
     (["in.png", "-o", "a.png", "--iterations", "0"], "--iterations 0: expected 1 or more"),
-    (["broken.png", "-o", "a.png"], "not a whole image file"),
+    (["broken.png", "-o", "a.png"], "not an image file that can be read"), (["clear.png", "-o", "a.png"], "has transparent parts"),
 ])  # fmt: skip
 def test_mistakes(tmp_path, monkeypatch, argv, words):
     monkeypatch.chdir(tmp_path)
     Image.fromarray(picture(0, 20, 24)).save("in.png")
+    Image.fromarray(picture(0, 20, 24)).convert("RGBA").rotate(45).save("clear.png")
     (tmp_path / "broken.png").write_bytes(b"x")
     assert words in call("fit", *argv) and not (tmp_path / "a.png").exists()

@@ -5,6 +5,7 @@ import http.client
 import json
 import math
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -260,7 +261,12 @@ def test_a_link_from_elsewhere_opens_the_page_and_nothing_more(served):
     assert served.ask("/", **followed)[0] == 200 and served.ask("/about", **followed)[0] == 403
 
 
-def test_hosts():
+def test_hosts(monkeypatch):
+    monkeypatch.setattr(socket, "gethostname", lambda: "vm.cluster.example")
+    monkeypatch.setattr(socket, "getfqdn", lambda: "vm.cluster.example")
+    for name in ("vm.local:8321", "vm.lan", "VM.cluster.example.", "vm.home.arpa"):
+        assert is_own_host(name, "0.0.0.0") and not is_own_host(name, "127.0.0.1")
+    assert not is_own_host("vm.evil.example", "0.0.0.0") and not is_own_host("other.local", "0.0.0.0")
     assert is_own_host("192.168.1.7:80", "0.0.0.0") and is_own_host("nas.local", "nas.local")
     assert not is_own_host("evil.example", "0.0.0.0") and not is_own_host("", "127.0.0.1") and not is_own_host("[::1", "::1")
 

@@ -21,6 +21,7 @@ from conftest import picture
 from liif_plugin.pictures.reading import from_array
 from liif_plugin.pretrained.loading import load
 from liif_plugin.upscaling import Engine
+from liif_plugin.view import server as server_module
 from liif_plugin.view.painting import Painter
 from liif_plugin.view.views import View
 from test_view import Served, network
@@ -212,6 +213,22 @@ def compressed(shot: Image.Image, limit: int) -> bytes:
         if len(file.getvalue()) < limit:
             break
     return file.getvalue()
+
+
+def test_a_screen_of_more_pixels_than_a_view_may_have(tmp_path, monkeypatch):
+    """It is rendered smaller and shown larger, instead of refused."""
+    monkeypatch.setattr(server_module, "MAX_PIXELS", 100_000)
+    paint = Painter(Engine(network(), torch.device("cpu"), "fp32"), from_array(picture(0, 60, 80)))
+    with Served(paint, "a.png", "mine") as server, chromium.Chromium(W, H, tmp_path) as browser:
+        page = Page(browser, server, paint)
+        page.open()
+        h, w = page.canvas("right").shape[:2]
+        assert 90_000 < h * w <= 100_000 and abs(w / h - W / H) < 0.02
+        shown = browser.run("const r = document.getElementById('right').getBoundingClientRect(); return [r.width, r.height]")
+        assert abs(shown[0] - W) <= 2 and abs(shown[1] - H) <= 2
+        page.size = (w, h)
+        page.agree()
+        assert browser.console() == []
 
 
 def test_screenshots(tmp_path):

@@ -31,7 +31,7 @@ VERBS = {
     "prepare": "pack a folder of images into an LMDB; `prepare lr` makes LR folders, `prepare celebahq` the CelebA-HQ task",
 }
 PARTS = {"prepare": ("lr", "celebahq")}  # `liif prepare lr` is the module prepare_lr
-IMPORTERS = ("train", "test", "compare", "upscale")  # the verbs that build what an option file names, which may be the user's own
+IMPORTERS = ("train", "test", "compare", "upscale", "view", "export")  # these build what may be the user's own
 
 
 def _number_expected(found: re.Match) -> str:
@@ -109,6 +109,9 @@ def _sigterm_as_interrupt() -> Iterator[None]:
 def main(argv: list[str] | None = None) -> None:
     """Run ``liif VERB ...``; exit code 1 with one line for a user's mistake, 2 for a wrong call, 130 for Ctrl-C, 143 for SIGTERM."""
     argv = sys.argv[1:] if argv is None else argv
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a file name that cannot be said ends nothing
     parser = Parser(prog="liif", description="Arbitrary-scale image super-resolution with LIIF on BasicSR.")
     parser.add_argument("--version", action="version", version=f"liif_plugin {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", parser_class=Parser)

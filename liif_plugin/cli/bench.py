@@ -103,6 +103,7 @@ def _grown(args: argparse.Namespace, device) -> tuple[list[str], list[list[str]]
 
 def run(args: argparse.Namespace) -> None:
     import json
+    import os
 
     import torch
 
@@ -118,6 +119,8 @@ def run(args: argparse.Namespace) -> None:
         raise UserError("--model: is for --large; the comparison is made with EDSR-baseline-LIIF.")
     if not args.memory > 0:
         raise UserError(f"--memory: expected a positive number, got {args.memory:g}.")
+    if args.json and not os.access(os.path.dirname(args.json) or ".", os.W_OK):
+        raise UserError(f"--json {args.json}: its folder is not there or cannot be written to.")
     device = torch.device("cuda" if args.device != "cpu" and torch.cuda.is_available() else "cpu")
     print(f"{machine(device)}.")
     header, lines, facts = (_grown if args.large else _compared)(args, device)

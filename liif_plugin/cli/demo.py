@@ -56,6 +56,7 @@ def _train(root: str, option_file: str, total: int, forced: list[str]) -> None:
     from tqdm import tqdm
 
     from ..errors import UserError
+    from . import Terminated
 
     log_path = os.path.join(root, "train.log")
     command = [sys.executable, "-m", "liif_plugin", "train", "-opt", os.path.abspath(option_file), "--auto_resume"]
@@ -69,8 +70,13 @@ def _train(root: str, option_file: str, total: int, forced: list[str]) -> None:
                     step = int(line.split("iter:")[1].split(", lr")[0].replace(",", ""))
                     bar.set_postfix_str(f"loss {float(line.split('l_pix:')[1]):.4f}", refresh=False)
                     bar.update(step - bar.n)
-        except KeyboardInterrupt:
-            process.wait()
+        except KeyboardInterrupt as stop:
+            if isinstance(stop, Terminated):
+                process.terminate()  # Ctrl-C reaches the whole group, a SIGTERM this process alone
+            try:
+                process.communicate(timeout=60)  # it saves a whole state
+            finally:
+                process.kill()
             raise
         if process.wait() != 0:
             raise UserError(f"training stopped with an error; its last words are in {log_path}.")

@@ -47,31 +47,32 @@ def run(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from ..archs.siren_arch import SIREN
-    from ..data.crops import to_tensor
-    from ..data.image_source import decode_rgb
     from ..errors import UserError
     from ..figure import to_picture
     from ..models.checkpoint import save_whole
-    from ..render import render
+    from ..pictures.reading import read_picture
+    from ..render import as_float, render
 
     if args.iterations < 1:
         raise UserError(f"--iterations {args.iterations}: expected 1 or more.")
     if not args.output.lower().endswith(".png"):
         raise UserError(f"-o {args.output}: expected a name that ends in .png.")
-    try:
-        with open(args.picture, "rb") as file:
-            image = to_tensor(decode_rgb(file.read(), args.picture))
-    except OSError as error:
-        raise UserError(f"{args.picture}: cannot be read ({error.strerror}).") from error
+    picture = read_picture(args.picture)
+    if picture.alpha is not None and picture.alpha.min() < picture.alpha.max(initial=0):
+        raise UserError(f"{args.picture}: has transparent parts, and one function of three colours cannot; put it on a background first.")
+    image = as_float(picture.colour)[0]
     size = _target(args, *image.shape[-2:])
     weights = os.path.splitext(args.output)[0] + ".pth"
     for path in (args.output, weights):
         if os.path.exists(path):
             raise UserError(f"{path}: exists already; delete it or choose another name.")
     try:
-        os.makedirs(os.path.dirname(args.output) or ".", exist_ok=True)
+        folder = os.path.dirname(args.output) or "."
+        os.makedirs(folder, exist_ok=True)
     except OSError as error:
         raise UserError(f"-o {args.output}: its folder cannot be made ({error.strerror}).") from error
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"-o {args.output}: its folder cannot be written to.")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     siren = SIREN(iterations=args.iterations, lr=args.lr, seed=args.seed)
     with tqdm(total=args.iterations, unit="it", desc="fitting", disable=None) as bar:
@@ -94,12 +95,12 @@ def run(args: argparse.Namespace) -> None:
 
     again = render(Fitted, image.unsqueeze(0).to(device), tuple(image.shape[-2:]))
     mse = (again.cpu() - image).clamp(-1, 1).square().mean().item()
-    picture = to_picture(render(Fitted, image.unsqueeze(0).to(device), size))
+    drawn = to_picture(render(Fitted, image.unsqueeze(0).to(device), size))
     save_whole({"params": {name: value.cpu() for name, value in net.state_dict().items()}}, weights)
     try:
-        picture.save(args.output)
+        drawn.save(args.output)
     except OSError as error:
         raise UserError(f"{args.output}: cannot be written ({error}); the fitted network is in {weights}.") from error
-    print(f"{args.picture}, {image.shape[-2]} x {image.shape[-1]}: fitted to {-10 * math.log10(max(mse, 1e-12)):.2f} dB PSNR in "
+    print(f"{args.picture}, {image.shape[-1]} x {image.shape[-2]}: fitted to {-10 * math.log10(max(mse, 1e-12)):.2f} dB PSNR in "
           f"{args.iterations} steps; {len(parameters):,} parameters in {weights}.")  # fmt: skip
-    print(f"{args.output}: {size[0]} x {size[1]}.")
+    print(f"{args.output}: {size[1]} x {size[0]}.")

@@ -6,8 +6,8 @@
   liif upscale photo.jpg -o part.png --window 100.5,80,64,48 --size 1920x1440     only that part, x,y,width,height in its pixels
 
 Sizes are WIDTHxHEIGHT, scales WIDTHxHEIGHT or one number. LIIF networks are trained for x1 to x4 and asked beyond that with good
-results; below x1 they only take samples, which a plain resize does better. Gray, palette, transparent and 16-bit pictures stay what
-they are; colour profile and EXIF data are kept, the orientation applied. JPEG, PNG, WebP, TIFF and BMP; not animations or videos
+results; below x1 they only take samples, which a plain resize does better. Gray, transparent and 16-bit pictures stay what they are, a
+palette becomes RGB; the colour profile (not in BMP) and EXIF data (in JPEG, PNG, WebP) are kept, the orientation applied. JPEG, PNG, WebP, TIFF and BMP; not animations or videos
 (take the frames out, enlarge their folder, join them). A picture that fails is named and the rest goes on; the exit code is then 1.
 """
 

@@ -68,6 +68,8 @@ def end_workers_at_exit() -> None:
 
 
 def _end_workers() -> None:
+    if hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's handler would raise an error of theirs in whatever runs next
     for process in multiprocessing.active_children():
         if process.daemon:
             process.kill()

@@ -39,17 +39,20 @@ def check_room(folder: str, format: str, overwrite: bool) -> None:
 
 @contextlib.contextmanager
 def _beside(folder: str):
-    """A folder of its own in the folder above ``folder``; gone afterwards."""
-    above = os.path.dirname(os.path.abspath(folder))
+    """A folder of its own in ``folder``, which may be a disk of its own; gone afterwards, ``folder`` too where it is new and empty."""
+    new = not os.path.isdir(folder)
     try:
-        os.makedirs(above, exist_ok=True)
-        partial = tempfile.mkdtemp(prefix=".liif_export_", dir=above)
+        os.makedirs(folder, exist_ok=True)
+        partial = tempfile.mkdtemp(prefix=".liif_export_", dir=folder)
     except OSError as error:
         raise UserError(f"-o {folder}: cannot be written: {error.strerror}.") from error
     try:
         yield partial
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        if new:
+            with contextlib.suppress(OSError):
+                os.rmdir(folder)
 
 
 def export(net: nn.Module, network_g: dict, model: str, folder: str, format: str = "onnx", overwrite: bool = False,
@@ -91,7 +94,6 @@ def export(net: nn.Module, network_g: dict, model: str, folder: str, format: str
             json.dump(about, file, indent=1)
         with open(paths[3], "w", encoding="utf-8") as file:
             file.write(readme(about))
-        os.makedirs(folder, exist_ok=True)
         for path in paths:
             os.replace(path, os.path.join(folder, os.path.basename(path)))
     return about

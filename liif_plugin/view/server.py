@@ -25,6 +25,7 @@ PAGE = Path(__file__).parent / "page"
 FILES = {"/": "index.html", "/view.css": "view.css", "/view.js": "view.js", "/layer.js": "layer.js", "/icon.svg": "icon.svg"}
 MAX_QUERY = 1000  # bytes
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+PRIVATE_DOMAINS = ("local", "lan", "home", "home.arpa", "internal", "localdomain")  # nobody elsewhere can own a name in them
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
                                "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -45,7 +46,9 @@ def is_own_host(header: str, host: str) -> bool:
     try:
         ipaddress.ip_address(name)
     except ValueError:
-        return host not in LOOPBACK and name == socket.gethostname().lower()
+        own = socket.gethostname().lower()
+        names = {own, socket.getfqdn().lower(), *(f"{own.partition('.')[0]}.{domain}" for domain in PRIVATE_DOMAINS)}
+        return host not in LOOPBACK and name in names
     return host not in LOOPBACK
 
 
@@ -71,7 +74,8 @@ class Gate:
     def _refusal(self, request: Request) -> tuple[int, str] | None:
         headers = request.headers
         if not is_own_host(headers.get("host", ""), self.host):
-            return 403, "Host: this server answers to its own address alone; give --host to `liif view` to reach it from elsewhere."
+            wanted = "give --host to `liif view` to reach it from elsewhere" if self.host in LOOPBACK else "write its numeric one"
+            return 403, f"Host: this server answers to its own address alone; {wanted}."
         site = headers.get("sec-fetch-site", "none")
         opened = request.url.path == "/" and headers.get("sec-fetch-mode") == "navigate"  # a link that somebody followed
         if site not in ("none", "same-origin") and not opened:

@@ -245,6 +245,12 @@ const resized = new ResizeObserver(([entry]) => {
   screen.ratio = window.devicePixelRatio || 1;
   screen.width = exact ? exact.inlineSize : Math.round(stage.clientWidth * screen.ratio);
   screen.height = exact ? exact.blockSize : Math.round(stage.clientHeight * screen.ratio);
+  const shrink = Math.sqrt(about.max_pixels / (screen.width * screen.height));
+  if (shrink < 1) {  // a screen of more pixels than a view may have
+    screen.ratio *= shrink;
+    screen.width = Math.floor(screen.width * shrink);
+    screen.height = Math.floor(screen.height * shrink);
+  }
   if (first && !read()) fit();
   changed();
 });
