@@ -28,6 +28,7 @@ from liif_plugin.resize import matlab_imresize
 from liif_plugin.upscaling import Engine
 from liif_plugin.view import features
 from liif_plugin.view.painting import Painter
+from liif_plugin.view.plain import Plain
 from liif_plugin.view.server import app_of, is_own_host, listening, serve
 from liif_plugin.view.turns import LIMIT, Busy, Turns
 from liif_plugin.view.views import View
@@ -128,6 +129,13 @@ def test_shrunk_pictures_are_antialiased():
         assert seen.shape == (side, side, 4) and np.abs(seen[:, :, :3].astype(float) - 127.5).max() < 12
     nearest = np.concatenate(list(painter(pixels=stripes).bands(View(2, 0, 3, 30, 9, layer="nearest"))))
     assert np.array_equal(nearest[..., :3], stripes[:3, 2:12].repeat(3, 0).repeat(3, 1))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (1, 5)])
+def test_a_tiny_picture_far_away(size):
+    """There are no halves of one pixel."""
+    far = Plain(np.full((*size, 3), 128, np.uint8)).bicubic(np.arange(3) * 1e3, np.arange(2) * 1e3, 1e-3)
+    assert far.shape == (3, 2, 3) and np.abs(far - 128 / 255).max() < 1e-6
 
 
 def test_kept_codes_are_bounded(small_tiles):

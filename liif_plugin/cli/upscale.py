@@ -7,8 +7,9 @@
 
 Sizes are WIDTHxHEIGHT, scales WIDTHxHEIGHT or one number. LIIF networks are trained for x1 to x4 and asked beyond that with good
 results; below x1 they only take samples, which a plain resize does better. Gray, transparent and 16-bit pictures stay what they are, a
-palette becomes RGB; the colour profile (not in BMP) and EXIF data (in JPEG, PNG, WebP) are kept, the orientation applied. JPEG, PNG, WebP, TIFF and BMP; not animations or videos
-(take the frames out, enlarge their folder, join them). A picture that fails is named and the rest goes on; the exit code is then 1.
+palette becomes RGB; the colour profile (not in BMP) and EXIF data (in JPEG, PNG, WebP) are kept, the orientation applied. JPEG, PNG,
+WebP, TIFF and BMP; not animations or videos (take the frames out, enlarge their folder, join them). A picture that fails is named and
+the rest goes on; the exit code is then 1.
 """
 
 from __future__ import annotations

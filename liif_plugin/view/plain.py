@@ -25,7 +25,8 @@ class Plain:
 
     def bicubic(self, rows: np.ndarray, columns: np.ndarray, scale: float) -> np.ndarray:
         """As ``nearest``, not clamped. scale: asking pixels to a pixel of the picture; below 1 the kernel is stretched."""
-        level = max(0, math.floor(-math.log2(scale)))
+        smallest = (max(self.levels[0].shape[:2]) - 1).bit_length()  # the level of one pixel
+        level = min(max(0, math.floor(-math.log2(scale))), smallest)
         image, shrink = self._level(level), 1 << level
         y, x = (_taps((at + 0.5) / shrink - 0.5, n, min(scale * shrink, 1.0)) for at, n in zip((rows, columns), image.shape))
         left, right = int(x[0].min()), int(x[0].max()) + 1
