@@ -11,8 +11,6 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from .render import band_rows
-
 TILES = (1024, 768, 512, 384, 256, 192, 128, 96, 64, 32)
 SLACK = 2.2  # workspaces of the convolution libraries and holes in the heap; measured with EDSR and liif-light on a CPU
 FIXED = 160 << 20  # blocks of the decoder, buffers of the file, what libraries load at their first use
@@ -58,6 +56,11 @@ def bytes_per_pixel(prepare: Callable[[Tensor], object], device: torch.device, s
     """What ``prepare`` of an image (1, 3, h, w) needs for each of its pixels: the slope between two small images."""
     small, large = (peak_bytes(lambda side=side: prepare(torch.zeros(1, 3, side, side, device=device))) for side in sides)
     return (large - small) / (sides[1] ** 2 - sides[0] ** 2)
+
+
+def band_rows(width: int) -> int:
+    """Rows of a band, ``width`` pixels wide, where nothing else decides."""
+    return max(1, (1 << 22) // width)
 
 
 def tile_for(lr_size: tuple[int, int], size: tuple[int, int], window: tuple[int, int], halo: int, per_pixel: float, budget: int,

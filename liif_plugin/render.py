@@ -12,6 +12,7 @@ from torch import Tensor
 from .compat.heap import give_back
 from .coords import cell_of, mesh, pixel_centres, queries_to_image
 from .errors import UserError
+from .memory import band_rows
 from .precision import whole_float32
 
 QUERIES_AT_ONCE = 16384  # what one block of ``query`` decodes: keeps the hidden activations (4 corners x 256 floats a query) at 64 MiB
@@ -32,11 +33,6 @@ def as_float(lq: Tensor | np.ndarray, device: torch.device | None = None) -> Ten
         largest = np.iinfo(lq.dtype).max
         lq = torch.from_numpy(np.ascontiguousarray(lq.transpose(2, 0, 1)).astype(np.float32)).unsqueeze(0).div_(largest)
     return lq if device is None else lq.to(device)
-
-
-def band_rows(width: int) -> int:
-    """Rows of a band, ``width`` pixels wide, where nothing else decides."""
-    return max(1, (1 << 22) // width)
 
 
 def _blocks(span: Span, step: int) -> Iterator[Span]:
