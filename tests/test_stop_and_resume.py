@@ -12,6 +12,7 @@ import sys
 import time
 
 import basicsr.train
+import psutil
 import pytest
 import torch
 
@@ -176,19 +177,21 @@ def test_a_file_that_grows_too_large(tmp_path, tiny_yml, zygote):
 @pytest.mark.slow
 def test_killed_again_and_again(tmp_path, tiny_yml, zygote):
     """kill -9 at 24 random moments in a row, most of them in a checkpoint made slow; then on to the end."""
-    yml = tiny_yml(total=120, every=3, edit=lean)
+    yml = tiny_yml(total=300, every=3, edit=lean)
     keep = ("--force_yml", "logger:keep_checkpoints=2")
     assert zygote.run("train", "-opt", yml, "--force_yml", "name=whole")[0] == 0
     rng, experiment, kills, hit = random.Random(0), tmp_path / "experiments" / "tiny", 0, 0
     while kills < 24:
         left = set(experiment.rglob("*.partial"))
         pid, path = zygote.start("train", "-opt", yml, "--auto_resume", *keep, slow=0.05)
-        if kills % 3:
-            wait_for(lambda left=left, path=path: losses(path.read_text()) and set(experiment.rglob("*.partial")) - left)
-            time.sleep(rng.uniform(0, 0.3))
-        else:
-            wait_for(lambda path=path: losses(path.read_text()))
-            time.sleep(rng.uniform(0, 1.0))
+        process = psutil.Process(pid)
+
+        def begun(path=path, left=left, kills=kills, process=process):
+            saves = not kills % 3 or set(experiment.rglob("*.partial")) - left
+            return (losses(path.read_text()) and saves) or process.status() == psutil.STATUS_ZOMBIE  # it may end before
+
+        wait_for(begun)
+        time.sleep(rng.uniform(0, 0.3 if kills % 3 else 1.0))
         os.killpg(pid, signal.SIGKILL)
         code = zygote.wait(pid)
         if code == 0:

@@ -35,6 +35,7 @@ function changed() {  // many times a frame while dragging
   clampLook();
   asked ||= requestAnimationFrame(() => {
     asked = 0;
+    if (!screen.width || !screen.height) return;  // not laid out yet, or hidden
     const reference = { bicubic: "bicubic", nearest: "nearest", trained: "network" }[look.compare];
     right.show(viewOf("network", look.cell, look.ensemble));
     left.show(reference ? viewOf(reference, "true", about.ensemble) : null);
