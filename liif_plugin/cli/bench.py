@@ -65,7 +65,7 @@ def _compared(args: argparse.Namespace, device) -> tuple[list[str], list[list[st
     dtypes = [torch.float32, torch.bfloat16] if has_bfloat16(device) else [torch.float32]
     with tempfile.TemporaryDirectory() as folder:
         _pictures(folder)
-        jobs = [lambda: parts.data(folder, max(runs, 3))]
+        jobs = [lambda: parts.data(folder, max(runs, 9))]
         jobs += [lambda dtype=dtype: parts.decode(net, device, dtype, side, runs) for dtype in dtypes]
         jobs += [lambda dtype=dtype: parts.training_step(net, device, dtype, batch, runs) for dtype in dtypes]
         jobs += [lambda: parts.whole(net, device, dtypes[-1], h, w, 1 if device.type == "cpu" else runs)]
