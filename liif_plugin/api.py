@@ -15,6 +15,7 @@ from . import register, render  # noqa: F401  (register: load() builds networks 
 from .coords import cell_of, pixel_centres
 from .errors import UserError
 from .kinds import number
+from .pictures.metadata import profile_of
 from .pictures.reading import Picture, from_array, upright
 from .precision import DTYPES, choose_precision
 from .pretrained.loading import find, load
@@ -109,14 +110,15 @@ def upscale(picture, scale: float | Pair | None = None, size: tuple[int, int] | 
     target, pixels = _target(scale, size), _array(picture)
     if isinstance(picture, Image.Image):
         result = Image.fromarray(_pixels(engine, pixels, target, window))
-        result.info.update({key: picture.info[key] for key in ("icc_profile",) if key in picture.info and picture.mode != "CMYK"})
+        if profile_of(picture) is not None:
+            result.info["icc_profile"] = profile_of(picture)
         return result
     if pixels is not None and pixels.dtype in (np.uint8, np.uint16):
         return _pixels(engine, pixels, target, window)
     batch = _batch(picture if pixels is None else pixels)
     where = geometry(*batch.shape[-2:], target, window)
     require_memory(where.pixels * len(batch) * 3 * 4)
-    image = torch.empty(len(batch), 3, *where.window[2:])
+    image = torch.empty(len(batch), 3, *where.window[2:], device=batch.device)
     for one, rendered in zip(batch, image):  # one after the other: ``memory`` is for each
         for top, band in engine.bands(one.unsqueeze(0).to(device), where):
             rendered[:, top : top + band.shape[2]] = band[0].clamp_(0, 1)

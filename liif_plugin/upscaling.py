@@ -149,8 +149,9 @@ class Engine:
 
     def bands(self, lq: np.ndarray | Tensor, where: Geometry, bands: float = 1.0, held: int = 0) -> Iterator[tuple[int, Tensor]]:
         """``render_bands`` of a picture (h, w, 3), or (1, 3, h, w) of torch."""
-        cell = None if self.cell is None else self.cell * torch.tensor([2 / lq.shape[0], 2 / lq.shape[1]])
-        tile, rows = self.tiling(lq.shape[-2:] if isinstance(lq, Tensor) else lq.shape[:2], where, bands, held)
+        h, w = lq.shape[-2:] if isinstance(lq, Tensor) else lq.shape[:2]
+        cell = None if self.cell is None else self.cell * torch.tensor([2 / h, 2 / w])
+        tile, rows = self.tiling((h, w), where, bands, held)
         return render.render_bands(self.net, lq, where.size, cell, where.window, DTYPES[self.precision], tile, device=self.device,
                                    rows_at_once=rows)  # fmt: skip
 

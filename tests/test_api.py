@@ -108,6 +108,10 @@ def test_pil_images_of_every_depth(tmp_path):
     assert result.size == (40, 60) and result.info["icc_profile"] == b"a profile"
     assert np.array_equal(np.asarray(result), upscale(np.rot90(image, -1), 2))
     assert ContinuousImage(Image.open(tmp_path / "a.png")).size == (30, 20)
+    for mode, kept in (("RGB", True), ("CMYK", False), ("LAB", False), ("YCbCr", False)):  # of a space that the result is not in
+        shown = Image.new(mode, (8, 6))
+        shown.info["icc_profile"] = b"a profile"
+        assert ("icc_profile" in upscale(shown, 2).info) == kept, mode
 
 
 def test_arrays_as_they_come(recwarn):

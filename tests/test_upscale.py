@@ -152,6 +152,13 @@ def test_any_scale_fits(net):
     assert (ours - truth).abs().max() < 1e-5 and max(band.shape[2] for _, band in tight.bands(image, where)) == some
 
 
+def test_arrays_and_tensors_are_one_picture(net):
+    image, where = picture(0, 20, 30), Geometry((50, 75), (0, 0, 50, 75))
+    engine = Engine(net, CPU, cell=0.5)  # of the picture's pixels, whatever it comes in
+    one, two = (torch.cat([band for _, band in engine.bands(lq, where)], dim=2) for lq in (image, as_float(image)))
+    assert torch.equal(one, two)
+
+
 def test_a_limit_that_is_not_reached_changes_nothing():
     assert geometry(24, 32, Target(scale=(2.7, 2.7))).size == geometry(24, 32, Target(scale=(2.7, 2.7), max_pixels=10**9)).size == (65, 86)
     for limit in (1000, 65 * 86 - 1):

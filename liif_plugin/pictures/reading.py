@@ -16,14 +16,12 @@ from PIL import Image
 from scipy import ndimage
 
 from ..errors import UserError
+from .metadata import description_of, orientation_of, profile_of
 
 MAX_PIXELS = 400_000_000  # a header that promises more is taken for a decompression bomb
 FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "WEBP", "BMP", "DIB", "PPM", "GIF", "JPEG2000", "TGA")  # none that runs a program, as EPS does
 VIDEOS = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
-ORIENTATION = 0x0112  # EXIF tag
 ASSOCIATED_ALPHA = 1  # TIFF: the colours are multiplied by it
-# what describes the picture and not the file it was in: description, maker, model, resolution, software, date, artist, copyright, details
-DESCRIPTIVE = {270, 271, 272, 282, 283, 296, 305, 306, 315, 33432, 34665, 34853}
 _TURNS = {2: (1, 0), 3: (0, 2), 4: (1, 2), 5: (1, 1), 6: (0, 3), 7: (1, 3), 8: (0, 1)}  # tag -> (mirror first, quarter turns)
 
 
@@ -184,25 +182,6 @@ def _plain_mode(image: Image.Image) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
 
 
-def orientation_of(image: Image.Image) -> int:
-    """The EXIF tag, 1 where there is none. Metadata that cannot be read is no reason to refuse the picture."""
-    try:
-        return image.getexif().get(ORIENTATION, 1)
-    except Exception:  # wrong types within it break Pillow in many ways
-        return 1
-
-
-def description_of(image: Image.Image) -> bytes | None:
-    """The EXIF data that describe the picture, without 'Exif'. Takes the other tags out of ``image``."""
-    try:
-        exif = image.getexif()
-        for tag in [tag for tag in exif if tag not in DESCRIPTIVE]:
-            del exif[tag]
-        return exif.tobytes().removeprefix(b"Exif\0\0") if len(exif) else None
-    except Exception:
-        return None
-
-
 def read_picture(path: str) -> Picture:
     """Read a picture file.
 
@@ -223,7 +202,7 @@ def read_picture(path: str) -> Picture:
                 raise
             return picture
         orientation = orientation_of(image)  # Pillow takes it out of a TIFF while it loads it
-        icc = image.info.get("icc_profile") if image.mode not in ("CMYK", "LAB", "YCbCr") else None  # a profile of the space it was in
+        icc = profile_of(image)
         try:
             image.load()
             deep = _sixteen_bits(data, image, orientation)
