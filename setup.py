@@ -3,11 +3,13 @@
 import re
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py as stock_build_py
 
 HERE = Path(__file__).parent
-VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "liif_plugin" / "__init__.py").read_text(encoding="utf-8"), re.M)[1]
+VERSION = re.search(
+    r'^__version__ = "(.+)"$', (HERE / "liif_plugin" / "__init__.py").read_text(encoding="utf-8"), re.M
+)[1]
 EXPORT = ["onnx", "onnxruntime", "onnxscript"]
 TEST = ["pytest>=7", "hypothesis>=6.100", "setuptools>=68", "wheel", "psutil"]
 VIEW = ["starlette>=0.37", "uvicorn>=0.23"]  # the server of `liif view`
@@ -51,34 +53,21 @@ setup(
         "Topic :: Scientific/Engineering :: Image Processing",
     ],
     python_requires=">=3.9",
-    packages=[
-        "liif_plugin",
-        *[
-            f"liif_plugin.{name}"
-            for name in (
-                "archs",
-                "bench",
-                "cli",
-                "compare",
-                "compat",
-                "data",
-                "export",
-                "metrics",
-                "models",
-                "pictures",
-                "pretrained",
-                "view",
-            )
-        ],
-        "liif_plugin.options",
-    ],  # fmt: skip
+    packages=[*find_packages(include=["liif_plugin", "liif_plugin.*"]), "liif_plugin.options"],
     package_dir={"liif_plugin": "liif_plugin", "liif_plugin.options": "options"},
-    package_data={"liif_plugin.options": ["*.yml"], "liif_plugin.pretrained": ["*.pth", "*.yml"], "liif_plugin.view": ["page/*"]},
+    package_data={
+        "liif_plugin.options": ["*.yml"],
+        "liif_plugin.checkpoints": ["bundled/*"],
+        "liif_plugin.view": ["page/*"],
+    },
     cmdclass={"build_py": build_py},
     install_requires=[  # the floors are those of tests/oldest.txt, which `python scripts/old_and_new.py` runs
         'basicsr>=1.4.2; python_version < "3.13"',  # its source does not build on 3.13, see README
         # what BasicSR asks for beyond this list; there it is installed with --no-deps
-        *[f'{name}; python_version >= "3.13"' for name in ("addict", "future", "requests", "tb-nightly", "yapf")],
+        *[
+            f'{name}; python_version >= "3.13"'
+            for name in ("addict", "future", "requests", "tb-nightly", "yapf")
+        ],
         "torch>=2.4",
         "torchvision>=0.19",
         "lmdb>=1.4",

@@ -26,7 +26,7 @@ __all__ = ["ContinuousImage", "load", "upscale"]
 
 def __getattr__(name: str):
     if name in __all__:
-        from . import api
+        from .inference import api
 
         return getattr(api, name)
     raise AttributeError(f"module 'liif_plugin' has no attribute '{name}'")

@@ -25,13 +25,21 @@ def pixel_centres(n: int, start: int = 0, stop: int | None = None, device=None) 
     return centre(index, n).float().to(device)
 
 
-def grid(size: tuple[int, int], rows: tuple[int, int] | None = None, device=None, columns: tuple[int, int] | None = None) -> Tensor:
+def grid(
+    size: tuple[int, int],
+    rows: tuple[int, int] | None = None,
+    device=None,
+    columns: tuple[int, int] | None = None,
+) -> Tensor:
     """Coordinates of all pixels of an image of ``size`` = (H, W), row by row: (N, 2); or of its ``rows`` and ``columns`` alone.
 
     Args:
         rows, columns: (first, last + 1).
     """
-    return mesh(pixel_centres(size[0], *(rows or (0, size[0])), device), pixel_centres(size[1], *(columns or (0, size[1])), device))
+    return mesh(
+        pixel_centres(size[0], *(rows or (0, size[0])), device),
+        pixel_centres(size[1], *(columns or (0, size[1])), device),
+    )
 
 
 def mesh(y: Tensor, x: Tensor) -> Tensor:
@@ -59,7 +67,9 @@ def queries_to_image(rgb: Tensor, size: tuple[int, int]) -> Tensor:
 
 def _nearest(position: Tensor, n: int) -> tuple[Tensor, Tensor]:
     """Index of the pixel of ``n`` nearest to ``position``, and its centre; halves go to the even index, as in grid_sample."""
-    position = position.clamp(-1 + 1e-6, 1 - 1e-6)  # as published: mirror padding of the ensemble at the border
+    position = position.clamp(
+        -1 + 1e-6, 1 - 1e-6
+    )  # as published: mirror padding of the ensemble at the border
     index = torch.round(((position + 1) * n - 1) / 2).clamp_(0, n - 1)
     return index.long(), centre(index, n)
 

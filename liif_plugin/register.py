@@ -5,7 +5,7 @@ Plain imports, one line per module that registers something, so that a half-impo
 
 from .errors import NO_BASICSR
 
-from . import compat  # isort: skip  its stand-ins must be there before basicsr's first line
+from . import basicsr_patches  # isort: skip  its stand-ins must be there before basicsr's first line
 
 try:
     import basicsr  # noqa: F401
@@ -14,7 +14,7 @@ except ModuleNotFoundError as error:
         raise
     raise ModuleNotFoundError(NO_BASICSR, name="basicsr") from None
 
-compat.apply()
+basicsr_patches.apply()
 
 import liif_plugin.archs.bicubic_arch  # noqa: E402
 import liif_plugin.archs.liif_arch  # noqa: E402
@@ -27,7 +27,8 @@ import liif_plugin.data.size_varied_dataset  # noqa: E402
 import liif_plugin.metrics.continuous_metric  # noqa: E402
 import liif_plugin.models.continuous_sr_model  # noqa: E402, F401
 
+from .config.parser import AFTER_PARSE  # noqa: E402
 from .models.checks import check_options  # noqa: E402
 
-if check_options not in compat.options.AFTER_PARSE:
-    compat.options.AFTER_PARSE.append(check_options)
+if check_options not in AFTER_PARSE:
+    AFTER_PARSE.append(check_options)

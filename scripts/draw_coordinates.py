@@ -16,7 +16,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from liif_plugin.coords import cell_of, centre, corners
 
-LR, SCALE, QUERY = 4, 3, (5, 6)  # a picture of 4 x 4 pixels, asked for at 12 x 12; the target pixel that is asked for: row, column
+LR, SCALE, QUERY = (
+    4,
+    3,
+    (5, 6),
+)  # a picture of 4 x 4 pixels, asked for at 12 x 12; the target pixel that is asked for: row, column
 HR = LR * SCALE
 WIDTH, HEIGHT, FINE = 1800, 1480, 2  # drawn twice as large and shrunk: smooth edges
 INK, GRAY, PALE, RED, YELLOW = "#1b1f24", "#6b7480", "#c9d0d8", "#c4320a", "#ffe58a"
@@ -39,12 +43,19 @@ class Canvas:
         self.draw.line([(x * FINE, y * FINE) for x, y in points], fill, width * FINE, joint="curve")
 
     def dot(self, x, y, radius, fill, line="white", width=3):
-        self.draw.ellipse([(x - radius) * FINE, (y - radius) * FINE, (x + radius) * FINE, (y + radius) * FINE], fill, line, width * FINE)
+        self.draw.ellipse(
+            [(x - radius) * FINE, (y - radius) * FINE, (x + radius) * FINE, (y + radius) * FINE],
+            fill,
+            line,
+            width * FINE,
+        )
 
     def text(self, x, y, words, size=28, fill=INK, anchor="mm", back=None):
         font = ImageFont.load_default(size * FINE)
         if back:
-            left, top, right, bottom = self.draw.textbbox((x * FINE, y * FINE), words, font=font, anchor=anchor)
+            left, top, right, bottom = self.draw.textbbox(
+                (x * FINE, y * FINE), words, font=font, anchor=anchor
+            )
             self.draw.rectangle([left - 6 * FINE, top - 3 * FINE, right + 6 * FINE, bottom + 3 * FINE], back)
         self.draw.text((x * FINE, y * FINE), words, fill, font, anchor)
 
@@ -53,7 +64,12 @@ class Canvas:
             steps = max(1, round(((x1 - x0) ** 2 + (y1 - y0) ** 2) ** 0.5 / dash))
             for i in range(0, steps, 2):
                 a, b = i / steps, min(1, (i + 1) / steps)
-                self.line((x0 + a * (x1 - x0), y0 + a * (y1 - y0)), (x0 + b * (x1 - x0), y0 + b * (y1 - y0)), fill=fill, width=width)
+                self.line(
+                    (x0 + a * (x1 - x0), y0 + a * (y1 - y0)),
+                    (x0 + b * (x1 - x0), y0 + b * (y1 - y0)),
+                    fill=fill,
+                    width=width,
+                )
 
     def code(self, x, y, number, radius):
         self.dot(x, y, radius, CODES[number])
@@ -81,7 +97,11 @@ def answer() -> tuple[list[tuple[int, int]], list[tuple[float, float]], list[Fra
     """Of the four codes: (row, column), relative coordinate, weight."""
     index, rel, weight = corners(torch.tensor([[query()]]), (LR, LR))
     cells = [divmod(int(i), LR) for i in index[0, :, 0]]
-    return cells, rel[0, :, 0].tolist(), [Fraction(float(w)).limit_denominator(SCALE**2) for w in weight[0, :, 0]]
+    return (
+        cells,
+        rel[0, :, 0].tolist(),
+        [Fraction(float(w)).limit_denominator(SCALE**2) for w in weight[0, :, 0]],
+    )
 
 
 def draw_grids(c: Canvas, left: float, top: float, side: float) -> list[tuple[float, float]]:
@@ -91,10 +111,16 @@ def draw_grids(c: Canvas, left: float, top: float, side: float) -> list[tuple[fl
         return left + (x + 1) / 2 * side, top + (y + 1) / 2 * side
 
     c.text(left - 90, top - 148, "1  One square, two grids", 36, anchor="lm")
-    c.text(left - 90, top - 106, "4 x 4 pixels come in (thick), 12 x 12 are asked for (thin).", 27, GRAY, "lm")
+    c.text(
+        left - 90, top - 106, "4 x 4 pixels come in (thick), 12 x 12 are asked for (thin).", 27, GRAY, "lm"
+    )
     cells = answer()[0]
     for (row, column), fill in zip(cells, FILLS):
-        c.box(*at(2 * row / LR - 1, 2 * column / LR - 1), *at(2 * (row + 1) / LR - 1, 2 * (column + 1) / LR - 1), fill)
+        c.box(
+            *at(2 * row / LR - 1, 2 * column / LR - 1),
+            *at(2 * (row + 1) / LR - 1, 2 * (column + 1) / LR - 1),
+            fill,
+        )
     for n, fill, width in ((HR, PALE, 2), (LR, INK, 4)):
         for i in range(n + 1):
             edge = 2 * i / n - 1
@@ -124,11 +150,19 @@ def draw_grids(c: Canvas, left: float, top: float, side: float) -> list[tuple[fl
     c.dot(left + 12, legend, 10, GRAY)
     c.text(left + 40, legend, "centre of an input pixel; each has one latent code", 26, anchor="lm")
     c.box(left, legend + 34, left + 24, legend + 58, YELLOW, INK, 3)
-    c.text(left + 40, legend + 46, f"the target pixel that is asked for: row {QUERY[0]}, column {QUERY[1]}", 26, anchor="lm")
+    c.text(
+        left + 40,
+        legend + 46,
+        f"the target pixel that is asked for: row {QUERY[0]}, column {QUERY[1]}",
+        26,
+        anchor="lm",
+    )
     return codes
 
 
-def draw_ensemble(c: Canvas, left: float, top: float, side: float, seen_at: list[tuple[float, float]]) -> None:
+def draw_ensemble(
+    c: Canvas, left: float, top: float, side: float, seen_at: list[tuple[float, float]]
+) -> None:
     cells, rel, weights = answer()
     codes = [(centre(row, LR), centre(column, LR)) for row, column in cells]
     (y0, x0), (y1, x1) = codes[0], codes[3]
@@ -143,12 +177,19 @@ def draw_ensemble(c: Canvas, left: float, top: float, side: float, seen_at: list
     c.text(left - 60, top - 151, "The weight of each is the area of its colour, DIAGONALLY", 27, GRAY, "lm")
     c.text(left - 60, top - 115, "opposite to it: the nearer a code, the more it weighs.", 27, GRAY, "lm")
     y, x = query()
-    places = ((0.5, 0.30), (0.30, 0.27), (0.42, 0.62), (0.58, 0.62))  # of the labels in their areas: beside cell and arrow
+    places = (
+        (0.5, 0.30),
+        (0.30, 0.27),
+        (0.42, 0.62),
+        (0.58, 0.62),
+    )  # of the labels in their areas: beside cell and arrow
     for (cy, cx), which in zip(codes, (3, 2, 1, 0)):  # the area at a code is its opposite's
         (le, ri), (up, lo) = sorted((at(y, x)[0], at(cy, cx)[0])), sorted((at(y, x)[1], at(cy, cx)[1]))
         c.box(le, up, ri, lo, FILLS[which])
         px, py = places[3 - which]
-        c.text(le + px * (ri - le), up + py * (lo - up), f"{LETTERS[which]}: {weights[which]}", 38, CODES[which])
+        c.text(
+            le + px * (ri - le), up + py * (lo - up), f"{LETTERS[which]}: {weights[which]}", 38, CODES[which]
+        )
     half = 1 / HR
     le, up, ri, lo = *at(y - half, x - half), *at(y + half, x + half)
     c.line(at(y, x0), at(y, x1), fill=GRAY)
@@ -166,9 +207,11 @@ def draw_ensemble(c: Canvas, left: float, top: float, side: float, seen_at: list
     below = top + side + 92
     cell = cell_of((HR, HR)).tolist()
     words = ", ".join(number(n) for n in rel[nearest])
-    lines = (("coord", f"= ({number(y)}, {number(x)})", "the target pixel's centre", INK),
-             ("cell", f"= ({cell[0]:.2f}, {cell[1]:.2f}) = (2/12, 2/12)", "its size", INK),
-             ("rel", f"= (coord - {LETTERS[nearest]}) x (4, 4) = ({words})", "the arrow", CODES[nearest]))  # fmt: skip
+    lines = (
+        ("coord", f"= ({number(y)}, {number(x)})", "the target pixel's centre", INK),
+        ("cell", f"= ({cell[0]:.2f}, {cell[1]:.2f}) = (2/12, 2/12)", "its size", INK),
+        ("rel", f"= (coord - {LETTERS[nearest]}) x (4, 4) = ({words})", "the arrow", CODES[nearest]),
+    )
     for i, (name, value, meaning, fill) in enumerate(lines):
         c.text(left - 60, below + 44 * i, name, 27, fill, "lm")
         c.text(left + 30, below + 44 * i, value, 27, fill, "lm")
@@ -179,10 +222,18 @@ def draw_axis(c: Canvas, left: float, top: float, side: float) -> None:
     def at(x):
         return left + (x + 1) / 2 * side
 
-    c.text(left - 90, top - 56, "3  Along one axis: pixel i of n has its centre at -1 + (2i + 1)/n", 36, anchor="lm")
+    c.text(
+        left - 90,
+        top - 56,
+        "3  Along one axis: pixel i of n has its centre at -1 + (2i + 1)/n",
+        36,
+        anchor="lm",
+    )
     for n, y, size in ((LR, top, 30), (HR, top + 96, 25)):
         for i in range(n):
-            c.box(at(2 * i / n - 1), y, at(2 * (i + 1) / n - 1), y + 84, "#f4f6f8", INK if n == LR else GRAY, 3)
+            c.box(
+                at(2 * i / n - 1), y, at(2 * (i + 1) / n - 1), y + 84, "#f4f6f8", INK if n == LR else GRAY, 3
+            )
             c.dot(at(centre(i, n)), y + 22, 8, GRAY if n == LR else INK, line=None, width=0)
             c.text(at(centre(i, n)), y + 56, number(centre(i, n)), size)
         c.text(left - 20, y + 42, f"n = {n}", 28, anchor="rm")

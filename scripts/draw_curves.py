@@ -21,7 +21,9 @@ SET = re.compile(r"Validation (\S+)$")
 SCORE = re.compile(r"# (\S+): ([\d.]+)\tBest: [\d.]+ @ (\d+) iter")
 
 
-def read_log(paths: list[str], metric: str = "psnr") -> tuple[list[tuple[int, float]], dict[str, list[tuple[int, float]]]]:
+def read_log(
+    paths: list[str], metric: str = "psnr"
+) -> tuple[list[tuple[int, float]], dict[str, list[tuple[int, float]]]]:
     """[(iteration, loss)] and, for every validation set, [(iteration, score)]. Logs of a resumed run: in their order."""
     losses: dict[int, float] = {}
     scores: dict[str, dict[int, float]] = {}
@@ -51,7 +53,9 @@ def draw(losses: list[tuple[int, float]], scores: dict[str, list[tuple[int, floa
     left.legend(frameon=False)
     for name, line in scores.items():
         iterations, psnr = np.array(line).T
-        right.plot(iterations, psnr - psnr[0], label=f"{name.replace('_', ' ')}: {psnr[0]:.2f} to {psnr[-1]:.2f} dB")
+        right.plot(
+            iterations, psnr - psnr[0], label=f"{name.replace('_', ' ')}: {psnr[0]:.2f} to {psnr[-1]:.2f} dB"
+        )
     right.set(xlabel="iteration", ylabel="PSNR over the first validation, dB")
     right.legend(frameon=False)
     for axes in (left, right):
@@ -61,13 +65,19 @@ def draw(losses: list[tuple[int, float]], scores: dict[str, list[tuple[int, floa
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("logs", nargs="+", metavar="LOG", help="train_NAME_DATE.log; several of one run in their order")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "logs", nargs="+", metavar="LOG", help="train_NAME_DATE.log; several of one run in their order"
+    )
     parser.add_argument("-o", "--output", required=True, metavar="PNG", help="the picture")
     args = parser.parse_args()
     losses, scores = read_log(args.logs)
     if len(losses) < 2 or not scores:
-        sys.exit(f"{args.logs[0]}: expected a log of BasicSR with losses and validations, found {len(losses)} losses.")
+        sys.exit(
+            f"{args.logs[0]}: expected a log of BasicSR with losses and validations, found {len(losses)} losses."
+        )
     draw(losses, scores, args.output)
 
 

@@ -35,15 +35,21 @@ def write_pictures(data: str, folder: str) -> int:
     for path in sorted(glob.glob(f"{data}/BSDS400/*.jpg")):
         picture = Image.open(path).convert("RGB")
         size = round(picture.width * SHRINK), round(picture.height * SHRINK)
-        picture.resize(size, Image.BICUBIC).save(os.path.join(folder, f"bsds_{os.path.basename(path)[:-4]}.png"))
+        picture.resize(size, Image.BICUBIC).save(
+            os.path.join(folder, f"bsds_{os.path.basename(path)[:-4]}.png")
+        )
         count += 1
     return count
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", required=True, metavar="FOLDER", help="folder with General100 and BSDS400")
-    parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="where to write pictures and the LMDB")
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="FOLDER", help="where to write pictures and the LMDB"
+    )
     args = parser.parse_args()
     pictures = os.path.join(args.output, "pictures")
     lmdb = os.path.join(args.output, "datasets", "light_train.lmdb")

@@ -139,10 +139,20 @@ MISTAKES = [
     Mistake("an option file misspelt", "liif train -opt train_lif_edsr.yml"),
     Mistake("an option file that is no yml", "liif train -opt my.yml", ("name: mine", "name: [mine")),
     Mistake("a key twice", "liif train -opt my.yml", ("name: mine", "name: mine\nname: yours")),
-    Mistake("a block forgotten", "liif train -opt my.yml", ("  pixel_opt: {type: L1Loss, loss_weight: 2.0, reduction: mean}\n", "")),
+    Mistake(
+        "a block forgotten",
+        "liif train -opt my.yml",
+        ("  pixel_opt: {type: L1Loss, loss_weight: 2.0, reduction: mean}\n", ""),
+    ),
     Mistake("an option of a dataset misspelt", "liif train -opt my.yml", ("lq_size", "lq_sise")),
-    Mistake("a dataset type misspelt", "liif train -opt my.yml", ("type: ArbitraryScaleDataset", "type: ArbitraryScalesDataset")),
-    Mistake("pictures that are not there", "liif train -opt my.yml", ("dataroot_gt: photos", "dataroot_gt: fotos")),
+    Mistake(
+        "a dataset type misspelt",
+        "liif train -opt my.yml",
+        ("type: ArbitraryScaleDataset", "type: ArbitraryScalesDataset"),
+    ),
+    Mistake(
+        "pictures that are not there", "liif train -opt my.yml", ("dataroot_gt: photos", "dataroot_gt: fotos")
+    ),
     Mistake("pictures smaller than the crops", "liif train -opt my.yml", ("lq_size: 12", "lq_size: 48")),
     Mistake("a network misspelt", "liif train -opt my.yml", ("type: LIIF", "type: LIFF")),
     Mistake("an encoder misspelt", "liif train -opt my.yml", ("type: EDSR", "type: EDRS")),
@@ -150,17 +160,43 @@ MISTAKES = [
     Mistake("an option of the network misspelt", "liif train -opt my.yml", ("hidden_list", "hidden_lists")),
     Mistake("a loss misspelt", "liif train -opt my.yml", ("type: L1Loss", "type: L1Los")),
     Mistake("a metric misspelt", "liif train -opt my.yml", ("continuous_psnr", "continuous_pnsr")),
-    Mistake("a protocol that there is not", "liif train -opt my.yml", ("protocol: benchmark", "protocol: set5")),
-    Mistake("starting weights that are not there", "liif train -opt my.yml", ("pretrain_network_g: ~", "pretrain_network_g: nothing.pth")),
-    Mistake("starting weights of another network", "liif train -opt my.yml", ("pretrain_network_g: ~", "pretrain_network_g: edsr.pth")),
-    Mistake("a state to resume that is not there", "liif train -opt my.yml", ("resume_state: ~", "resume_state: 100.state")),
+    Mistake(
+        "a protocol that there is not", "liif train -opt my.yml", ("protocol: benchmark", "protocol: set5")
+    ),
+    Mistake(
+        "starting weights that are not there",
+        "liif train -opt my.yml",
+        ("pretrain_network_g: ~", "pretrain_network_g: nothing.pth"),
+    ),
+    Mistake(
+        "starting weights of another network",
+        "liif train -opt my.yml",
+        ("pretrain_network_g: ~", "pretrain_network_g: edsr.pth"),
+    ),
+    Mistake(
+        "a state to resume that is not there",
+        "liif train -opt my.yml",
+        ("resume_state: ~", "resume_state: 100.state"),
+    ),
     Mistake("a forced value in a block misspelt", "liif train -opt my.yml --force_yml trian:total_iter=3"),
     Mistake("a forced value without a value", "liif train -opt my.yml --force_yml train:total_iter"),
     # test, compare
     Mistake("weights to test that are not there", "liif test -opt test.yml", ("weights.pth", "weigths.pth")),
-    Mistake("a set to test without pictures", "liif test -opt test.yml", ("dataroot_gt: photos", "dataroot_gt: empty")),
-    Mistake("a model to compare without weights", "liif compare -opt compare.yml", ("type: Bicubic", "type: LIIF, encoder: {type: EDSR}")),
-    Mistake("a set to compare that is not there", "liif compare -opt compare.yml", ("dataroot_gt: photos", "dataroot_gt: fotos")),
+    Mistake(
+        "a set to test without pictures",
+        "liif test -opt test.yml",
+        ("dataroot_gt: photos", "dataroot_gt: empty"),
+    ),
+    Mistake(
+        "a model to compare without weights",
+        "liif compare -opt compare.yml",
+        ("type: Bicubic", "type: LIIF, encoder: {type: EDSR}"),
+    ),
+    Mistake(
+        "a set to compare that is not there",
+        "liif compare -opt compare.yml",
+        ("dataroot_gt: photos", "dataroot_gt: fotos"),
+    ),
     Mistake("a comparison's key misspelt", "liif compare -opt compare.yml", ("protocol", "protocoll")),
     Mistake("a training's option file to compare", "liif compare -opt my.yml"),
     # fit, prepare
@@ -191,7 +227,7 @@ MISTAKES = [
     Mistake("a port that there is not", "liif view photo.png --no-browser --port 99999"),
     Mistake("an address that is not this machine's", "liif view photo.png --no-browser --host 192.0.2.1"),
     Mistake("the viewer without its packages", "liif view photo.png --no-browser", None, ("uvicorn",)),
-]  # fmt: skip
+]
 
 
 def make_folder(folder: Path) -> None:
@@ -219,12 +255,18 @@ def make_folder(folder: Path) -> None:
         (folder / name).write_text(text)
     liif = {"type": "LIIF", "encoder": {"type": "EDSR", "num_feat": 8, "num_block": 1}, "hidden_list": [16]}
     edsr = {"type": "EDSR", "num_in_ch": 3, "num_out_ch": 3, "num_feat": 8, "num_block": 1, "upscale": 2}
-    for name, options, block in (("weights", liif, None), ("wrong", liif, {**liif, "hidden_list": [32]}), ("edsr", edsr, edsr)):
+    for name, options, block in (
+        ("weights", liif, None),
+        ("wrong", liif, {**liif, "hidden_list": [32]}),
+        ("edsr", edsr, edsr),
+    ):
         torch.save({"params": build_network(dict(options)).state_dict()}, folder / f"{name}.pth")
         if block is not None:
             (folder / f"{name}.yml").write_text(f"network_g: {block}\n".replace("'", ""))
 
-    (folder / "code.pth").write_bytes(b"cbuiltins\nprint\n(Vthis must never be seen\ntR.")  # a pickle that calls print
+    (folder / "code.pth").write_bytes(
+        b"cbuiltins\nprint\n(Vthis must never be seen\ntR."
+    )  # a pickle that calls print
 
 
 def listing(folder: Path) -> dict[str, int]:
@@ -260,7 +302,9 @@ def _touched(folder: Path, before: dict[str, int]) -> list[str]:
     for begun in ("experiments", "tb_logger", "results"):
         shutil.rmtree(folder / begun, ignore_errors=True)
     after = listing(folder)
-    return [f"touched: {path}" for path in before.keys() | after.keys() if before.get(path) != after.get(path)]
+    return [
+        f"touched: {path}" for path in before.keys() | after.keys() if before.get(path) != after.get(path)
+    ]
 
 
 def _child(argv: list[str], folder: Path, said: int, without: tuple[str, ...]) -> None:
@@ -297,7 +341,13 @@ def what_is_wrong(code: int, text: str) -> str | None:
 def row(mistake: Mistake, line: str) -> str:
     """A line of the table."""
     edited = "; ".join(line.strip() for line in mistake.edit[1].splitlines()) if mistake.edit else ""
-    how = f", with `{edited}` in it" if edited else f", without `{mistake.edit[0].split(':')[0].strip()}`" if mistake.edit else ""
+    how = (
+        f", with `{edited}` in it"
+        if edited
+        else f", without `{mistake.edit[0].split(':')[0].strip()}`"
+        if mistake.edit
+        else ""
+    )
     what, line = (text.replace("|", "\\|") for text in (mistake.what, line))
     return f"| {what} | `{mistake.command}`{how} | {line} |\n"
 
@@ -324,7 +374,9 @@ def run(only: str = "") -> tuple[list[str], list[str]]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--only", default="", metavar="WORD", help="only commands with this word")
     args = parser.parse_args()

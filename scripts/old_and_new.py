@@ -27,8 +27,12 @@ def install(home: Path, python: str, constraints: list[str]) -> None:
     subprocess.run([python, "-m", "venv", home], check=True)
     pip = [home / "bin" / "python", "-m", "pip", "install", "-q"]
     subprocess.run([*pip, "--upgrade", "pip"], check=True)
-    for packages in (["setuptools", "wheel"], ["torch", "torchvision", "numpy"], ["--no-build-isolation", "basicsr"],
-                     ["--no-build-isolation", "-e", f"{ROOT}[test]"]):  # fmt: skip
+    for packages in (
+        ["setuptools", "wheel"],
+        ["torch", "torchvision", "numpy"],
+        ["--no-build-isolation", "basicsr"],
+        ["--no-build-isolation", "-e", f"{ROOT}[test]"],
+    ):
         subprocess.run([*pip, *constraints, *packages], check=True)
 
 
@@ -36,17 +40,25 @@ def versions(home: Path) -> str:
     """The interpreter and the packages named in oldest.txt, as they are installed."""
     names = [line.split("==")[0].lower() for line in OLDEST.read_text().splitlines() if "==" in line]
     interpreter = home / "bin" / "python"
-    freeze = subprocess.run([interpreter, "-m", "pip", "list", "--format=freeze"], capture_output=True, text=True, check=True).stdout
+    freeze = subprocess.run(
+        [interpreter, "-m", "pip", "list", "--format=freeze"], capture_output=True, text=True, check=True
+    ).stdout
     found = [line.replace("==", " ") for line in freeze.splitlines() if line.split("==")[0].lower() in names]
-    version = subprocess.run([interpreter, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    version = subprocess.run(
+        [interpreter, "--version"], capture_output=True, text=True, check=True
+    ).stdout.strip()
     return ", ".join([version, *found])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", choices=["oldest", "newest"])
     parser.add_argument("--oldest-python", default="python3.9", metavar="PROGRAM", help="default: python3.9")
-    parser.add_argument("--newest-python", default=sys.executable, metavar="PROGRAM", help="default: the one that runs this")
+    parser.add_argument(
+        "--newest-python", default=sys.executable, metavar="PROGRAM", help="default: the one that runs this"
+    )
     parser.add_argument("--envs", type=Path, default=ROOT / "old_and_new", metavar="FOLDER")
     parser.add_argument("--keep", action="store_true", help="take an environment that is there as it is")
     parser.add_argument("pytest", nargs="*", metavar="-- ARGUMENT", help='of pytest; default: -m "not slow"')
@@ -65,7 +77,9 @@ def main() -> None:
         # one thread: results then do not depend on how many cores there are
         command = [home / "bin" / "python", "-m", "pytest", *(args.pytest or ["-m", "not slow"])]
         code = subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode
-        summary.append(f"{name}: {'passed' if code == 0 else f'pytest ended with {code}'} in {time.monotonic() - start:.0f} s")
+        summary.append(
+            f"{name}: {'passed' if code == 0 else f'pytest ended with {code}'} in {time.monotonic() - start:.0f} s"
+        )
         failed |= code != 0
     print("\n".join(summary))
     sys.exit(1 if failed else 0)

@@ -25,23 +25,41 @@ class Network:
         with open(os.path.join(folder, "export.json"), encoding="utf-8") as file:
             self.about = json.load(file)
         self.encoder, self.decoder = (
-            onnxruntime.InferenceSession(os.path.join(folder, self.about[part]["file"]), providers=onnxruntime.get_available_providers())
+            onnxruntime.InferenceSession(
+                os.path.join(folder, self.about[part]["file"]),
+                providers=onnxruntime.get_available_providers(),
+            )
             for part in ("encoder", "decoder")
         )
 
     def encode(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """(h, w, 3) float32 in [0, 1] -> what the decoder takes of it, by name."""
         lq = np.ascontiguousarray(image.transpose(2, 0, 1))[None]
-        return dict(zip([tensor.name for tensor in self.encoder.get_outputs()], self.encoder.run(None, {"lq": lq})))
+        return dict(
+            zip([tensor.name for tensor in self.encoder.get_outputs()], self.encoder.run(None, {"lq": lq}))
+        )
 
-    def query(self, features: dict[str, np.ndarray], y: np.ndarray, x: np.ndarray, cell: tuple[float, float], at_once: int) -> np.ndarray:
+    def query(
+        self,
+        features: dict[str, np.ndarray],
+        y: np.ndarray,
+        x: np.ndarray,
+        cell: tuple[float, float],
+        at_once: int,
+    ) -> np.ndarray:
         """The colours at all (y, x): (len(y), len(x), 3)."""
         rows = max(1, at_once // len(x))  # so many rows in one call, to bound the memory
         parts = []
         for first in range(0, len(y), rows):
-            coord = np.stack(np.meshgrid(y[first : first + rows], x, indexing="ij"), axis=-1).astype(np.float32).reshape(1, -1, 2)
+            coord = (
+                np.stack(np.meshgrid(y[first : first + rows], x, indexing="ij"), axis=-1)
+                .astype(np.float32)
+                .reshape(1, -1, 2)
+            )
             values = {**features, "coord": coord, "cell": np.broadcast_to(np.float32(cell), coord.shape)}
-            rgb = self.decoder.run(["rgb"], {tensor.name: values[tensor.name] for tensor in self.decoder.get_inputs()})[0]
+            rgb = self.decoder.run(
+                ["rgb"], {tensor.name: values[tensor.name] for tensor in self.decoder.get_inputs()}
+            )[0]
             parts.append(rgb.reshape(-1, len(x), 3))
         return np.concatenate(parts)
 
@@ -50,14 +68,18 @@ def parts_of(n: int, N: int, tile: int, halo: int, multiple: int):
     """Along one axis of n pixels, N of the target: (target pixels, pixels that are encoded for them), each (first, last + 1)."""
     for start in range(0, n, tile):
         stop = min(start + tile, n)
-        first, last = (-(-(2 * edge * N - n) // (2 * n)) for edge in (start, stop))  # the target pixels whose centres lie between
+        first, last = (
+            -(-(2 * edge * N - n) // (2 * n)) for edge in (start, stop)
+        )  # the target pixels whose centres lie between
         begin = max(0, start - halo) // multiple * multiple
         end = min(n, -(-(stop + halo) // multiple) * multiple)
         if first < last:
             yield (first, last), (begin, end)
 
 
-def upscale(network: Network, image: np.ndarray, size: tuple[int, int], tile: int = 256, at_once: int = 65536) -> np.ndarray:
+def upscale(
+    network: Network, image: np.ndarray, size: tuple[int, int], tile: int = 256, at_once: int = 65536
+) -> np.ndarray:
     """(h, w, 3) float32 in [0, 1] -> (H, W, 3) float32, not clamped. A part of the image is an image of its own: positions and cells are
     those within the part."""
     (h, w), (H, W) = image.shape[:2], size
@@ -71,21 +93,31 @@ def upscale(network: Network, image: np.ndarray, size: tuple[int, int], tile: in
         for (left, right), (x0, x1) in parts_of(w, W, tile, halo, multiple):
             x = ((np.arange(left, right) + 0.5) * w / W - x0) * 2 / (x1 - x0) - 1
             cell = 2 / H * h / (y1 - y0), 2 / W * w / (x1 - x0)
-            out[top:bottom, left:right] = network.query(network.encode(image[y0:y1, x0:x1]), y, x, cell, at_once)
+            out[top:bottom, left:right] = network.query(
+                network.encode(image[y0:y1, x0:x1]), y, x, cell, at_once
+            )
     return out
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("network", help="the folder that `liif export` wrote")
     parser.add_argument("picture")
     parser.add_argument("-o", "--output", required=True)
     parser.add_argument("--scale", type=float, default=4)
     parser.add_argument("--size", help="WIDTHxHEIGHT instead of a scale")
-    parser.add_argument("--tile", type=int, default=256, help="side of the parts that are encoded, in pixels of the picture")
+    parser.add_argument(
+        "--tile", type=int, default=256, help="side of the parts that are encoded, in pixels of the picture"
+    )
     args = parser.parse_args()
     picture = ImageOps.exif_transpose(Image.open(args.picture)).convert("RGB")
-    width, height = (int(n) for n in args.size.split("x")) if args.size else (round(n * args.scale + 1e-9) for n in picture.size)
+    width, height = (
+        (int(n) for n in args.size.split("x"))
+        if args.size
+        else (round(n * args.scale + 1e-9) for n in picture.size)
+    )
     rgb = upscale(Network(args.network), np.asarray(picture, np.float32) / 255, (height, width), args.tile)
     Image.fromarray((rgb.clip(0, 1) * 255).round().astype(np.uint8)).save(args.output)
 

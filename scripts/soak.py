@@ -51,20 +51,27 @@ def watch(command: list[str], path: str, every: float) -> tuple[int, list[dict[s
 def growth(samples: list[dict[str, float]], figure: str) -> tuple[float, float]:
     """Medians of ``figure`` in the second and in the last quarter of the run."""
     quarter = len(samples) // 4
-    return tuple(statistics.median(s[figure] for s in part) for part in (samples[quarter : 2 * quarter], samples[-quarter:]))
+    return tuple(
+        statistics.median(s[figure] for s in part)
+        for part in (samples[quarter : 2 * quarter], samples[-quarter:])
+    )
 
 
 def verdict(samples: list[dict[str, float]], allow: float) -> bool:
     """Print the comparison; whether nothing grew. ``allow`` is the share by which memory may differ."""
     if len(samples) < 8:
-        print(f"soak: {len(samples)} samples are too few to compare; run it longer or with a smaller --every.")
+        print(
+            f"soak: {len(samples)} samples are too few to compare; run it longer or with a smaller --every."
+        )
         return False
     steady = True
     for figure in FIGURES:
         before, after = growth(samples, figure)
         limit = before * (1 + allow) if figure == "memory_mib" else before
         steady &= after <= limit
-        print(f"soak: {figure:10} second quarter {before:9.1f}   last quarter {after:9.1f}   {'steady' if after <= limit else 'GREW'}")
+        print(
+            f"soak: {figure:10} second quarter {before:9.1f}   last quarter {after:9.1f}   {'steady' if after <= limit else 'GREW'}"
+        )
     print(f"soak: {samples[-1]['seconds'] / 3600:.2f} hours, {len(samples)} samples")
     return steady
 
@@ -87,16 +94,32 @@ def render_many(count: int) -> None:
         top, left = (int(rng.integers(0, n - part + 1)) for n, part in zip(size, (height, width)))
         part = image.render(size, (top, left, height, width))
         if part.shape != (3, height, width) or not bool(part.isfinite().all()):
-            raise SystemExit(f"render {number}: {size} window {(top, left, height, width)} gave {tuple(part.shape)} or no finite colours")
+            raise SystemExit(
+                f"render {number}: {size} window {(top, left, height, width)} gave {tuple(part.shape)} or no finite colours"
+            )
     print(f"{count} renders")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-o", "--output", default="soak.csv", metavar="FILE", help="the samples as a table (default soak.csv)")
-    parser.add_argument("--every", type=float, default=30, metavar="S", help="seconds between samples (default 30)")
-    parser.add_argument("--allow", type=float, default=0.05, metavar="SHARE", help="growth of memory that passes (default 0.05)")
-    parser.add_argument("--renders", type=int, metavar="N", help="watch N renders of random windows instead of a command")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "-o", "--output", default="soak.csv", metavar="FILE", help="the samples as a table (default soak.csv)"
+    )
+    parser.add_argument(
+        "--every", type=float, default=30, metavar="S", help="seconds between samples (default 30)"
+    )
+    parser.add_argument(
+        "--allow",
+        type=float,
+        default=0.05,
+        metavar="SHARE",
+        help="growth of memory that passes (default 0.05)",
+    )
+    parser.add_argument(
+        "--renders", type=int, metavar="N", help="watch N renders of random windows instead of a command"
+    )
     parser.add_argument("--work", type=int, help=argparse.SUPPRESS)  # the child that --renders watches
     parser.add_argument("command", nargs=argparse.REMAINDER, help="-- and the command to watch")
     args = parser.parse_args()

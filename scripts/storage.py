@@ -13,16 +13,22 @@ import numpy as np
 import skimage.data
 
 STORAGES = {
-    "BMP": (".bmp", []), "PPM": (".ppm", []), "TIFF, not compressed": (".tiff", [cv2.IMWRITE_TIFF_COMPRESSION, 1]),
-    "PNG level 0": (".png", [cv2.IMWRITE_PNG_COMPRESSION, 0]), "PNG level 1 (BasicSR's)": (".png", [cv2.IMWRITE_PNG_COMPRESSION, 1]),
-    "PNG level 9": (".png", [cv2.IMWRITE_PNG_COMPRESSION, 9]), "WebP, lossless": (".webp", [cv2.IMWRITE_WEBP_QUALITY, 101]),
-}  # fmt: skip
+    "BMP": (".bmp", []),
+    "PPM": (".ppm", []),
+    "TIFF, not compressed": (".tiff", [cv2.IMWRITE_TIFF_COMPRESSION, 1]),
+    "PNG level 0": (".png", [cv2.IMWRITE_PNG_COMPRESSION, 0]),
+    "PNG level 1 (BasicSR's)": (".png", [cv2.IMWRITE_PNG_COMPRESSION, 1]),
+    "PNG level 9": (".png", [cv2.IMWRITE_PNG_COMPRESSION, 9]),
+    "WebP, lossless": (".webp", [cv2.IMWRITE_WEBP_QUALITY, 101]),
+}
 
 
 def main() -> None:
     cv2.setNumThreads(1)
     image = cv2.resize(skimage.data.astronaut()[:, :, ::-1], (2040, 1356), interpolation=cv2.INTER_CUBIC)
-    noise = np.random.default_rng(0).integers(-3, 4, image.shape)  # a photo's own, which enlarging has smoothed away
+    noise = np.random.default_rng(0).integers(
+        -3, 4, image.shape
+    )  # a photo's own, which enlarging has smoothed away
     image = np.clip(image.astype(int) + noise, 0, 255).astype(np.uint8)
     print("| 2040 x 1356 | MiB | decoded in, ms |\n|---|---|---|")
     for name, (suffix, settings) in STORAGES.items():

@@ -20,15 +20,22 @@ import numpy as np
 import torch
 from PIL import Image
 
-from liif_plugin.compare.report import grid
-from liif_plugin.pictures.reading import Picture, from_array, read_picture
+from liif_plugin.checkpoints.loading import load
+from liif_plugin.evaluation.report import grid
+from liif_plugin.image_io.reading import Picture, from_array, read_picture
+from liif_plugin.inference.upscaling import Engine
 from liif_plugin.precision import choose_precision
-from liif_plugin.pretrained.loading import load
-from liif_plugin.upscaling import Engine
 from liif_plugin.view.painting import Painter
 from liif_plugin.view.server import app_of, listening, serve
 
-COLUMNS = ("new, coarse", "new, sharp after it", "known, coarse", "known, first rows", "known, sharp", "bicubic")
+COLUMNS = (
+    "new, coarse",
+    "new, sharp after it",
+    "known, coarse",
+    "known, first rows",
+    "known, sharp",
+    "bicubic",
+)
 
 
 def stand_in() -> Picture:
@@ -59,7 +66,10 @@ def measured(painter: Painter, port: int, scale: float, args: argparse.Namespace
     connection = http.client.HTTPConnection("127.0.0.1", port)
     few, all_of_them = -(-args.width // 4) * -(-args.height // 4), args.width * args.height
     for _ in range(args.views):
-        y, x = (rng.uniform(0, max(n - length / scale, 0)) for n, length in zip(painter.size, (args.height, args.width)))
+        y, x = (
+            rng.uniform(0, max(n - length / scale, 0))
+            for n, length in zip(painter.size, (args.height, args.width))
+        )
         view = {"x": x, "y": y, "scale": scale, "width": args.width, "height": args.height}
         painter.features.clear()  # nothing is being rendered now
         times["new, coarse"].append(asked(connection, few, **view, step=4)[1])
@@ -74,7 +84,9 @@ def measured(painter: Painter, port: int, scale: float, args: argparse.Namespace
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--picture", help="default: see above")
     parser.add_argument("--model", default="liif-light")
     parser.add_argument("--precision", default="auto")
@@ -99,8 +111,10 @@ def main() -> None:
             server.should_exit = True
             thread.join()
     h, w = picture.size
-    print(f"{args.model} on {device.type} in {precision}, {torch.get_num_threads()} threads; picture {w} x {h}, views {args.width} x "
-          f"{args.height}, {args.views} a scale; milliseconds, median / 95th percentile")  # fmt: skip
+    print(
+        f"{args.model} on {device.type} in {precision}, {torch.get_num_threads()} threads; picture {w} x {h}, views {args.width} x "
+        f"{args.height}, {args.views} a scale; milliseconds, median / 95th percentile"
+    )
     print(grid(["scale", *COLUMNS], rows))
 
 

@@ -25,19 +25,32 @@ class Chromium:
     """A browser whose pages are ``width`` x ``height``; what it downloads goes to ``folder``."""
 
     def __init__(self, width: int, height: int, folder: str, ratio: float = 1):
-        self.driver = subprocess.Popen(["chromedriver", "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self.driver = subprocess.Popen(
+            ["chromedriver", "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
         self.session = None
         for line in self.driver.stdout:
             found = re.search(r"started successfully on port (\d+)", line)
             if found:
                 self.base = f"http://127.0.0.1:{found[1]}/session"
                 break
-        args = ["--headless=new", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars", f"--window-size={width},{height}",
-                f"--force-device-scale-factor={ratio}", "--force-color-profile=srgb"]  # fmt: skip
+        args = [
+            "--headless=new",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--hide-scrollbars",
+            f"--window-size={width},{height}",
+            f"--force-device-scale-factor={ratio}",
+            "--force-color-profile=srgb",
+        ]
         if hasattr(os, "geteuid") and os.geteuid() == 0:
             args.append("--no-sandbox")  # its sandbox does not work for root
         options = {"args": args, "prefs": {"download.default_directory": str(folder)}}
-        wanted = {"browserName": "chrome", "goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
+        wanted = {
+            "browserName": "chrome",
+            "goog:chromeOptions": options,
+            "goog:loggingPrefs": {"browser": "ALL"},
+        }
         self.session = self._ask("POST", "", {"capabilities": {"alwaysMatch": wanted}})["sessionId"]
         frame = self.run("return [outerWidth - innerWidth, outerHeight - innerHeight]")
         self._ask("POST", "/window/rect", {"width": width + frame[0], "height": height + frame[1]})
@@ -83,14 +96,24 @@ class Chromium:
 
     def console(self) -> list[str]:
         """Warnings and errors since the last call."""
-        return [entry["message"] for entry in self._ask("POST", "/se/log", {"type": "browser"}) if entry["level"] in ("WARNING", "SEVERE")]
+        return [
+            entry["message"]
+            for entry in self._ask("POST", "/se/log", {"type": "browser"})
+            if entry["level"] in ("WARNING", "SEVERE")
+        ]
 
     def act(self, *sources: dict) -> None:
         self._ask("POST", "/actions", {"actions": list(sources)})
         self._ask("DELETE", "/actions")
 
     def press(self, *keys: str) -> None:
-        self.act({"type": "key", "id": "keys", "actions": [{"type": f"key{way}", "value": key} for key in keys for way in ("Down", "Up")]})
+        self.act(
+            {
+                "type": "key",
+                "id": "keys",
+                "actions": [{"type": f"key{way}", "value": key} for key in keys for way in ("Down", "Up")],
+            }
+        )
 
     def wheel(self, x: int, y: int, turned: int) -> None:
         scroll = {"type": "scroll", "x": x, "y": y, "deltaX": 0, "deltaY": turned, "duration": 0}
@@ -109,5 +132,11 @@ def _path(kind: str, start: tuple[int, int], end: tuple[int, int], name: str = "
         return {"type": "pointerMove", "x": place[0], "y": place[1], "duration": 50, "origin": "viewport"}
 
     middle = (start[0] + end[0]) // 2, (start[1] + end[1]) // 2
-    actions = [to(start), {"type": "pointerDown", "button": 0}, to(middle), to(end), {"type": "pointerUp", "button": 0}]
+    actions = [
+        to(start),
+        {"type": "pointerDown", "button": 0},
+        to(middle),
+        to(end),
+        {"type": "pointerUp", "button": 0},
+    ]
     return {"type": "pointer", "id": name, "parameters": {"pointerType": kind}, "actions": actions}

@@ -77,7 +77,9 @@ def liif(*argv: str, cwd: Path, env: dict | None = None, timeout: int = 300) -> 
 def python(*argv: str, cwd: Path, env: dict | None = None, timeout: int = 300) -> subprocess.CompletedProcess:
     """Run this interpreter in ``cwd``; one thread, so that results do not depend on the machine's load."""
     env = {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
-    return subprocess.run([sys.executable, *map(str, argv)], cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout)
+    return subprocess.run(
+        [sys.executable, *map(str, argv)], cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout
+    )
 
 
 def losses(log: str) -> dict[int, str]:

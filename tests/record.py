@@ -33,7 +33,14 @@ def write_run(folder: Path, root: str = "images", total: int = 20, every: int = 
 def train(folder: Path) -> dict:
     """Losses and scores of 20 steps in one process of its own, as `liif train` makes them; weights are left in ``folder``."""
     command = [sys.executable, str(RECORD), "out", "-opt", str(write_run(folder))]
-    done = subprocess.run(command, cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=900)
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
     assert done.returncode == 0, done.stderr
     return json.loads((folder / "out.0.json").read_text())
 
@@ -53,10 +60,15 @@ def record(out: str) -> None:
 
     def nondist_validation(self, dataloader, current_iter, *rest):
         validation(self, dataloader, current_iter, *rest)
-        if current_iter <= self.opt["train"]["total_iter"]:  # BasicSR counts on for a last pass, which ours leaves out
+        if (
+            current_iter <= self.opt["train"]["total_iter"]
+        ):  # BasicSR counts on for a last pass, which ours leaves out
             kept["scores"][f"{dataloader.dataset.opt['name']}@{current_iter}"] = self.metric_results
 
-    ContinuousSRModel.optimize_parameters, ContinuousSRModel.nondist_validation = optimize_parameters, nondist_validation
+    ContinuousSRModel.optimize_parameters, ContinuousSRModel.nondist_validation = (
+        optimize_parameters,
+        nondist_validation,
+    )
     train_pipeline(os.getcwd())
     with open(f"{out}.{os.environ.get('RANK', 0)}.json", "w") as file:
         json.dump(kept, file)

@@ -10,10 +10,10 @@ from PIL import Image
 import liif_plugin
 from conftest import picture
 from liif_plugin import ContinuousImage, load, upscale
+from liif_plugin.checkpoints.loading import SHIPPED
 from liif_plugin.coords import cell_of, grid
 from liif_plugin.errors import UserError
-from liif_plugin.pretrained.loading import SHIPPED
-from liif_plugin.render import render
+from liif_plugin.inference.render import render
 
 
 def test_the_names_are_there_and_nothing_else():
@@ -40,7 +40,16 @@ def test_the_kind_of_picture_stays():
     assert np.abs(upscale(tensor, 2.5, precision="fp32").permute(1, 2, 0).numpy() - floats).max() < 1e-5
     assert upscale(tensor.expand(2, -1, -1, -1), 2).shape == (2, 3, 40, 60)
     colour, gray = Image.fromarray(image), Image.fromarray(image).convert("L")
-    for mode, back in {"RGB": "RGB", "L": "L", "1": "L", "P": "RGB", "RGBA": "RGBA", "LA": "LA", "CMYK": "RGB", "I;16": "I;16"}.items():
+    for mode, back in {
+        "RGB": "RGB",
+        "L": "L",
+        "1": "L",
+        "P": "RGB",
+        "RGBA": "RGBA",
+        "LA": "LA",
+        "CMYK": "RGB",
+        "I;16": "I;16",
+    }.items():
         shown = {"I;16": Image.fromarray(image[:, :, 0].astype(np.uint16)), "LA": gray}.get(mode, colour)
         got = upscale(shown if mode == "I;16" else shown.convert(mode), 2)
         assert (got.mode, got.size) == (back, (60, 40)), mode
@@ -48,7 +57,10 @@ def test_the_kind_of_picture_stays():
 
 def test_a_window_is_part_of_the_whole():
     image = picture(0, 20, 30)
-    assert np.abs(upscale(image, 3)[12:30, 15:45].astype(int) - upscale(image, 3, window=(5, 4, 10, 6))).max() <= 1
+    assert (
+        np.abs(upscale(image, 3)[12:30, 15:45].astype(int) - upscale(image, 3, window=(5, 4, 10, 6))).max()
+        <= 1
+    )
 
 
 def test_continuous_image():
@@ -59,31 +71,47 @@ def test_continuous_image():
     assert (continuous.render((30, 40), window=(3, 5, 10, 20)) - whole[:, 3:13, 5:25]).abs().max() < 1e-6
     sampled = continuous.sample(grid((30, 40)).view(30, 40, 2), cell_of((30, 40)))
     assert (sampled.permute(2, 0, 1) - whole).abs().max() < 1e-5
-    assert continuous.sample([0.1, -0.2]).shape == (3,) and continuous.sample(np.zeros((0, 2))).shape == (0, 3)
+    assert continuous.sample([0.1, -0.2]).shape == (3,) and continuous.sample(np.zeros((0, 2))).shape == (
+        0,
+        3,
+    )
     deep = Image.fromarray(image[:, :, 0].astype(np.uint16) * 257)
     same = ContinuousImage(Image.fromarray(image[:, :, 0]), net, "fp32").render((9, 9))
     assert (ContinuousImage(deep, net, "fp32").render((9, 9)) - same).abs().max() < 1e-5
-    assert (ContinuousImage(Image.fromarray(image), net, "fp32").render((9, 9)) - continuous.render((9, 9))).abs().max() < 1e-6
-    assert (ContinuousImage(image / 255, net, "fp32").render((9, 9)) - continuous.render((9, 9))).abs().max() < 1e-6
+    assert (
+        ContinuousImage(Image.fromarray(image), net, "fp32").render((9, 9)) - continuous.render((9, 9))
+    ).abs().max() < 1e-6
+    assert (
+        ContinuousImage(image / 255, net, "fp32").render((9, 9)) - continuous.render((9, 9))
+    ).abs().max() < 1e-6
 
 
-@pytest.mark.parametrize("ask, words", [
-    (lambda image: upscale(image.astype(int), 2), "expected uint8"), (lambda image: upscale("a.png", 2), "got str"),
-    (lambda image: upscale(image, 2, size=(4, 4)), "give one of them"), (lambda image: upscale(image[None], 2), "expected"),
-    (lambda image: upscale(image / 255 * np.nan, 2), "finite"), (lambda image: upscale(image, 0), "a million"),
-    (lambda image: ContinuousImage(image).sample([0, 1.5]), "between -1 and 1"),
-    (lambda image: ContinuousImage(image).sample([0, float("nan")]), "between -1 and 1"),
-    (lambda image: ContinuousImage(image).sample([0, 0, 0]), "between -1 and 1"),
-    (lambda image: ContinuousImage(image).sample([0, 0], [0, 1]), "positive"),
-    (lambda image: ContinuousImage(image).sample([0, 0], [float("inf"), 1]), "positive"),
-    (lambda image: ContinuousImage(torch.rand(2, 3, 8, 8)), "expected one"),
-    (lambda image: upscale(image * 1.0), "divide by 255"), (lambda image: upscale(image[None] / 255), "expected"),
-    (lambda image: upscale(image, "big"), "expected scale="), (lambda image: upscale(image, (1, 2, 3)), "expected scale="),
-    (lambda image: upscale(image, size=40), "expected scale="), (lambda image: upscale(image, window=(1, 2, 3)), "x, y, width, height"),
-    (lambda image: upscale(image, memory=float("nan")), "expected GiB"),
-    (lambda image: upscale(image, precision="bfloat16"), "expected one of auto, fp32"),
-    (lambda image: upscale(image, model=torch.nn.Conv2d(3, 3, 1)), "one fixed scale"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "ask, words",
+    [
+        (lambda image: upscale(image.astype(int), 2), "expected uint8"),
+        (lambda image: upscale("a.png", 2), "got str"),
+        (lambda image: upscale(image, 2, size=(4, 4)), "give one of them"),
+        (lambda image: upscale(image[None], 2), "expected"),
+        (lambda image: upscale(image / 255 * np.nan, 2), "finite"),
+        (lambda image: upscale(image, 0), "a million"),
+        (lambda image: ContinuousImage(image).sample([0, 1.5]), "between -1 and 1"),
+        (lambda image: ContinuousImage(image).sample([0, float("nan")]), "between -1 and 1"),
+        (lambda image: ContinuousImage(image).sample([0, 0, 0]), "between -1 and 1"),
+        (lambda image: ContinuousImage(image).sample([0, 0], [0, 1]), "positive"),
+        (lambda image: ContinuousImage(image).sample([0, 0], [float("inf"), 1]), "positive"),
+        (lambda image: ContinuousImage(torch.rand(2, 3, 8, 8)), "expected one"),
+        (lambda image: upscale(image * 1.0), "divide by 255"),
+        (lambda image: upscale(image[None] / 255), "expected"),
+        (lambda image: upscale(image, "big"), "expected scale="),
+        (lambda image: upscale(image, (1, 2, 3)), "expected scale="),
+        (lambda image: upscale(image, size=40), "expected scale="),
+        (lambda image: upscale(image, window=(1, 2, 3)), "x, y, width, height"),
+        (lambda image: upscale(image, memory=float("nan")), "expected GiB"),
+        (lambda image: upscale(image, precision="bfloat16"), "expected one of auto, fp32"),
+        (lambda image: upscale(image, model=torch.nn.Conv2d(3, 3, 1)), "one fixed scale"),
+    ],
+)
 def test_what_is_refused(ask, words):
     with pytest.raises(UserError, match=words):
         ask(picture(0, 10, 12))
@@ -94,11 +122,18 @@ def test_pil_images_of_every_depth(tmp_path):
     image = picture(0, 20, 30)
     deep = image[:, :, 0].astype(np.uint16) * 257
     truth = upscale(deep, 2)
-    for shown in (Image.fromarray(deep), Image.fromarray(deep.astype(np.int32)), Image.fromarray(deep).convert("I")):
+    for shown in (
+        Image.fromarray(deep),
+        Image.fromarray(deep.astype(np.int32)),
+        Image.fromarray(deep).convert("I"),
+    ):
         assert np.array_equal(np.asarray(upscale(shown, 2)), truth), shown.mode
     big = Image.frombytes("I;16B", (30, 20), deep.astype(">u2").tobytes())
     assert np.array_equal(np.asarray(upscale(big, 2)), truth)
-    for shown in (Image.fromarray(image[:, :, 0].astype(np.float32) / 255), Image.fromarray(deep.astype(np.int32) * 257)):
+    for shown in (
+        Image.fromarray(image[:, :, 0].astype(np.float32) / 255),
+        Image.fromarray(deep.astype(np.int32) * 257),
+    ):
         with pytest.raises(UserError, match="expected 8 or 16 bits per channel, got Pillow's mode"):
             upscale(shown, 2)
     exif = Image.Exif()
@@ -108,7 +143,12 @@ def test_pil_images_of_every_depth(tmp_path):
     assert result.size == (40, 60) and result.info["icc_profile"] == b"a profile"
     assert np.array_equal(np.asarray(result), upscale(np.rot90(image, -1), 2))
     assert ContinuousImage(Image.open(tmp_path / "a.png")).size == (30, 20)
-    for mode, kept in (("RGB", True), ("CMYK", False), ("LAB", False), ("YCbCr", False)):  # of a space that the result is not in
+    for mode, kept in (
+        ("RGB", True),
+        ("CMYK", False),
+        ("LAB", False),
+        ("YCbCr", False),
+    ):  # of a space that the result is not in
         shown = Image.new(mode, (8, 6))
         shown.info["icc_profile"] = b"a profile"
         assert ("icc_profile" in upscale(shown, 2).info) == kept, mode

@@ -12,12 +12,12 @@ from PIL import Image
 
 from conftest import ROOT
 from liif_plugin.cli import main
-from liif_plugin.compare import measure
-from liif_plugin.compare.plan import read_plan
-from liif_plugin.compare.published import PUBLISHED, published
-from liif_plugin.compat.option_files import read_options
+from liif_plugin.config.option_files import read_options
 from liif_plugin.data.arbitrary_scale_dataset import ArbitraryScaleDataset
 from liif_plugin.errors import UserError
+from liif_plugin.evaluation import results as measure
+from liif_plugin.evaluation.plan import read_plan
+from liif_plugin.evaluation.published import PUBLISHED, published
 from liif_plugin.metrics.continuous_metric import continuous_psnr
 
 LIIF = {"type": "LIIF", "encoder": {"type": "EDSR", "num_feat": 8, "num_block": 1}, "hidden_list": [16]}
@@ -66,23 +66,36 @@ def test_table_and_figure(opt, tmp_path):
     table = compare(opt)
     scales = {(cell["model"], cell["scale"]) for cell in table["cells"]}
     assert scales == {(m, s) for m in ("Bicubic", "LIIF") for s in ("2", "3", "2 x 3.5")} | {("EDSR", "2")}
-    item = ArbitraryScaleDataset({"name": "a", "phase": "val", "dataroot_gt": "hr", "scale": 3, "protocol": "benchmark"})[1]
+    item = ArbitraryScaleDataset(
+        {"name": "a", "phase": "val", "dataroot_gt": "hr", "scale": 3, "protocol": "benchmark"}
+    )[1]
     net = build_network({"type": "Bicubic"})
-    from liif_plugin.render import render
+    from liif_plugin.inference.render import render
 
     expected = continuous_psnr(render(net, item["lq"][None], (48, 60)), item["gt"][None], 3, "benchmark")
-    got = next(i for i in table["images"] if (i["model"], i["scale"], i["image"]) == ("Bicubic", "3", "img_1"))
+    got = next(
+        i for i in table["images"] if (i["model"], i["scale"], i["image"]) == ("Bicubic", "3", "img_1")
+    )
     assert got["psnr"] == pytest.approx(expected, abs=1e-9)
     cell = next(c for c in table["cells"] if (c["model"], c["scale"]) == ("LIIF", "3"))
     assert cell["published"] == 34.68 and cell["difference"] == pytest.approx(cell["value"] - 34.68)
-    assert cell["parameters"] == sum(p.numel() for p in build_network(dict(LIIF)).parameters()) and cell["seconds"] > 0
+    assert (
+        cell["parameters"] == sum(p.numel() for p in build_network(dict(LIIF)).parameters())
+        and cell["seconds"] > 0
+    )
     md, tex = (tmp_path / "out" / "table.md").read_text(), (tmp_path / "out" / "table.tex").read_text()
-    assert "| model   | x2    | x3    | x2 x 3.5 |" in md and f"{cell['value']:.2f}" in md and "published and measured" in md
+    assert (
+        "| model   | x2    | x3    | x2 x 3.5 |" in md
+        and f"{cell['value']:.2f}" in md
+        and "published and measured" in md
+    )
     assert tex.count("\\textbf") == 3 and "\\toprule" in tex and "--" in tex
     rows = list(csv.DictReader((tmp_path / "out" / "table.csv").open()))
     assert len(rows) == len(table["cells"]) and float(rows[0]["value"]) == table["cells"][0]["value"]
     with Image.open(tmp_path / "out" / "figure.png") as figure:
-        assert figure.width > 600 and (255, 0, 0) in {color for _, color in figure.getcolors(figure.width * figure.height)}
+        assert figure.width > 600 and (255, 0, 0) in {
+            color for _, color in figure.getcolors(figure.width * figure.height)
+        }
 
 
 def test_only_what_changed_is_measured_again(opt, monkeypatch):
@@ -101,17 +114,28 @@ def test_finished_pictures_are_a_model(opt, tmp_path):
     for scale in ("2", "3"):
         (tmp_path / f"theirs_Set5_{scale}").mkdir()
         for i in range(2):
-            Image.open(tmp_path / "hr" / f"img_{i}.png").save(tmp_path / f"theirs_Set5_{scale}" / f"img_{i}.png")
+            Image.open(tmp_path / "hr" / f"img_{i}.png").save(
+                tmp_path / f"theirs_Set5_{scale}" / f"img_{i}.png"
+            )
     opt["models"] = [{"name": "theirs", "images": "theirs_{dataset}_{scale}"}]
     opt["datasets"]["Set5"]["scales"] = [2, 3]
     table = compare(opt)
-    assert [cell["value"] for cell in table["cells"]] == [float("inf")] * 2 and table["cells"][0]["parameters"] is None
+    assert [cell["value"] for cell in table["cells"]] == [float("inf")] * 2 and table["cells"][0][
+        "parameters"
+    ] is None
 
 
 def test_given_lr_files_are_used(opt, bench):
     opt["models"] = opt["models"][:1]
-    opt["datasets"] = {"Set5": {"dataroot_gt": str(bench / "Set5" / "HR"), "dataroot_lq": str(bench / "Set5" / "LR_bicubic" / "X{scale}"),
-                                "protocol": "benchmark", "lq_scales": [4], "scales": [4]}}  # fmt: skip
+    opt["datasets"] = {
+        "Set5": {
+            "dataroot_gt": str(bench / "Set5" / "HR"),
+            "dataroot_lq": str(bench / "Set5" / "LR_bicubic" / "X{scale}"),
+            "protocol": "benchmark",
+            "lq_scales": [4],
+            "scales": [4],
+        }
+    }
     (cell,) = compare(opt)["cells"]
     assert cell["value"] == pytest.approx(28.433, abs=1e-3) and abs(cell["difference"]) < 0.02
 
@@ -175,9 +199,18 @@ def test_peak_memory_sees_what_is_allocated():
 
 
 def test_published_numbers():
-    assert published("Set5", "RDN-LIIF", 8.0, "continuous_psnr") == 27.14 and published("Set5", "RDN-LIIF", 8, "continuous_ssim") is None
-    assert published("DIV2K_valid", "LIIF (-c)", 30, "continuous_psnr") == 20.51 and published("Set5", "RDN", 6, "continuous_psnr") is None
-    assert sum(len(row) for rows in PUBLISHED.values() for row in rows.values()) == 8 * 9 + 3 + 4 * (3 + 3 + 3 * 5) + 4
+    assert (
+        published("Set5", "RDN-LIIF", 8.0, "continuous_psnr") == 27.14
+        and published("Set5", "RDN-LIIF", 8, "continuous_ssim") is None
+    )
+    assert (
+        published("DIV2K_valid", "LIIF (-c)", 30, "continuous_psnr") == 20.51
+        and published("Set5", "RDN", 6, "continuous_psnr") is None
+    )
+    assert (
+        sum(len(row) for rows in PUBLISHED.values() for row in rows.values())
+        == 8 * 9 + 3 + 4 * (3 + 3 + 3 * 5) + 4
+    )
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "options").glob("compare_*.yml")), ids=lambda p: p.name)
@@ -192,7 +225,13 @@ def test_packaged_files(path, tmp_path, monkeypatch):
     for model in opt["models"]:
         for source in model.get("scales", {0: model}).values():
             if "opt" in source:
-                weights = tmp_path / "experiments" / read_options(str(path.parent / source["opt"]))["name"] / "models" / "net_g_latest.pth"
+                weights = (
+                    tmp_path
+                    / "experiments"
+                    / read_options(str(path.parent / source["opt"]))["name"]
+                    / "models"
+                    / "net_g_latest.pth"
+                )
                 weights.parent.mkdir(parents=True, exist_ok=True)
                 weights.touch()
     plan = read_plan(str(path))
@@ -200,36 +239,54 @@ def test_packaged_files(path, tmp_path, monkeypatch):
         for source in model.by_scale.values():
             build_network(copy.deepcopy(source.network_g))
         if path.name.startswith("compare_table"):
-            known = [published(column.published, model.published, column.scale[0], "continuous_psnr") for column in plan.columns]
+            known = [
+                published(column.published, model.published, column.scale[0], "continuous_psnr")
+                for column in plan.columns
+            ]
             assert any(known) or "only" in model.name, model.name
     assert f"liif compare -opt {path.name}" in path.read_text()
 
 
-@pytest.mark.parametrize("change, words", [
-    (lambda o: o.update(modles=1), "did you mean 'models'"), (lambda o: o.pop("datasets"), "'datasets' is missing"),
-    (lambda o: o["models"][2].update(weights="no.pth"), "there are no weights no.pth"),
-    (lambda o: o["models"][2].pop("network_g"), "expected one of `opt: train_NAME.yml`, `model: liif-light`"),
-    (lambda o: o["models"][2].update(name="EDSR"), "EDSR is given twice"), (lambda o: o["models"][1].pop("name"), "'name' is missing"),
-    (lambda o: o["models"][1].update(scale=2, weight="x"), "did you mean 'weights'"),
-    (lambda o: o["datasets"]["Set5"].update(protocol="bench"), "expected one of div2k"),
-    (lambda o: o["datasets"]["Set5"].update(scales=2), "expected a list such as"),
-    (lambda o: o["datasets"]["Set5"].update(lq_scales=4), "lq_scales: expected a list of numbers"),
-    (lambda o: o["models"][1].update(param_key="params_ema"), "unknown option 'param_key'"),
-    (lambda o: o["models"][2].update(scale=[2, 3]), "expected one number"),
-    (lambda o: o["models"][2].update(cell="0/1"), "a part of an input"),
-    (lambda o: o["models"].append({"name": "t", "images": "f", "scale": 4}), "unknown option 'scale'"),
-    (lambda o: o.update(metrics=["psnr"]), "metrics: expected a block"),
-    (lambda o: o.update(metrics={"p": {"type": "calculate_psnr"}}), "'crop_border' is missing"),
-    (lambda o: o.update(metrics={"p": {"type": "continuous_psnr", "shave": 1}}), "unknown option 'shave'"),
-    (lambda o: o["datasets"]["Set5"].update(scales=[2, 2]), "is given twice"),
-    (lambda o: o["datasets"]["Set5"].update(dataroot_gt="nowhere"), "there is no folder nowhere"),
-    (lambda o: o["datasets"]["Set5"].update(lq_scales=[2]), "lq_scales needs dataroot_lq"),
-    (lambda o: o.update(metrics={"psnr": {"type": "continuous_pnsr"}}), "did you mean 'continuous_psnr'"),
-    (lambda o: o.update(device="gpu"), "expected one of auto"), (lambda o: o.update(precision="bf61"), "did you mean 'bf16'"),
-    (lambda o: o.update(figure={"dataset": "Set5"}), "figure: 'scale' is missing"),
-    (lambda o: o.update(figure={"dataset": "Set6", "scale": 2, "image": "a"}), "'Set6' is none of Set5"),
-    (lambda o: o.update(figure={"dataset": "Set5", "scale": 2, "image": "a", "box": [1, 2]}), "expected .top, left, height, width."),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda o: o.update(modles=1), "did you mean 'models'"),
+        (lambda o: o.pop("datasets"), "'datasets' is missing"),
+        (lambda o: o["models"][2].update(weights="no.pth"), "there are no weights no.pth"),
+        (
+            lambda o: o["models"][2].pop("network_g"),
+            "expected one of `opt: train_NAME.yml`, `model: liif-light`",
+        ),
+        (lambda o: o["models"][2].update(name="EDSR"), "EDSR is given twice"),
+        (lambda o: o["models"][1].pop("name"), "'name' is missing"),
+        (lambda o: o["models"][1].update(scale=2, weight="x"), "did you mean 'weights'"),
+        (lambda o: o["datasets"]["Set5"].update(protocol="bench"), "expected one of div2k"),
+        (lambda o: o["datasets"]["Set5"].update(scales=2), "expected a list such as"),
+        (lambda o: o["datasets"]["Set5"].update(lq_scales=4), "lq_scales: expected a list of numbers"),
+        (lambda o: o["models"][1].update(param_key="params_ema"), "unknown option 'param_key'"),
+        (lambda o: o["models"][2].update(scale=[2, 3]), "expected one number"),
+        (lambda o: o["models"][2].update(cell="0/1"), "a part of an input"),
+        (lambda o: o["models"].append({"name": "t", "images": "f", "scale": 4}), "unknown option 'scale'"),
+        (lambda o: o.update(metrics=["psnr"]), "metrics: expected a block"),
+        (lambda o: o.update(metrics={"p": {"type": "calculate_psnr"}}), "'crop_border' is missing"),
+        (
+            lambda o: o.update(metrics={"p": {"type": "continuous_psnr", "shave": 1}}),
+            "unknown option 'shave'",
+        ),
+        (lambda o: o["datasets"]["Set5"].update(scales=[2, 2]), "is given twice"),
+        (lambda o: o["datasets"]["Set5"].update(dataroot_gt="nowhere"), "there is no folder nowhere"),
+        (lambda o: o["datasets"]["Set5"].update(lq_scales=[2]), "lq_scales needs dataroot_lq"),
+        (lambda o: o.update(metrics={"psnr": {"type": "continuous_pnsr"}}), "did you mean 'continuous_psnr'"),
+        (lambda o: o.update(device="gpu"), "expected one of auto"),
+        (lambda o: o.update(precision="bf61"), "did you mean 'bf16'"),
+        (lambda o: o.update(figure={"dataset": "Set5"}), "figure: 'scale' is missing"),
+        (lambda o: o.update(figure={"dataset": "Set6", "scale": 2, "image": "a"}), "'Set6' is none of Set5"),
+        (
+            lambda o: o.update(figure={"dataset": "Set5", "scale": 2, "image": "a", "box": [1, 2]}),
+            "expected .top, left, height, width.",
+        ),
+    ],
+)
 def test_mistakes_are_named(opt, change, words):
     import re
 
@@ -237,12 +294,15 @@ def test_mistakes_are_named(opt, change, words):
     assert re.search(words, refused(opt))
 
 
-@pytest.mark.parametrize("models, words", [
-    ([{"name": "LIIF", "network_g": LIIF}], "has no weights"),
-    ([{"name": "LIIF", "network_g": LIIF, "weights": "edsr.pth"}], "holds another network"),
-    ([{"name": "EDSR", "network_g": EDSR, "weights": "edsr.pth"}], "enlarges x2 and nothing else"),
-    ([{"name": "theirs", "images": "nowhere"}], "cannot be read"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "models, words",
+    [
+        ([{"name": "LIIF", "network_g": LIIF}], "has no weights"),
+        ([{"name": "LIIF", "network_g": LIIF, "weights": "edsr.pth"}], "holds another network"),
+        ([{"name": "EDSR", "network_g": EDSR, "weights": "edsr.pth"}], "enlarges x2 and nothing else"),
+        ([{"name": "theirs", "images": "nowhere"}], "cannot be read"),
+    ],
+)
 def test_mistakes_while_measuring(opt, models, words):
     opt["models"] = models
     opt["datasets"]["Set5"]["scales"] = [3]

@@ -11,10 +11,10 @@ import torch
 from basicsr.models.base_model import BaseModel
 
 from conftest import python
-from liif_plugin.compat import shims, training
-from liif_plugin.compat.lmdb_env import shared_env
-from liif_plugin.compat.option_files import OptionLoader, find_option_file, read_options
-from liif_plugin.compat.options import _forced_value
+from liif_plugin.basicsr_patches import shims, training
+from liif_plugin.basicsr_patches.lmdb_env import shared_env
+from liif_plugin.config.option_files import OptionLoader, find_option_file, read_options
+from liif_plugin.config.parser import _forced_value
 from liif_plugin.data.prepare import prepare_lmdb
 from liif_plugin.errors import UserError
 
@@ -25,10 +25,14 @@ def test_import_of_the_package_is_light(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("module, name", [
-    ("torchvision.transforms.functional_tensor", "rgb_to_grayscale"), ("distutils.version", "LooseVersion"),
-    ("scipy.ndimage.filters", "convolve"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "module, name",
+    [
+        ("torchvision.transforms.functional_tensor", "rgb_to_grayscale"),
+        ("distutils.version", "LooseVersion"),
+        ("scipy.ndimage.filters", "convolve"),
+    ],
+)
 def test_stand_ins(module, name):
     finder = shims.StandInFinder()
     spec = finder.find_spec(module)
@@ -38,7 +42,9 @@ def test_stand_ins(module, name):
     spec.loader.exec_module(made)
     assert callable(getattr(made, name))
     assert finder.find_spec("json") is None
-    assert isinstance(sys.meta_path[-1], shims.StandInFinder) or any(isinstance(f, shims.StandInFinder) for f in sys.meta_path)
+    assert isinstance(sys.meta_path[-1], shims.StandInFinder) or any(
+        isinstance(f, shims.StandInFinder) for f in sys.meta_path
+    )
     shims.install()
     assert sum(isinstance(f, shims.StandInFinder) for f in sys.meta_path) == 1
 
@@ -57,9 +63,18 @@ def test_hook_registers_and_can_be_turned_off(tmp_path):
     assert third.stdout.strip().endswith("True"), third.stderr
 
 
-@pytest.mark.parametrize("first", ["liif_plugin.archs.liif_arch", "liif_plugin.models.continuous_sr_model", "liif_plugin.data.image_source",
-                                   "liif_plugin.archs.encoder", "liif_plugin.models.validation",
-                                   "liif_plugin.metrics.continuous_metric", "liif_plugin.register"])  # fmt: skip
+@pytest.mark.parametrize(
+    "first",
+    [
+        "liif_plugin.archs.liif_arch",
+        "liif_plugin.models.continuous_sr_model",
+        "liif_plugin.data.image_source",
+        "liif_plugin.archs.encoder",
+        "liif_plugin.evaluation.validation",
+        "liif_plugin.metrics.continuous_metric",
+        "liif_plugin.register",
+    ],
+)
 @pytest.mark.parametrize("autoload", ["0", "1"])
 def test_any_module_may_be_imported_first(tmp_path, first, autoload):
     code = f"import {first}; import liif_plugin.register; from basicsr.utils.registry import ARCH_REGISTRY as A; assert 'LIIF' in A"
@@ -82,7 +97,9 @@ def test_shared_environment(image_folder, tmp_path):
     env = shared_env(root)
     assert shared_env(str(tmp_path / "link.lmdb")) is env
     if tuple(map(int, lmdb.__version__.split(".")[:1])) >= (2,):
-        with pytest.raises(lmdb.Error, match="already open"):  # the error cured here; when this fails the patch can go
+        with pytest.raises(
+            lmdb.Error, match="already open"
+        ):  # the error cured here; when this fails the patch can go
             lmdb.open(root, readonly=True, lock=False)
     pid = os.fork()
     if pid == 0:  # the inherited handle is closed and opened anew
@@ -99,9 +116,21 @@ def test_shared_environment(image_folder, tmp_path):
 def test_option_files_are_read_safely(tmp_path):
     path = tmp_path / "o.yml"
     path.write_text("lr: 1e-4\neta: -2.5e+3\nname: 1e4x\nn: 3\nv: 1.5\nlist: [1e-3, 2]\n")
-    assert dict(read_options(str(path))) == {"lr": 1e-4, "eta": -2500.0, "name": "1e4x", "n": 3, "v": 1.5, "list": [1e-3, 2]}
-    for bad, words in (("a: !!python/object/apply:os.system ['touch pwned']", "not a readable yml"), ("a: 1\na: 2", "'a' is given twice"),
-                       ("- a", "expected a yml mapping"), ("a: [", "not a readable yml"), ("", "got NoneType")):  # fmt: skip
+    assert dict(read_options(str(path))) == {
+        "lr": 1e-4,
+        "eta": -2500.0,
+        "name": "1e4x",
+        "n": 3,
+        "v": 1.5,
+        "list": [1e-3, 2],
+    }
+    for bad, words in (
+        ("a: !!python/object/apply:os.system ['touch pwned']", "not a readable yml"),
+        ("a: 1\na: 2", "'a' is given twice"),
+        ("- a", "expected a yml mapping"),
+        ("a: [", "not a readable yml"),
+        ("", "got NoneType"),
+    ):
         path.write_text(bad)
         with pytest.raises(UserError, match=words):
             read_options(str(path))
@@ -114,7 +143,16 @@ def test_basicsr_reads_with_our_loader():
     assert options.ordered_yaml()[0] is OptionLoader
 
 
-FORCED = {"1e-4": 1e-4, "-1": -1, "~": None, "None": None, "true": True, "[1, 2]": [1, 2], "!!float1e-3": 1e-3, "a/b.pth": "a/b.pth"}
+FORCED = {
+    "1e-4": 1e-4,
+    "-1": -1,
+    "~": None,
+    "None": None,
+    "true": True,
+    "[1, 2]": [1, 2],
+    "!!float1e-3": 1e-3,
+    "a/b.pth": "a/b.pth",
+}
 
 
 @pytest.mark.parametrize("text", FORCED)
@@ -122,7 +160,9 @@ def test_forced_values(text):
     assert _forced_value(text) == FORCED[text]
 
 
-@pytest.mark.parametrize("text", ["[__import__('os').mkdir('pwned')]", "!!python/object/apply:os.mkdir [pwned]"])
+@pytest.mark.parametrize(
+    "text", ["[__import__('os').mkdir('pwned')]", "!!python/object/apply:os.mkdir [pwned]"]
+)
 def test_forced_values_run_no_code(text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with contextlib.suppress(UserError):
@@ -150,10 +190,15 @@ def test_newest_whole_state(tmp_path):
     for step in (500, 1000):
         (models / f"net_g_{step}.pth").touch()
     (states / "30000.state.partial").touch()
-    assert [Path(path).name for path in training.whole_states(str(states))] == ["1000.state", "500.state"]  # 20000 lacks its network
+    assert [Path(path).name for path in training.whole_states(str(states))] == [
+        "1000.state",
+        "500.state",
+    ]  # 20000 lacks its network
 
 
-@pytest.mark.parametrize("kind, expected", [("Adam", torch.optim.Adam), ("AdamW", torch.optim.AdamW), ("SGD", torch.optim.SGD)])
+@pytest.mark.parametrize(
+    "kind, expected", [("Adam", torch.optim.Adam), ("AdamW", torch.optim.AdamW), ("SGD", torch.optim.SGD)]
+)
 def test_any_optimiser(kind, expected):
     model = BaseModel({"num_gpu": 0, "is_train": True})
     assert type(model.get_optimizer(kind, [torch.nn.Parameter(torch.zeros(1))], lr=0.1)) is expected

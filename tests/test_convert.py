@@ -8,11 +8,11 @@ import torch
 from basicsr.archs import build_network
 
 from conftest import GOLDEN
-from liif_plugin import weights
+from liif_plugin.checkpoints import download as weights
+from liif_plugin.checkpoints.conversion import convert, load_foreign
 from liif_plugin.cli import main
-from liif_plugin.compat.option_files import read_options
-from liif_plugin.convert import convert, load_foreign
-from liif_plugin.render import render
+from liif_plugin.config.option_files import read_options
+from liif_plugin.inference.render import render
 
 
 def converted(name, tmp_path):
@@ -29,7 +29,9 @@ def main_quietly(argv):
     assert not stopped.value.code, stopped.value.code
 
 
-@pytest.mark.parametrize("name, tolerance", [("liif", 1e-5), ("rdn-liif", 1e-5), ("metasr", 1e-4), ("rdn-metasr", 1e-4)])
+@pytest.mark.parametrize(
+    "name, tolerance", [("liif", 1e-5), ("rdn-liif", 1e-5), ("metasr", 1e-4), ("rdn-metasr", 1e-4)]
+)
 def test_continuous_networks(golden, tmp_path, name, tolerance):
     net, numbers = converted(name, tmp_path), golden(name)
     with torch.no_grad():
@@ -40,7 +42,9 @@ def test_continuous_networks(golden, tmp_path, name, tolerance):
     grids = [key for key in numbers if key.startswith("image_")]
     assert grids
     for key in grids:
-        assert (render(net, numbers["inp"], tuple(numbers[key].shape[-2:])).clamp(0, 1) - numbers[key]).abs().max() < tolerance, key
+        assert (
+            render(net, numbers["inp"], tuple(numbers[key].shape[-2:])).clamp(0, 1) - numbers[key]
+        ).abs().max() < tolerance, key
 
 
 @pytest.mark.parametrize("name", ["edsr-x2", "edsr-x3", "edsr-x4", "rdn-x2", "rdn-x4"])
@@ -50,9 +54,14 @@ def test_fixed_scale_networks(golden, tmp_path, name):
         assert (net(numbers["inp"]) - numbers["image"]).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("spec, factor", [
-    ({"name": "edsr-baseline", "args": {}}, 1), ({"name": "edsr", "args": {}}, 0.1), ({"name": "edsr", "args": {"res_scale": 0.5}}, 0.5),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "spec, factor",
+    [
+        ({"name": "edsr-baseline", "args": {}}, 1),
+        ({"name": "edsr", "args": {}}, 0.1),
+        ({"name": "edsr", "args": {"res_scale": 0.5}}, 0.5),
+    ],
+)
 def test_the_factor_of_edsrs_blocks(spec, factor):
     """No tensor tells it; the authors' large EDSR has 0.1."""
     model = load_foreign(str(GOLDEN / "liif.pth"))
@@ -69,8 +78,13 @@ def test_sizes_of_the_paper():
 
 def as_mmagic(net) -> dict:
     """What MMagic would save of ``net``: its names, its bookkeeping."""
-    names = ((r"^encoder\.net\.", ""), (r"^SFENet([12])\.", r"sfe\1."), (r"^GFF\.", "gff."), (r"^RDBs\.(\d+)\.LFF\.", r"rdbs.\1.lff."),
-             (r"^RDBs\.(\d+)\.convs\.(\d+)\.conv\.0\.", r"rdbs.\1.layers.\2.conv."))  # fmt: skip
+    names = (
+        (r"^encoder\.net\.", ""),
+        (r"^SFENet([12])\.", r"sfe\1."),
+        (r"^GFF\.", "gff."),
+        (r"^RDBs\.(\d+)\.LFF\.", r"rdbs.\1.lff."),
+        (r"^RDBs\.(\d+)\.convs\.(\d+)\.conv\.0\.", r"rdbs.\1.layers.\2.conv."),
+    )
     state = {"step_counter": torch.zeros(1), "data_preprocessor.mean": torch.zeros(3)}
     for name, value in net.state_dict().items():
         for pattern, replacement in names:
@@ -79,10 +93,17 @@ def as_mmagic(net) -> dict:
     return {"meta": {"epoch": 1, "mmedit_version": "0.8.0"}, "state_dict": state}
 
 
-@pytest.mark.parametrize("switches", [{}, {"feat_unfold": False}, {"cell_decode": False}, {"feat_unfold": False, "cell_decode": False}])
-@pytest.mark.parametrize("encoder", [
-    {"type": "EDSR", "num_feat": 8, "num_block": 2}, {"type": "LIIF_RDN", "num_feat": 8, "num_block": 2, "num_layer": 3, "growth": 4},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "switches",
+    [{}, {"feat_unfold": False}, {"cell_decode": False}, {"feat_unfold": False, "cell_decode": False}],
+)
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        {"type": "EDSR", "num_feat": 8, "num_block": 2},
+        {"type": "LIIF_RDN", "num_feat": 8, "num_block": 2, "num_layer": 3, "growth": 4},
+    ],
+)
 def test_mmagic(tmp_path, encoder, switches):
     torch.manual_seed(0)
     net = build_network({"type": "LIIF", "encoder": encoder, "hidden_list": [16, 16], **switches})
@@ -106,7 +127,9 @@ def server(tmp_path):
             pass
 
     (tmp_path / "www").mkdir()
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(tmp_path / "www")))
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(tmp_path / "www"))
+    )
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield tmp_path / "www", f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
@@ -130,11 +153,15 @@ def test_fetched_verified_and_converted(server, tmp_path, monkeypatch):
     main_quietly(["convert", "--fetch", "ours", "-o", str(tmp_path / "got" / "b.pth")])
 
 
-@pytest.mark.parametrize("changes, words", [
-    ({"sha256": "0" * 64}, "is not liif.pth: its SHA-256 is"), ({"size": 5}, "sends more than the 5 bytes"),
-    ({"size": 10**7}, "but liif.pth has 10,000,000"),
-    ({"url": "/no.pth"}, "cannot be fetched"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"sha256": "0" * 64}, "is not liif.pth: its SHA-256 is"),
+        ({"size": 5}, "sends more than the 5 bytes"),
+        ({"size": 10**7}, "but liif.pth has 10,000,000"),
+        ({"url": "/no.pth"}, "cannot be fetched"),
+    ],
+)
 def test_what_is_not_the_published_file_is_not_kept(server, tmp_path, monkeypatch, changes, words):
     folder, address = server
     data = (GOLDEN / "liif.pth").read_bytes()
@@ -150,21 +177,43 @@ def test_nothing_is_fetched_without_being_asked(monkeypatch, capsys):
     monkeypatch.setattr(weights, "_download", lambda *a: pytest.fail("fetched"))
     main_quietly(["convert", "--known"])
     said = capsys.readouterr().out
-    assert "18,890,445 bytes" in said and "7bf835bc969b85ead12ef3bd8e4bca7349777ae1fdbea6021f1b62608f4a323a" in said
-    for argv, words in ((["--fetch", "edsr-liif", "-o", "a.pth"], "did you mean"), (["-o", "a.pth"], "expected either"),
-                        (["x.pth"], "ends in .pth")):  # fmt: skip
+    assert (
+        "18,890,445 bytes" in said
+        and "7bf835bc969b85ead12ef3bd8e4bca7349777ae1fdbea6021f1b62608f4a323a" in said
+    )
+    for argv, words in (
+        (["--fetch", "edsr-liif", "-o", "a.pth"], "did you mean"),
+        (["-o", "a.pth"], "expected either"),
+        (["x.pth"], "ends in .pth"),
+    ):
         with pytest.raises(SystemExit) as stopped:
             main(["convert", *argv])
         assert words in str(stopped.value.code)
 
 
-@pytest.mark.parametrize("content, words", [
-    ({"params": {}}, "is a BasicSR checkpoint already"), ([1, 2], "found list"), ({"a": torch.zeros(1)}, "is a bare state dict (a ...)"),
-    ({"state_dict": {"backbone.x": torch.zeros(1)}, "meta": {}}, "is an OpenMMLab checkpoint, but of no LIIF"),
-    ({"state_dict": {"generator.imnet.layers.0.weight": torch.zeros(1), "generator.x": torch.zeros(1)}}, "an RDN of MMagic"),
-    ({"model": {"name": "liif", "args": {}, "sd": {}}}, "expected an EDSR or an RDN"),
-    ({"model": {"name": "x", "args": {}, "sd": {"a.b": torch.zeros(1)}}}, "found tensors such as a.b"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        ({"params": {}}, "is a BasicSR checkpoint already"),
+        ([1, 2], "found list"),
+        ({"a": torch.zeros(1)}, "is a bare state dict (a ...)"),
+        (
+            {"state_dict": {"backbone.x": torch.zeros(1)}, "meta": {}},
+            "is an OpenMMLab checkpoint, but of no LIIF",
+        ),
+        (
+            {
+                "state_dict": {
+                    "generator.imnet.layers.0.weight": torch.zeros(1),
+                    "generator.x": torch.zeros(1),
+                }
+            },
+            "an RDN of MMagic",
+        ),
+        ({"model": {"name": "liif", "args": {}, "sd": {}}}, "expected an EDSR or an RDN"),
+        ({"model": {"name": "x", "args": {}, "sd": {"a.b": torch.zeros(1)}}}, "found tensors such as a.b"),
+    ],
+)
 def test_what_is_no_official_checkpoint(tmp_path, content, words):
     torch.save(content, tmp_path / "in.pth")
     with pytest.raises(SystemExit) as stopped:
@@ -180,4 +229,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
     torch.save({"model": Evil()}, tmp_path / "in.pth")
     with pytest.raises(SystemExit) as stopped:
         main(["convert", str(tmp_path / "in.pth"), "-o", str(tmp_path / "out.pth")])
-    assert "not a checkpoint that can be read safely" in str(stopped.value.code) and not (tmp_path / "pwned").exists()
+    assert (
+        "not a checkpoint that can be read safely" in str(stopped.value.code)
+        and not (tmp_path / "pwned").exists()
+    )

@@ -4,7 +4,15 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from liif_plugin.coords import bilinear, cell_of, corners, grid, image_to_queries, pixel_centres, queries_to_image
+from liif_plugin.coords import (
+    bilinear,
+    cell_of,
+    corners,
+    grid,
+    image_to_queries,
+    pixel_centres,
+    queries_to_image,
+)
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 48, 4608])
@@ -42,8 +50,12 @@ def test_corners_equal_the_published_steps():
     index, rel, weight = corners(coord, (h, w))
     for sy in (-1, 1):
         for sx in (-1, 1):
-            shifted = torch.stack([coord[..., 0] + sy / h + 1e-6, coord[..., 1] + sx / w + 1e-6], -1).clamp(-1 + 1e-6, 1 - 1e-6)
-            code = F.grid_sample(centres, shifted.flip(-1).unsqueeze(1), mode="nearest", align_corners=False)[:, :, 0].transpose(1, 2)
+            shifted = torch.stack([coord[..., 0] + sy / h + 1e-6, coord[..., 1] + sx / w + 1e-6], -1).clamp(
+                -1 + 1e-6, 1 - 1e-6
+            )
+            code = F.grid_sample(centres, shifted.flip(-1).unsqueeze(1), mode="nearest", align_corners=False)[
+                :, :, 0
+            ].transpose(1, 2)
             rels.append((coord - code) * torch.tensor([h, w]))
             areas.append((rels[-1][..., 0] * rels[-1][..., 1]).abs() + 1e-9)
     expected = torch.stack(areas[::-1], 1) / torch.stack(areas, 1).sum(1, keepdim=True)
@@ -55,7 +67,9 @@ def test_corners_equal_the_published_steps():
 def test_weights_sum_to_one_and_are_bilinear():
     coord = torch.rand(2, 300, 2) * 2 - 1
     image = torch.rand(2, 1, 5, 8)
-    theirs = F.grid_sample(image, coord.flip(-1).unsqueeze(1), mode="bilinear", padding_mode="border", align_corners=False)[:, 0, 0]
+    theirs = F.grid_sample(
+        image, coord.flip(-1).unsqueeze(1), mode="bilinear", padding_mode="border", align_corners=False
+    )[:, 0, 0]
     for index, weight in (corners(coord, (5, 8))[::2], bilinear(coord, (5, 8))):
         assert torch.allclose(weight.sum(1), torch.ones(2, 300), atol=1e-6)
         ours = (image.flatten(1).gather(1, index.flatten(1)).view_as(weight) * weight).sum(1)

@@ -11,8 +11,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from conftest import picture
-from liif_plugin.compat.draws import Draw
 from liif_plugin.data.crops import augment, draw_queries
+from liif_plugin.data.deterministic import Draw
 from liif_plugin.data.image_source import ImageSource, decode_rgb
 from liif_plugin.data.prepare import prepare_lmdb
 from liif_plugin.errors import UserError
@@ -32,7 +32,14 @@ def train_opt(root, **more):
 
 
 def val_opt(root, scale, **more):
-    return {"name": "v", "type": "ArbitraryScaleDataset", "phase": "val", "dataroot_gt": str(root), "scale": scale, **more}
+    return {
+        "name": "v",
+        "type": "ArbitraryScaleDataset",
+        "phase": "val",
+        "dataroot_gt": str(root),
+        "scale": scale,
+        **more,
+    }
 
 
 def same(a, b):
@@ -48,7 +55,12 @@ def ramp(h, w):
 def test_training_item(image_folder):
     dataset = build_dataset(train_opt(image_folder()))
     item = dataset[Draw(1, 0, 5)]
-    assert {key: tuple(value.shape) for key, value in item.items()} == {"lq": (3, 12, 12), "coord": (64, 2), "cell": (64, 2), "gt": (64, 3)}
+    assert {key: tuple(value.shape) for key, value in item.items()} == {
+        "lq": (3, 12, 12),
+        "coord": (64, 2),
+        "cell": (64, 2),
+        "gt": (64, 3),
+    }
     assert all(value.dtype == torch.float32 for value in item.values())
     assert item["lq"].min() >= 0 and item["lq"].max() <= 1 and item["coord"].abs().max() < 1
     side = 2 / item["cell"][0, 0].item()
@@ -64,11 +76,15 @@ def test_windows_coincide_on_a_ramp(tmp_path):
     for position in range(40):
         item = dataset[Draw(0, 0, position)]
         at = item["coord"].flip(-1).view(1, 1, -1, 2)
-        read = torch.nn.functional.grid_sample(item["lq"].unsqueeze(0), at, mode="bilinear", align_corners=False)[0, :, 0].T
+        read = torch.nn.functional.grid_sample(
+            item["lq"].unsqueeze(0), at, mode="bilinear", align_corners=False
+        )[0, :, 0].T
         inner = item["coord"].abs().max(dim=1).values < 0.8
         assert (read - item["gt"])[inner].abs().max() < 3 / 255
         red, green = item["lq"][:2]
-        ends = [channel[-1, 0] - channel[0, 0] for channel in (red, green)] + [channel[0, -1] - channel[0, 0] for channel in (red, green)]
+        ends = [channel[-1, 0] - channel[0, 0] for channel in (red, green)] + [
+            channel[0, -1] - channel[0, 0] for channel in (red, green)
+        ]
         orders.add(tuple(torch.stack(ends).sign().int().tolist()))
     assert len(orders) == 8  # two flips and the transpose, in every combination
 
@@ -85,7 +101,10 @@ def test_queries_are_uniform_and_right():
     counts = np.zeros((20, 25))
     for seed in range(400):
         coord, cell, gt = draw_queries(hr, 50, np.random.default_rng(seed))
-        row, column = ((coord[:, 0] + 1) * 10 - 0.5).round().long(), ((coord[:, 1] + 1) * 12.5 - 0.5).round().long()
+        row, column = (
+            ((coord[:, 0] + 1) * 10 - 0.5).round().long(),
+            ((coord[:, 1] + 1) * 12.5 - 0.5).round().long(),
+        )
         assert torch.equal((gt * 255).round().byte(), torch.from_numpy(hr[row, column]))
         counts[row, column] += 1
     assert np.allclose(cell[0], [2 / 20, 2 / 25])
@@ -97,7 +116,10 @@ def test_queries_of_a_turned_picture():
     hr = ramp(20, 25)
     for flips in (tuple(map(bool, flags)) for flags in np.ndindex(2, 2, 2)):
         turned = np.ascontiguousarray(augment([hr], flips)[0])
-        expected, got = draw_queries(turned, 60, np.random.default_rng(3)), draw_queries(hr, 60, np.random.default_rng(3), flips)
+        expected, got = (
+            draw_queries(turned, 60, np.random.default_rng(3)),
+            draw_queries(hr, 60, np.random.default_rng(3), flips),
+        )
         assert all(torch.equal(a, b) for a, b in zip(expected, got))
 
 
@@ -153,7 +175,14 @@ def test_one_lmdb_for_training_and_two_validations(image_folder, tmp_path):
 def test_stock_dataset_shares_an_lmdb_too(image_folder, tmp_path):
     prepare_lmdb(str(image_folder()), str(tmp_path / "images.lmdb"), cut=None)
     root = str(tmp_path / "images.lmdb")
-    opt = {"name": "s", "type": "PairedImageDataset", "phase": "val", "scale": 1, "dataroot_gt": root, "dataroot_lq": root}
+    opt = {
+        "name": "s",
+        "type": "PairedImageDataset",
+        "phase": "val",
+        "scale": 1,
+        "dataroot_gt": root,
+        "dataroot_lq": root,
+    }
     first, second = (build_dataset({**opt, "io_backend": {"type": "lmdb"}}) for _ in range(2))
     assert torch.equal(first[0]["gt"], second[0]["gt"]) and len(list(DataLoader(first, num_workers=1))) == 3
 
@@ -171,14 +200,22 @@ def test_validation_crops_equal_the_authors(golden, tmp_path):
 
 def test_validation_at_odd_and_unequal_scales(image_folder):
     item = build_dataset(val_opt(image_folder(h=64, w=72), [2, 3.1]))[0]
-    assert item["lq"].shape == (3, 32, 23) and item["gt"].shape == (3, 64, 71) and item["scale"].tolist() == [2, 3.1]
+    assert (
+        item["lq"].shape == (3, 32, 23)
+        and item["gt"].shape == (3, 64, 71)
+        and item["scale"].tolist() == [2, 3.1]
+    )
     assert item["lq_path"].endswith("img_0.png")
 
 
-@pytest.mark.parametrize("make, expected", [
-    (lambda rgb: rgb[..., 0], "gray"), (lambda rgb: (rgb.astype(np.uint16) * 257), "16 bit"),
-    (lambda rgb: np.dstack([rgb, np.full(rgb.shape[:2], 255, np.uint8)]), "opaque alpha"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "make, expected",
+    [
+        (lambda rgb: rgb[..., 0], "gray"),
+        (lambda rgb: rgb.astype(np.uint16) * 257, "16 bit"),
+        (lambda rgb: np.dstack([rgb, np.full(rgb.shape[:2], 255, np.uint8)]), "opaque alpha"),
+    ],
+)
 def test_kinds_of_images(make, expected):
     rgb = picture(0, 20, 24)
     image = make(rgb)
@@ -190,7 +227,9 @@ def test_kinds_of_images(make, expected):
 def test_palette(tmp_path):
     image = Image.fromarray(picture(0, 20, 24)).quantize(16)
     image.save(tmp_path / "p.png")
-    assert np.array_equal(decode_rgb((tmp_path / "p.png").read_bytes(), "p"), np.asarray(image.convert("RGB")))
+    assert np.array_equal(
+        decode_rgb((tmp_path / "p.png").read_bytes(), "p"), np.asarray(image.convert("RGB"))
+    )
 
 
 def test_bad_images_are_refused_by_name(tmp_path, image_folder):
@@ -210,7 +249,9 @@ def test_bad_images_are_refused_by_name(tmp_path, image_folder):
 def test_small_images(image_folder, tmp_path):
     folder = image_folder()
     Image.fromarray(picture(9, 40, 80)).save(folder / "small.png")
-    with pytest.raises(UserError, match=r"48 x 48.*1 of 4 images are smaller: small.png \(40x80\).*too_small: skip"):
+    with pytest.raises(
+        UserError, match=r"48 x 48.*1 of 4 images are smaller: small.png \(40x80\).*too_small: skip"
+    ):
         build_dataset(train_opt(folder))
     assert len(build_dataset(train_opt(folder, too_small="skip"))) == 3
 
@@ -226,15 +267,25 @@ def test_meta_info_first_k_and_missing_names(image_folder, tmp_path):
         ImageSource(str(folder), "here", meta_info_file=str(tmp_path / "list.txt"))
 
 
-@pytest.mark.parametrize("change, words", [
-    ({"scale": 4}, "'scale' is for validation sets"), ({"batch_size_per_gpu": 2, "total_iter": 9}, "before iteration 9"),
-    ({"scale_rnage": [1, 4]}, "unknown option 'scale_rnage'.*did you mean 'scale_range'"),
-    ({"scale_range": [4, 1]}, "1 <= low <= high"), ({"scale_range": [0.5, 2]}, "1 <= low"), ({"scale_range": "x"}, "positive number"),
-    ({"num_queries": 145}, "1 to 144"), ({"num_queries": 0}, "1 or more"), ({"num_queries": None}, "needs one scale"),
-    ({"cache": "disk"}, "cache: expected memory or ~"), ({"io_backend": {"type": "lmdb"}}, "io_backend.type is 'lmdb'"),
-    ({"dataroot_gt": "nowhere"}, "there is no folder nowhere"), ({"dataroot_gt": None}, "got nothing"),
-    ({"batch_size_per_gpu": 16}, "would end before iteration 1; set dataset_enlarge_ratio to 8"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"scale": 4}, "'scale' is for validation sets"),
+        ({"batch_size_per_gpu": 2, "total_iter": 9}, "before iteration 9"),
+        ({"scale_rnage": [1, 4]}, "unknown option 'scale_rnage'.*did you mean 'scale_range'"),
+        ({"scale_range": [4, 1]}, "1 <= low <= high"),
+        ({"scale_range": [0.5, 2]}, "1 <= low"),
+        ({"scale_range": "x"}, "positive number"),
+        ({"num_queries": 145}, "1 to 144"),
+        ({"num_queries": 0}, "1 or more"),
+        ({"num_queries": None}, "needs one scale"),
+        ({"cache": "disk"}, "cache: expected memory or ~"),
+        ({"io_backend": {"type": "lmdb"}}, "io_backend.type is 'lmdb'"),
+        ({"dataroot_gt": "nowhere"}, "there is no folder nowhere"),
+        ({"dataroot_gt": None}, "got nothing"),
+        ({"batch_size_per_gpu": 16}, "would end before iteration 1; set dataset_enlarge_ratio to 8"),
+    ],
+)
 def test_mistakes_are_named(image_folder, change, words):
     with pytest.raises(UserError, match=words):
         build_dataset({**train_opt(image_folder()), **change})
@@ -291,26 +342,45 @@ def paired(tmp_path, image_folder, scale=2, h=64, w=73):
         size = (h // scale, w // scale)
         small = matlab_imresize(image[: size[0] * scale, : size[1] * scale], size)
         Image.fromarray(small).save(tmp_path / "lr" / f"{path.stem}x{scale}.png")
-    return {"name": "p", "type": "PairedScaleDataset", "dataroot_gt": str(hr), "dataroot_lq": str(tmp_path / "lr"),
-            "filename_tmpl": "{}x" + str(scale), "lq_size": 12, "num_queries": 64}  # fmt: skip
+    return {
+        "name": "p",
+        "type": "PairedScaleDataset",
+        "dataroot_gt": str(hr),
+        "dataroot_lq": str(tmp_path / "lr"),
+        "filename_tmpl": "{}x" + str(scale),
+        "lq_size": 12,
+        "num_queries": 64,
+    }
 
 
 def test_paired_items(tmp_path, image_folder):
     opt = paired(tmp_path, image_folder)
-    val = {**{key: value for key, value in opt.items() if key not in ("lq_size", "num_queries")}, "phase": "val"}
+    val = {
+        **{key: value for key, value in opt.items() if key not in ("lq_size", "num_queries")},
+        "phase": "val",
+    }
     item = build_dataset(val)[0]
-    assert item["lq"].shape == (3, 32, 36) and item["gt"].shape == (3, 64, 72) and item["scale"].tolist() == [2, 2]
+    assert (
+        item["lq"].shape == (3, 32, 36)
+        and item["gt"].shape == (3, 64, 72)
+        and item["scale"].tolist() == [2, 2]
+    )
     train = build_dataset({**opt, "phase": "train"})
     item = train[Draw(0, 0, 0)]
     assert item["lq"].shape == (3, 12, 12) and torch.allclose(item["cell"], torch.tensor(2 / 24))
     whole = build_dataset({**opt, "phase": "train", "num_queries": None})[Draw(0, 0, 0)]
     assert whole["gt"].shape == (3, 24, 24)
-    assert (torch.nn.functional.avg_pool2d(whole["gt"], 2) - whole["lq"]).abs().mean() < 0.02  # the same place, the same flips
+    assert (
+        torch.nn.functional.avg_pool2d(whole["gt"], 2) - whole["lq"]
+    ).abs().mean() < 0.02  # the same place, the same flips
 
 
 def test_paired_mistakes(tmp_path, image_folder):
     whole = paired(tmp_path, image_folder)
-    opt = {**{key: value for key, value in whole.items() if key not in ("lq_size", "num_queries")}, "phase": "val"}
+    opt = {
+        **{key: value for key, value in whole.items() if key not in ("lq_size", "num_queries")},
+        "phase": "val",
+    }
     with pytest.raises(UserError, match="has img_0.png, but .* has no 'img_0'"):
         build_dataset({**opt, "filename_tmpl": "{}"})
     with pytest.raises(UserError, match="no LR image of it at scale 3 x 3"):

@@ -37,7 +37,10 @@ def test_lr_sizes_and_gray(tmp_path, image_folder):
     folder = image_folder(count=1, h=35, w=41)
     Image.fromarray(picture(3, 30, 30)[:, :, 0]).save(folder / "gray.png")
     assert call("prepare", "lr", folder, "-o", tmp_path / "out", "--scales", 3) == 0
-    with Image.open(tmp_path / "out" / "X3" / "img_0.png") as lr, Image.open(tmp_path / "out" / "X3" / "gray.png") as gray:
+    with (
+        Image.open(tmp_path / "out" / "X3" / "img_0.png") as lr,
+        Image.open(tmp_path / "out" / "X3" / "gray.png") as gray,
+    ):
         assert lr.size == (13, 11) and gray.mode == "L"
     assert not (tmp_path / "out" / ".partial").exists()
 
@@ -48,7 +51,10 @@ def test_lr_left_out_and_refused(tmp_path, image_folder, capsys):
     (folder / "broken.png").write_bytes(b"no picture")
     assert call("prepare", "lr", folder, "-o", tmp_path / "out") == 1
     said = capsys.readouterr().out
-    assert "left out: dot.png: 2 x 2 is below one pixel at x3" in said and "left out: broken.png: not a whole image file" in said
+    assert (
+        "left out: dot.png: 2 x 2 is below one pixel at x3" in said
+        and "left out: broken.png: not a whole image file" in said
+    )
     assert "exists already" in call("prepare", "lr", folder, "-o", tmp_path / "out")
     assert "there is none" in call("prepare", "lr", tmp_path / "nowhere", "-o", tmp_path / "out2")
     assert "expected whole numbers" in call("prepare", "lr", folder, "-o", tmp_path / "out3", "--scales", 0)
@@ -70,7 +76,9 @@ def test_goes_on_after_an_interruption(tmp_path, image_folder, monkeypatch):
         derive_folders(str(folder), str(tmp_path / "out"), ["X2"], make, {"a": 2})
     made.clear()
     made.append(1)  # one picture more than the two that are there would stop it again
-    assert not derive_folders(str(folder), str(tmp_path / "out"), ["X2"], lambda image: lr_images(image, [2], "mirror"), {"a": 1})
+    assert not derive_folders(
+        str(folder), str(tmp_path / "out"), ["X2"], lambda image: lr_images(image, [2], "mirror"), {"a": 1}
+    )
     assert len(list((tmp_path / "out" / "X2").glob("*.png"))) == 4
 
 
@@ -89,14 +97,25 @@ def test_celebahq_with_the_authors_split(tmp_path):
     (tmp_path / "in").mkdir()
     for i in range(3):
         Image.fromarray(picture(i, 256, 256)).save(tmp_path / "in" / f"{i:05d}.jpg")
-    (tmp_path / "split.json").write_text(json.dumps({"train": ["00000.png", "00002.png"], "test": ["00001.png"]}))
-    assert call("prepare", "celebahq", tmp_path / "in", "-o", tmp_path / "out", "--split", tmp_path / "split.json") == 0
-    source = ImageSource(str(tmp_path / "out" / "64.lmdb"), "here", str(tmp_path / "out" / "split.json"), split="train")
+    (tmp_path / "split.json").write_text(
+        json.dumps({"train": ["00000.png", "00002.png"], "test": ["00001.png"]})
+    )
+    assert (
+        call(
+            "prepare", "celebahq", tmp_path / "in", "-o", tmp_path / "out", "--split", tmp_path / "split.json"
+        )
+        == 0
+    )
+    source = ImageSource(
+        str(tmp_path / "out" / "64.lmdb"), "here", str(tmp_path / "out" / "split.json"), split="train"
+    )
     assert source.names == ["00000.png", "00002.png"] and source.sizes == [(64, 64)] * 2
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
         ["256", "128", "64", "32", "256.lmdb", "128.lmdb", "64.lmdb", "32.lmdb", "split.json"]
     )
-    assert "is finished already" in call("prepare", "celebahq", tmp_path / "in", "-o", tmp_path / "out", "--split", tmp_path / "split.json")
+    assert "is finished already" in call(
+        "prepare", "celebahq", tmp_path / "in", "-o", tmp_path / "out", "--split", tmp_path / "split.json"
+    )
 
 
 def test_celebahq_goes_on_and_keeps_the_names_of_the_lmdb(tmp_path, monkeypatch):
@@ -111,13 +130,18 @@ def test_celebahq_goes_on_and_keeps_the_names_of_the_lmdb(tmp_path, monkeypatch)
     assert call("prepare", "celebahq", tmp_path / "in", "-o", tmp_path / "out") == 130
     monkeypatch.setattr(prepare, "prepare_lmdb", stock)
     assert call("prepare", "celebahq", tmp_path / "in", "-o", tmp_path / "out") == 0
-    source = ImageSource(str(tmp_path / "out" / "32.lmdb"), "here", str(tmp_path / "out" / "split.json"), split="train")
+    source = ImageSource(
+        str(tmp_path / "out" / "32.lmdb"), "here", str(tmp_path / "out" / "split.json"), split="train"
+    )
     assert len(source) == 1 and source.read(0).shape == (32, 32, 3)
 
 
 def test_splits(tmp_path, image_folder):
     image_folder("in/train", 2), image_folder("in/test", 1)
-    assert read_splits(None, str(tmp_path / "in")) == {"train": ["train/img_0.png", "train/img_1.png"], "test": ["test/img_0.png"]}
+    assert read_splits(None, str(tmp_path / "in")) == {
+        "train": ["train/img_0.png", "train/img_1.png"],
+        "test": ["test/img_0.png"],
+    }
     (tmp_path / "split.json").write_text(json.dumps({"train": ["nobody.png"]}))
     with pytest.raises(UserError, match="1 of 1 names of 'train' are not in"):
         read_splits(str(tmp_path / "split.json"), str(tmp_path / "in"))
@@ -125,4 +149,6 @@ def test_splits(tmp_path, image_folder):
     with pytest.raises(UserError, match="expected a mapping from splits"):
         read_splits(str(tmp_path / "split.json"), str(tmp_path / "in"))
     image_folder("flat", 1)
-    assert "has no sub-folders train" in call("prepare", "celebahq", tmp_path / "flat", "-o", tmp_path / "out")
+    assert "has no sub-folders train" in call(
+        "prepare", "celebahq", tmp_path / "flat", "-o", tmp_path / "out"
+    )

@@ -14,7 +14,7 @@ import pytest
 from basicsr.data.prefetch_dataloader import PrefetchDataLoader
 
 from conftest import python
-from liif_plugin.compat import distributed, training
+from liif_plugin.basicsr_patches import distributed, training
 from liif_plugin.errors import UserError
 from record import RECORD, write_run
 from test_ways_in import port
@@ -26,8 +26,20 @@ def torchrun(cwd: Path, processes: int, *program, rendezvous: str | None = None,
     """Start torchrun in ``cwd``; what it prints goes to torchrun.log there. ``rendezvous`` is the port where two nodes meet."""
     where = ["--master_addr=127.0.0.1", f"--master_port={port()}"]
     if rendezvous:
-        where = ["--nnodes=2", "--rdzv_backend=c10d", f"--rdzv_endpoint=127.0.0.1:{rendezvous}", "--local_addr=127.0.0.1"]
-    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={processes}", *where, *map(str, program)]
+        where = [
+            "--nnodes=2",
+            "--rdzv_backend=c10d",
+            f"--rdzv_endpoint=127.0.0.1:{rendezvous}",
+            "--local_addr=127.0.0.1",
+        ]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        f"--nproc_per_node={processes}",
+        *where,
+        *map(str, program),
+    ]
     with open(cwd / "torchrun.log", "w") as log:
         env = {**os.environ, "OMP_NUM_THREADS": "1", **env}
         return subprocess.Popen(command, cwd=cwd, env=env, stdout=log, stderr=subprocess.STDOUT)
@@ -49,7 +61,9 @@ def check_same(alone: dict, folders: list[Path]) -> None:
     """Losses to 1e-5 over 20 steps, scores to 1e-5 (dB, SSIM), the scores being the very same on every process."""
     ranks = sorted(path for folder in folders for path in folder.glob("out.*.json"))
     records = [json.loads(path.read_text()) for path in ranks]
-    losses = next(record["losses"] for record, path in zip(records, ranks) if path.name == "out.0.json")  # rank 0 has the mean of all
+    losses = next(
+        record["losses"] for record, path in zip(records, ranks) if path.name == "out.0.json"
+    )  # rank 0 has the mean of all
     assert list(losses) == list(alone["losses"]) == [str(step) for step in range(1, 21)]
     assert max(abs(losses[step] - loss) / loss for step, loss in alone["losses"].items()) < 1e-5
     for record in records:
@@ -61,8 +75,22 @@ def check_same(alone: dict, folders: list[Path]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("processes, workers", [(2, 1), (4, 0)])
 def test_the_numbers_of_one_process(tmp_path, one_process, processes, workers):
-    changes = [f"datasets:train:batch_size_per_gpu={4 // processes}", f"datasets:train:num_worker_per_gpu={workers}"]
-    run = torchrun(tmp_path, processes, RECORD, "out", "-opt", write_run(tmp_path), "--launcher", "pytorch", "--force_yml", *changes)
+    changes = [
+        f"datasets:train:batch_size_per_gpu={4 // processes}",
+        f"datasets:train:num_worker_per_gpu={workers}",
+    ]
+    run = torchrun(
+        tmp_path,
+        processes,
+        RECORD,
+        "out",
+        "-opt",
+        write_run(tmp_path),
+        "--launcher",
+        "pytorch",
+        "--force_yml",
+        *changes,
+    )
     assert run.wait(timeout=900) == 0, log_of(tmp_path)[-4000:]
     assert len(list(tmp_path.glob("out.*.json"))) == processes
     check_same(one_process[0], [tmp_path])
@@ -75,9 +103,24 @@ def test_the_numbers_of_one_process_on_two_nodes(tmp_path, one_process):
     runs = []
     for node in nodes:
         node.mkdir()
-        runs.append(torchrun(node, 2, RECORD, "out", "-opt", write_run(node), "--launcher", "pytorch", "--force_yml",
-                             "datasets:train:batch_size_per_gpu=1", rendezvous=meet))  # fmt: skip
-    assert [run.wait(timeout=900) for run in runs] == [0, 0], log_of(nodes[0])[-2000:] + log_of(nodes[1])[-2000:]
+        runs.append(
+            torchrun(
+                node,
+                2,
+                RECORD,
+                "out",
+                "-opt",
+                write_run(node),
+                "--launcher",
+                "pytorch",
+                "--force_yml",
+                "datasets:train:batch_size_per_gpu=1",
+                rendezvous=meet,
+            )
+        )
+    assert [run.wait(timeout=900) for run in runs] == [0, 0], (
+        log_of(nodes[0])[-2000:] + log_of(nodes[1])[-2000:]
+    )
     check_same(one_process[0], nodes)
     assert sum((node / "experiments" / "tiny" / "models").is_dir() for node in nodes) == 1
 
@@ -118,7 +161,17 @@ def test_a_process_that_fails_ends_the_run(tmp_path, fault):
     """kill -9 of one, or an error in its data: torchrun names it and what happened, and the other one ends without a traceback."""
     (tmp_path / "faulty.py").write_text(FAULTY)
     yml = write_run(tmp_path, total=100000, every=100000)
-    run = torchrun(tmp_path, 2, "faulty.py", "train", "-opt", yml, "--launcher", "pytorch", **({"FAIL": "1"} if fault == "error" else {}))
+    run = torchrun(
+        tmp_path,
+        2,
+        "faulty.py",
+        "train",
+        "-opt",
+        yml,
+        "--launcher",
+        "pytorch",
+        **({"FAIL": "1"} if fault == "error" else {}),
+    )
     try:
         if fault == "killed":
             wait_for("iter:       5,", tmp_path, run)
@@ -128,12 +181,16 @@ def test_a_process_that_fails_ends_the_run(tmp_path, fault):
         start = time.monotonic()
         wait_for("Root Cause", tmp_path, run, SECONDS)
         print(f"{fault}: named after {time.monotonic() - start:.1f} s")
-        assert run.wait(timeout=300) == 1  # torchrun's own end, which drags where 40 processes want the machine
+        assert (
+            run.wait(timeout=300) == 1
+        )  # torchrun's own end, which drags where 40 processes want the machine
     finally:
         run.kill()
     log = log_of(tmp_path)
     assert "rank      : 1 " in root_cause(log)
-    assert ("Signal 9 (SIGKILL)" if fault == "killed" else "traceback : ZeroDivisionError: on purpose") in root_cause(log)
+    assert (
+        "Signal 9 (SIGKILL)" if fault == "killed" else "traceback : ZeroDivisionError: on purpose"
+    ) in root_cause(log)
     assert log.count("Traceback") == (1 if fault == "killed" else 2)  # torchrun's own, and that of the error
     for rank in (0, 1):
         with pytest.raises(ProcessLookupError):
@@ -155,7 +212,11 @@ def test_data_that_one_node_lacks_is_said_once_by_every_process(tmp_path):
         said = [line for line in log_of(node).splitlines() if line.startswith("liif train: ")]
         assert len(said) == 1, log_of(node)
         assert "rank 1 of 2 (on " in said[0] or "rank 0 of 2 (on " in said[0]
-        assert "datasets.train.dataroot_gt: there is no folder data.lmdb" in said[0] and str(nodes[1]) in said[0] and said[0][-1] == "."
+        assert (
+            "datasets.train.dataroot_gt: there is no folder data.lmdb" in said[0]
+            and str(nodes[1]) in said[0]
+            and said[0][-1] == "."
+        )
         assert log_of(node).count("Traceback") == 1 and not (node / "experiments").exists()  # torchrun's own
 
 
@@ -181,12 +242,19 @@ def test_alone_a_step_is_just_called():
         distributed.agree(fail, ZeroDivisionError())
 
 
-@pytest.mark.parametrize("mine, others, words", [
-    (None, "no folder x.", "^rank 1 of 2 [(]on node-b[)]: no folder x[.]$"),
-    (UserError("no folder x."), None, "^rank 0 of 2 [(]on node-a[)]: no folder x[.]$"),
-    (UserError("no folder x."), "no folder x.", "^no folder x[.]$"),
-    (UserError("no folder x."), "KeyError: 3", "^rank 0 of 2 [(]on node-a[)]: no folder x[.] rank 1 of 2 [(]on node-b[)]: KeyError: 3$"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "mine, others, words",
+    [
+        (None, "no folder x.", "^rank 1 of 2 [(]on node-b[)]: no folder x[.]$"),
+        (UserError("no folder x."), None, "^rank 0 of 2 [(]on node-a[)]: no folder x[.]$"),
+        (UserError("no folder x."), "no folder x.", "^no folder x[.]$"),
+        (
+            UserError("no folder x."),
+            "KeyError: 3",
+            "^rank 0 of 2 [(]on node-a[)]: no folder x[.] rank 1 of 2 [(]on node-b[)]: KeyError: 3$",
+        ),
+    ],
+)
 def test_every_process_says_what_stopped_any(two, mine, others, words):
     two(others)
     with pytest.raises(UserError, match=words):
@@ -202,18 +270,28 @@ def test_a_fault_of_ours_keeps_its_traceback(two):
 def test_nodes_must_go_on_from_the_same_state(two, tmp_path):
     opt = {"auto_resume": True, "path": {"training_states": str(tmp_path)}}
     two(None)
-    with pytest.raises(UserError, match="resuming: rank 0 [(]on node-a[)] has nothing to go on from, rank 1 [(]on node-b[)] has None"):
+    with pytest.raises(
+        UserError,
+        match="resuming: rank 0 [(]on node-a[)] has nothing to go on from, rank 1 [(]on node-b[)] has None",
+    ):
         training.load_resume_state(opt)
 
 
 def test_torchrun_is_told(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "error.json"))
-    assert distributed.last_words(UserError("no folder x.")) == "no folder x." and not (tmp_path / "error.json").exists()
+    assert (
+        distributed.last_words(UserError("no folder x.")) == "no folder x."
+        and not (tmp_path / "error.json").exists()
+    )
     monkeypatch.setattr(distributed, "is_distributed", lambda: True)
     monkeypatch.setattr(distributed, "PATIENCE", 0)
     monkeypatch.setattr(distributed.dist, "get_rank", lambda: 3)
-    lost = RuntimeError("[../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:7")
-    nccl = RuntimeError("ncclRemoteError: A call failed possibly due to a network error or a remote process exiting prematurely.")
+    lost = RuntimeError(
+        "[../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:7"
+    )
+    nccl = RuntimeError(
+        "ncclRemoteError: A call failed possibly due to a network error or a remote process exiting prematurely."
+    )
     for error, words in (
         (UserError("no folder x."), "no folder x."),
         (lost, "rank 3 lost another process of this run"),

@@ -18,7 +18,7 @@ from PIL import Image
 from conftest import ROOT, liif, losses, picture, python
 from liif_plugin import __version__
 from liif_plugin.cli import PARTS, VERBS, import_own, main, parser_of
-from liif_plugin.compat.option_files import packaged_options
+from liif_plugin.config.option_files import packaged_options
 from liif_plugin.errors import UserError
 
 DOCUMENTS = sorted((ROOT / "docs").glob("*.md"))
@@ -34,7 +34,11 @@ for name in sys.argv[1:]:
 def blocks(path: Path, language: str) -> list[tuple[int, str, str]]:
     """(line before its first, words behind the language, text) of every block of ``language``."""
     text = path.read_text(encoding="utf-8")
-    return [(text[: m.start()].count("\n") + 1, m[2].strip(), m[3]) for m in BLOCK.finditer(text) if m[1] == language]
+    return [
+        (text[: m.start()].count("\n") + 1, m[2].strip(), m[3])
+        for m in BLOCK.finditer(text)
+        if m[1] == language
+    ]
 
 
 def files(path: Path) -> dict[str, str]:
@@ -49,7 +53,11 @@ def write_files(path: Path, folder: Path) -> None:
 
 
 def runnable(path: Path) -> list[tuple[int, str]]:
-    return [(line, text) for line, words, text in blocks(path, "python") if words != "not-run" and text not in files(path).values()]
+    return [
+        (line, text)
+        for line, words, text in blocks(path, "python")
+        if words != "not-run" and text not in files(path).values()
+    ]
 
 
 @pytest.mark.parametrize("path", [path for path in DOCUMENTS if runnable(path)], ids=lambda p: p.name)
@@ -58,7 +66,9 @@ def test_every_block_of_python_runs(path, tmp_path):
     names = []
     for line, text in runnable(path):
         names.append(f"{path.stem}_{line}.txt")
-        (tmp_path / names[-1]).write_text("\n" * line + text, encoding="utf-8")  # so that a traceback names the line of the document
+        (tmp_path / names[-1]).write_text(
+            "\n" * line + text, encoding="utf-8"
+        )  # so that a traceback names the line of the document
     done = python("-c", RUNNER, *names, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
@@ -67,13 +77,17 @@ def commands(path: Path) -> list[list[str]]:
     """What follows `liif` or `-m liif_plugin` in indented and fenced lines, as words."""
     text = re.sub(r"\\\n\s*", " ", path.read_text(encoding="utf-8"))
     fenced = "\n".join(re.findall(r"^```sh\n(.*?)^```$", text, re.M | re.S))
-    lines = re.findall(r"^    (?:liif|.*-m liif_plugin) (.+)$", text, re.M) + re.findall(r"^(?:liif|.*-m liif_plugin) (.+)$", fenced, re.M)
+    lines = re.findall(r"^    (?:liif|.*-m liif_plugin) (.+)$", text, re.M) + re.findall(
+        r"^(?:liif|.*-m liif_plugin) (.+)$", fenced, re.M
+    )
     return [shlex.split(line, comments=True) for line in lines]
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda p: p.name)
 def test_every_command_is_one(path):
-    known = {name for page in DOCUMENTS for name in files(page)} | {file.name for file in packaged_options().glob("*.yml")}
+    known = {name for page in DOCUMENTS for name in files(page)} | {
+        file.name for file in packaged_options().glob("*.yml")
+    }
     for words in commands(path):
         if words[0] not in VERBS:
             assert words[0] == "VERB", words
@@ -93,8 +107,13 @@ def test_every_link_leads_somewhere(path):
 def test_the_drawing_is_the_scripts(tmp_path):
     done = python(ROOT / "scripts" / "draw_coordinates.py", tmp_path / "drawn.png", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    drawn, kept = (np.asarray(Image.open(p), np.int16) for p in (tmp_path / "drawn.png", ROOT / "docs" / "coordinates.png"))
-    assert drawn.shape == kept.shape and np.abs(drawn - kept).mean() < 1  # another Pillow may draw a glyph otherwise
+    drawn, kept = (
+        np.asarray(Image.open(p), np.int16)
+        for p in (tmp_path / "drawn.png", ROOT / "docs" / "coordinates.png")
+    )
+    assert (
+        drawn.shape == kept.shape and np.abs(drawn - kept).mean() < 1
+    )  # another Pillow may draw a glyph otherwise
 
 
 @pytest.fixture(scope="module")
@@ -111,8 +130,16 @@ def photos(tmp_path_factory):
     return root
 
 
-SHORT = ["--force_yml", "train:total_iter=3", "train:scheduler:periods=[3]", "val:val_freq=3", "logger:print_freq=1",
-         "logger:save_checkpoint_freq=3", "datasets:train:num_worker_per_gpu=1", "datasets:train:batch_size_per_gpu=2"]  # fmt: skip
+SHORT = [
+    "--force_yml",
+    "train:total_iter=3",
+    "train:scheduler:periods=[3]",
+    "val:val_freq=3",
+    "logger:print_freq=1",
+    "logger:save_checkpoint_freq=3",
+    "datasets:train:num_worker_per_gpu=1",
+    "datasets:train:batch_size_per_gpu=2",
+]
 
 
 def called(argv: list[str]) -> int | str | None:
@@ -128,7 +155,16 @@ def test_a_decoder_of_ones_own_is_trained_and_used(photos, monkeypatch):
     assert sorted(losses(done.stdout + done.stderr)) == [1, 2, 3]
     monkeypatch.chdir(photos)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    ask = ["upscale", "held_out/0.png", "-o", "large.png", "--size", "200x150", "--model", "experiments/my_decoder"]
+    ask = [
+        "upscale",
+        "held_out/0.png",
+        "-o",
+        "large.png",
+        "--size",
+        "200x150",
+        "--model",
+        "experiments/my_decoder",
+    ]
     said = called(ask)
     assert "nothing named 'NearestCode' is registered" in said and "your own needs `--import MODULE`" in said
     assert called([*ask, "--import", "my_decoder"]) == 0
@@ -137,7 +173,9 @@ def test_a_decoder_of_ones_own_is_trained_and_used(photos, monkeypatch):
 
 
 def test_a_dataset_and_a_metric_of_ones_own(photos):
-    done = liif("train", "-opt", "my_data.yml", "--import", "my_decoder", "--import", "my_data", *SHORT, cwd=photos)
+    done = liif(
+        "train", "-opt", "my_data.yml", "--import", "my_decoder", "--import", "my_data", *SHORT, cwd=photos
+    )
     assert done.returncode == 0, done.stderr
     assert "# error:" in done.stdout + done.stderr and sorted(losses(done.stdout + done.stderr)) == [1, 2, 3]
 
@@ -145,12 +183,35 @@ def test_a_dataset_and_a_metric_of_ones_own(photos):
 @pytest.mark.slow
 def test_two_machines(photos):
     """Two torchruns that meet as in training.md, with parts of one's own and spawned data workers, which must find them again."""
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1", "--rdzv_backend=c10d", "--rdzv_id=liif",
-              "--rdzv_endpoint=127.0.0.1:29541", "-m", "liif_plugin", "train", "-opt", "my_data.yml", "--launcher", "pytorch",
-              "--import", "my_decoder", "--import", "my_data", *SHORT, "name=two_machines"]  # fmt: skip
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nnodes=2",
+        "--nproc_per_node=1",
+        "--rdzv_backend=c10d",
+        "--rdzv_id=liif",
+        "--rdzv_endpoint=127.0.0.1:29541",
+        "-m",
+        "liif_plugin",
+        "train",
+        "-opt",
+        "my_data.yml",
+        "--launcher",
+        "pytorch",
+        "--import",
+        "my_decoder",
+        "--import",
+        "my_data",
+        *SHORT,
+        "name=two_machines",
+    ]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     machines = [
-        subprocess.Popen(launch, cwd=photos, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)
+        subprocess.Popen(
+            launch, cwd=photos, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        for _ in range(2)
     ]
     logs = [machine.communicate(timeout=600)[0] for machine in machines]
     assert [machine.returncode for machine in machines] == [0, 0], "".join(logs)[-3000:]
@@ -162,7 +223,9 @@ def test_two_machines(photos):
 def test_a_module_that_is_not_there(name, photos, monkeypatch):
     monkeypatch.chdir(photos)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    with pytest.raises(UserError, match="there is no such module; expected PACKAGE.MODULE, or NAME for a NAME.py in"):
+    with pytest.raises(
+        UserError, match="there is no such module; expected PACKAGE.MODULE, or NAME for a NAME.py in"
+    ):
         import_own([name])
 
 
@@ -176,13 +239,20 @@ def test_what_fails_inside_a_module_is_told_as_it_is(tmp_path, monkeypatch):
 
 def test_what_names_the_version_and_the_pythons_agrees():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
-    assert {"cff-version", "message", "title", "authors"} <= set(citation) and str(citation["version"]) == __version__
+    assert {"cff-version", "message", "title", "authors"} <= set(citation) and str(
+        citation["version"]
+    ) == __version__
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
-    first, end = map(int, re.search(r"range\((\d+), (\d+)\)", (ROOT / "setup.py").read_text(encoding="utf-8")).groups())
+    first, end = map(
+        int, re.search(r"range\((\d+), (\d+)\)", (ROOT / "setup.py").read_text(encoding="utf-8")).groups()
+    )
     tested = workflow["jobs"]["test"]["strategy"]["matrix"]["python"]
     assert tested == [f"3.{minor}" for minor in range(first, end)]
-    assert workflow["permissions"] == {"contents": "read"} and workflow["jobs"]["publish"]["permissions"] == {"id-token": "write"}
+    assert workflow["permissions"] == {"contents": "read"} and workflow["jobs"]["publish"]["permissions"] == {
+        "id-token": "write"
+    }
     jobs = set(workflow["jobs"])
     assert all(
-        set([job["needs"]] if isinstance(job.get("needs"), str) else job.get("needs", [])) <= jobs for job in workflow["jobs"].values()
+        set([job["needs"]] if isinstance(job.get("needs"), str) else job.get("needs", [])) <= jobs
+        for job in workflow["jobs"].values()
     )

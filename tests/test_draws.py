@@ -3,7 +3,7 @@
 import pytest
 from basicsr.data.data_sampler import EnlargedSampler
 
-from liif_plugin.compat.draws import Draw, ResumePoint, generator
+from liif_plugin.data.deterministic import Draw, ResumePoint, generator
 
 
 class Keyed(list):
@@ -41,7 +41,9 @@ def test_resume_skips_what_was_seen():
     data = Keyed(range(8))  # 24 draws an epoch, batch 5: 4 iterations
     whole = draws(data, epoch=2)
     ResumePoint.set(epoch=2, iteration=2 * 4 + 3, batch=5)
-    assert draws(data, epoch=2) == whole[15:] and [d.key for d in draws(data, epoch=2)] == [d.key for d in whole[15:]]
+    assert draws(data, epoch=2) == whole[15:] and [d.key for d in draws(data, epoch=2)] == [
+        d.key for d in whole[15:]
+    ]
     assert draws(data, epoch=3) == draws(data, epoch=3) and len(draws(data, epoch=3)) == 24
     ResumePoint.set(epoch=2, iteration=3 * 4, batch=5)
     assert len(draws(data, epoch=2)) < 5  # nothing but the incomplete batch that is dropped

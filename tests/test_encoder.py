@@ -7,7 +7,7 @@ from basicsr.archs import build_network
 
 from liif_plugin.archs.encoder import RECIPES, Encoder, pad_to_multiple
 from liif_plugin.errors import UserError
-from liif_plugin.render import render
+from liif_plugin.inference.render import render
 
 SMALL = {
     "EDSR": {"num_feat": 8, "num_block": 2},
@@ -32,7 +32,9 @@ def test_shapes_and_every_parameter_used(kind):
 def test_edsr_features_are_those_of_the_stock_network():
     """Hook the stock network at its upsampler; its input shift and range are undone."""
     torch.manual_seed(0)
-    stock = build_network({"type": "EDSR", "num_in_ch": 3, "num_out_ch": 3, "upscale": 2, "img_range": 1.0, **SMALL["EDSR"]})
+    stock = build_network(
+        {"type": "EDSR", "num_in_ch": 3, "num_out_ch": 3, "upscale": 2, "img_range": 1.0, **SMALL["EDSR"]}
+    )
     encoder = Encoder({"type": "EDSR", **SMALL["EDSR"]})
     encoder.net.load_state_dict(stock.state_dict(), strict=False)
     seen = []
@@ -68,7 +70,9 @@ def test_swinir_halo_bounds_the_receptive_radius():
 
 def test_swinir_at_an_odd_scale_and_size():
     torch.manual_seed(0)
-    net = build_network({"type": "LIIF", "encoder": {"type": "SwinIR", **SMALL["SwinIR"]}, "hidden_list": [16]}).eval()
+    net = build_network(
+        {"type": "LIIF", "encoder": {"type": "SwinIR", **SMALL["SwinIR"]}, "hidden_list": [16]}
+    ).eval()
     assert net.encoder.pad_multiple == 4
     lq, size = torch.rand(2, 3, 37, 53), (round(37 * 2.3), round(53 * 2.3))
     whole = render(net, lq, size)
@@ -83,7 +87,9 @@ def test_padding_keeps_the_picture(h, w):
     padded = pad_to_multiple(x, 8)
     assert padded.shape[-2] % 8 == 0 and padded.shape[-1] % 8 == 0
     assert torch.equal(padded[..., :h, :w], x)
-    assert np.array_equal(padded.numpy(), np.pad(x.numpy(), ((0, 0), (0, 0), (0, -h % 8), (0, -w % 8)), "reflect"))
+    assert np.array_equal(
+        padded.numpy(), np.pad(x.numpy(), ((0, 0), (0, 0), (0, -h % 8), (0, -w % 8)), "reflect")
+    )
 
 
 def test_mistakes_are_named():

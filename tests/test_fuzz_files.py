@@ -17,16 +17,16 @@ from basicsr.data import build_dataset
 from PIL import Image
 
 from conftest import fuzzed, picture, refused
-from liif_plugin.compat import lmdb_env
-from liif_plugin.compat.draws import Draw
-from liif_plugin.compat.training import load_resume_state
-from liif_plugin.convert import convert, load_foreign
+from liif_plugin.basicsr_patches import lmdb_env
+from liif_plugin.basicsr_patches.training import load_resume_state
+from liif_plugin.checkpoints.conversion import convert, load_foreign
+from liif_plugin.checkpoints.files import load_params
+from liif_plugin.checkpoints.loading import load
+from liif_plugin.data.deterministic import Draw
 from liif_plugin.data.image_source import ImageSource, decode_rgb
 from liif_plugin.data.prepare import prepare_lmdb
 from liif_plugin.errors import UserError
-from liif_plugin.models.checkpoint import load_params
-from liif_plugin.pictures.reading import read_picture
-from liif_plugin.pretrained.loading import load
+from liif_plugin.image_io.reading import read_picture
 
 RGB = picture(0, 24, 30)
 
@@ -61,27 +61,51 @@ def kinds_of_pictures() -> dict:
     return {
         "cmyk.jpg": (saved(image.convert("CMYK"), "JPEG"), "yes", "yes"),
         "cmyk.tif": (saved(image.convert("CMYK"), "TIFF"), "yes", "either"),
-        "bit.png": (saved(gray.convert("1"), "PNG"), "yes", "yes"), "bit.tif": (saved(gray.convert("1"), "TIFF"), "yes", "either"),
+        "bit.png": (saved(gray.convert("1"), "PNG"), "yes", "yes"),
+        "bit.tif": (saved(gray.convert("1"), "TIFF"), "yes", "either"),
         "palette.png": (saved(image.quantize(16), "PNG"), "yes", "yes"),
         "palette_clear.png": (saved(image.quantize(16), "PNG", transparency=0), "yes", "no"),
-        "clear.png": (saved(clear, "PNG"), "yes", "no"), "clear.webp": (saved(clear, "WEBP"), "yes", "no"),
-        "gray.png": (saved(gray, "PNG"), "yes", "yes"), "gray_clear.png": (saved(clear.convert("LA"), "PNG"), "yes", "no"),
-        "deep.png": (deep, "yes", "yes"), "deep.tif": (tiff(RGB.astype(np.uint16) * 257), "yes", "yes"),
-        "animated.gif": (saved(image, "GIF", **frames), "no", "either"), "animated.webp": (saved(image, "WEBP", **frames), "no", "either"),
-        "animated.png": (saved(image, "PNG", **frames), "no", "either"), "pages.tif": (saved(image, "TIFF", **frames), "no", "either"),
-        "float.tif": (tiff(RGB.astype(np.float32)), "no", "no"), "whole.tif": (tiff(RGB.astype(np.int32)), "no", "no"),
-        "bool.tif": (tiff(RGB[..., 0] > 90), "yes", "either"), "five.tif": (tiff(np.zeros((9, 9, 5), np.uint8)), "no", "either"),
-        "bomb.png": (png_of_size(60000, 60000), "no", "no"), "wide.png": (png_of_size(2**31 - 1, 1), "no", "no"),
-        "huge.png": (png_of_size(2**31 - 1, 2**31 - 1, 16), "no", "no"), "flat.png": (png_of_size(0, 5), "no", "no"),
-        "large.png": (png_of_size(19000, 19000), "no", "no"), "bits.png": (png_of_size(1, 1, 7), "no", "no"),
-        "empty.png": (b"", "no", "no"), "zero.png": (bytes(5000), "no", "no"), "text.png": (b"hello", "no", "no"),
-        "html.jpg": (b"<html><body>404</body></html>", "no", "no"), "elf.png": (b"\x7fELF" + bytes(200), "no", "no"),
+        "clear.png": (saved(clear, "PNG"), "yes", "no"),
+        "clear.webp": (saved(clear, "WEBP"), "yes", "no"),
+        "gray.png": (saved(gray, "PNG"), "yes", "yes"),
+        "gray_clear.png": (saved(clear.convert("LA"), "PNG"), "yes", "no"),
+        "deep.png": (deep, "yes", "yes"),
+        "deep.tif": (tiff(RGB.astype(np.uint16) * 257), "yes", "yes"),
+        "animated.gif": (saved(image, "GIF", **frames), "no", "either"),
+        "animated.webp": (saved(image, "WEBP", **frames), "no", "either"),
+        "animated.png": (saved(image, "PNG", **frames), "no", "either"),
+        "pages.tif": (saved(image, "TIFF", **frames), "no", "either"),
+        "float.tif": (tiff(RGB.astype(np.float32)), "no", "no"),
+        "whole.tif": (tiff(RGB.astype(np.int32)), "no", "no"),
+        "bool.tif": (tiff(RGB[..., 0] > 90), "yes", "either"),
+        "five.tif": (tiff(np.zeros((9, 9, 5), np.uint8)), "no", "either"),
+        "bomb.png": (png_of_size(60000, 60000), "no", "no"),
+        "wide.png": (png_of_size(2**31 - 1, 1), "no", "no"),
+        "huge.png": (png_of_size(2**31 - 1, 2**31 - 1, 16), "no", "no"),
+        "flat.png": (png_of_size(0, 5), "no", "no"),
+        "large.png": (png_of_size(19000, 19000), "no", "no"),
+        "bits.png": (png_of_size(1, 1, 7), "no", "no"),
+        "empty.png": (b"", "no", "no"),
+        "zero.png": (bytes(5000), "no", "no"),
+        "text.png": (b"hello", "no", "no"),
+        "html.jpg": (b"<html><body>404</body></html>", "no", "no"),
+        "elf.png": (b"\x7fELF" + bytes(200), "no", "no"),
         "ps.png": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(pwned) (w) file\n", "no", "no"),
-        "svg.png": (b"<svg xmlns='http://www.w3.org/2000/svg'><image href='/etc/hostname'/></svg>", "no", "no"),
-        "zip.png": (b"PK\x03\x04" + bytes(100), "no", "no"), "signature.png": (b"\x89PNG\r\n\x1a\n", "no", "no"),
-        "bmp.bmp": (b"BM" + struct.pack("<IHHIIiiHHIIiiII", 60, 0, 0, 54, 40, 2**30, -(2**30), 1, 24, 0, 0, 0, 0, 0, 0), "no", "no"),
+        "svg.png": (
+            b"<svg xmlns='http://www.w3.org/2000/svg'><image href='/etc/hostname'/></svg>",
+            "no",
+            "no",
+        ),
+        "zip.png": (b"PK\x03\x04" + bytes(100), "no", "no"),
+        "signature.png": (b"\x89PNG\r\n\x1a\n", "no", "no"),
+        "bmp.bmp": (
+            b"BM"
+            + struct.pack("<IHHIIiiHHIIiiII", 60, 0, 0, 54, 40, 2**30, -(2**30), 1, 24, 0, 0, 0, 0, 0, 0),
+            "no",
+            "no",
+        ),
         "ppm.ppm": (b"P6 99999999 99999999 255\n" + bytes(10), "no", "no"),
-    }  # fmt: skip
+    }
 
 
 def outcome(work, expected: str, name: str) -> None:
@@ -111,7 +135,9 @@ def test_broken_pictures_of_a_data_set():
             broken = broken[: rng.integers(0, len(whole))] if case % 2 else broken
             image = refused(lambda broken=broken, name=name: decode_rgb(broken.tobytes(), name), name)
             refusals += isinstance(image, UserError)
-            assert isinstance(image, UserError) or (image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8)
+            assert isinstance(image, UserError) or (
+                image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8
+            )
             cases += 1
     fuzzed("pictures", cases)
     assert cases / 4 < refusals < cases
@@ -134,24 +160,58 @@ def used(root, **more):
     source = ImageSource(str(root), f"set {root.name}", **more)
     images = [source.read(i) for i in range(len(source))]
     if not more:
-        opt = {"name": root.name, "type": "ArbitraryScaleDataset", "phase": "train", "dataroot_gt": str(root), "lq_size": 8,
-               "num_queries": 16}  # fmt: skip
+        opt = {
+            "name": root.name,
+            "type": "ArbitraryScaleDataset",
+            "phase": "train",
+            "dataroot_gt": str(root),
+            "lq_size": 8,
+            "num_queries": 16,
+        }
         dataset = build_dataset(opt)
         assert dataset[Draw(0, 0, 0)]["lq"].shape == (3, 8, 8)
     return images
 
 
-LISTS = ["", "\n\n", "nonsense\n", "0.png\n", "0.png (40,44,3)\n0.png (41,44,3)\n", "0.png (40,44,3) 1 2 3\n", "0.png (-40,44,3) 1\n",
-         "0.png (40,44) 1\n", "0.png (4e1,44,3) 1\n", "0.png (99999,44,3) 1\n", "0.png (999999999,44,3) 1\n", "0.png (44,40,3) 1\n",
-         "0.png (0,0,3) 1\n", "0 (40,44,3) 1\n", "../0.png (40,44,3) 1\n", "7.png (40,44,3) 1\n", "0.png (40,44,3) 1\n7.png (40,44,3) 1\n",
-         "0.png (40,44,3) 1\n0.bmp (40,44,3) 1\n", "0.png (١,44,3) 1\n", "0.png (40,44,3) 1\x00\n", "x" * 600 + ".png (40,44,3) 1\n",
-         "ä.png (40,44,3) 1\n", "0.png\t(40,44,3)\t1\n", "{}", "- a\n- b\n", "0.png (nan,44,3) 1\n", "0.png(40,44,3) 1\n"]  # fmt: skip
+LISTS = [
+    "",
+    "\n\n",
+    "nonsense\n",
+    "0.png\n",
+    "0.png (40,44,3)\n0.png (41,44,3)\n",
+    "0.png (40,44,3) 1 2 3\n",
+    "0.png (-40,44,3) 1\n",
+    "0.png (40,44) 1\n",
+    "0.png (4e1,44,3) 1\n",
+    "0.png (99999,44,3) 1\n",
+    "0.png (999999999,44,3) 1\n",
+    "0.png (44,40,3) 1\n",
+    "0.png (0,0,3) 1\n",
+    "0 (40,44,3) 1\n",
+    "../0.png (40,44,3) 1\n",
+    "7.png (40,44,3) 1\n",
+    "0.png (40,44,3) 1\n7.png (40,44,3) 1\n",
+    "0.png (40,44,3) 1\n0.bmp (40,44,3) 1\n",
+    "0.png (١,44,3) 1\n",
+    "0.png (40,44,3) 1\x00\n",
+    "x" * 600 + ".png (40,44,3) 1\n",
+    "ä.png (40,44,3) 1\n",
+    "0.png\t(40,44,3)\t1\n",
+    "{}",
+    "- a\n- b\n",
+    "0.png (nan,44,3) 1\n",
+    "0.png(40,44,3) 1\n",
+]
 FINE = {"0.png (40,44,3) 1 2 3\n"}
 
 
 def test_lists_of_lmdbs(packed, tmp_path):
     """meta_info.txt: wrong sizes, wrong names, another set's keys, no text at all. Read on demand and into memory."""
-    cases = [text.encode() for text in LISTS] + [b"\xff\xfe\x00bad", b"\x00" * 300, (packed / "b.lmdb" / "meta_info.txt").read_bytes()]
+    cases = [text.encode() for text in LISTS] + [
+        b"\xff\xfe\x00bad",
+        b"\x00" * 300,
+        (packed / "b.lmdb" / "meta_info.txt").read_bytes(),
+    ]
     for number, content in enumerate(cases):
         root = tmp_path / f"case{number}.lmdb"
         shutil.copytree(packed / "a.lmdb", root)
@@ -167,7 +227,20 @@ def test_lists_of_lmdbs(packed, tmp_path):
 def test_cut_off_lmdbs(packed, tmp_path):
     """A file that is shorter than its own pages would kill the process at the first touch beyond its end."""
     whole = (packed / "a.lmdb" / "data.mdb").read_bytes()
-    lengths = [0, 1, 100, 4095, 4096, 8191, 8192, 8193, 12288, *range(16384, len(whole), 4096 * 3), len(whole) - 4096, len(whole) - 1]
+    lengths = [
+        0,
+        1,
+        100,
+        4095,
+        4096,
+        8191,
+        8192,
+        8193,
+        12288,
+        *range(16384, len(whole), 4096 * 3),
+        len(whole) - 4096,
+        len(whole) - 1,
+    ]
     for number, length in enumerate(lengths):
         root = tmp_path / f"cut{number}.lmdb"
         root.mkdir()
@@ -217,7 +290,18 @@ def test_lmdbs_that_are_none(packed, tmp_path):
             for key in (b"0", b"1", b"2"):
                 txn.delete(key)
 
-    faults = [no_data, no_list, folders, nothing, a_file, noise, no_picture, empty_value, half_picture, emptied]
+    faults = [
+        no_data,
+        no_list,
+        folders,
+        nothing,
+        a_file,
+        noise,
+        no_picture,
+        empty_value,
+        half_picture,
+        emptied,
+    ]
     for fault in faults:
         root = tmp_path / f"{fault.__name__}.lmdb"
         shutil.copytree(packed / "a.lmdb", root)
@@ -250,28 +334,49 @@ def weights(tmp_path):
 def contents_of_checkpoints(state: dict, canary) -> dict:
     """name -> (what torch.save gets, whether it may be loaded)."""
     first, second = list(state)[:2]
-    others = {"nan": state[first] * float("nan"), "inf": state[first] + float("inf"), "complex": state[first] * 1j,
-              "whole": state[first].long(), "sparse": state[first].flatten(1).to_sparse(), "none": None, "text": "x", "list": [1.0],
-              "shape": state[first][:1], "scalar": torch.tensor(1.0), "empty": torch.empty(0), "dict": {}, "number": 3.0}  # fmt: skip
+    others = {
+        "nan": state[first] * float("nan"),
+        "inf": state[first] + float("inf"),
+        "complex": state[first] * 1j,
+        "whole": state[first].long(),
+        "sparse": state[first].flatten(1).to_sparse(),
+        "none": None,
+        "text": "x",
+        "list": [1.0],
+        "shape": state[first][:1],
+        "scalar": torch.tensor(1.0),
+        "empty": torch.empty(0),
+        "dict": {},
+        "number": 3.0,
+    }
     wrong = {f"value {name}": ({"params": {**state, first: value}}, False) for name, value in others.items()}
     return {
         **wrong,
-        "good": ({"params": state}, True), "half": ({"params": {k: v.half() for k, v in state.items()}}, True),
+        "good": ({"params": state}, True),
+        "half": ({"params": {k: v.half() for k, v in state.items()}}, True),
         "bfloat": ({"params": {k: v.bfloat16() for k, v in state.items()}}, True),
         "double": ({"params": {k: v.double() for k, v in state.items()}}, True),
-        "ema": ({"params_ema": state, "params": {}}, True), "module": ({"params": {f"module.{k}": v for k, v in state.items()}}, True),
-        "bare": (state, False), "missing": ({"params": {k: v for k, v in state.items() if k != second}}, False),
-        "more": ({"params": {**state, "extra.weight": torch.zeros(2)}}, False), "empty": ({}, False),
+        "ema": ({"params_ema": state, "params": {}}, True),
+        "module": ({"params": {f"module.{k}": v for k, v in state.items()}}, True),
+        "bare": (state, False),
+        "missing": ({"params": {k: v for k, v in state.items() if k != second}}, False),
+        "more": ({"params": {**state, "extra.weight": torch.zeros(2)}}, False),
+        "empty": ({}, False),
         "params none": ({"params": None}, False),
-        "params list": ({"params": list(state.values())}, False), "keys": ({"params": dict(enumerate(state.values()))}, False),
-        "list": ([state], False), "text": ("weights", False), "number": (1, False), "none": (None, False),
+        "params list": ({"params": list(state.values())}, False),
+        "keys": ({"params": dict(enumerate(state.values()))}, False),
+        "list": ([state], False),
+        "text": ("weights", False),
+        "number": (1, False),
+        "none": (None, False),
         "tensor": (torch.zeros(3), False),
-        "state_dict": ({"state_dict": state}, False), "code": ({"params": Code(open, str(canary), "w")}, False),
+        "state_dict": ({"state_dict": state}, False),
+        "code": ({"params": Code(open, str(canary), "w")}, False),
         "code beside": ({"params": state, "more": Code(open, str(canary), "w")}, False),
         "code eval": ({"params": Code(eval, f"open({str(canary)!r}, 'w')")}, False),
         "code exec": (Code(exec, f"open({str(canary)!r}, 'w')"), False),
         "code key": ({Code(open, str(canary), "w"): 1}, False),
-    }  # fmt: skip
+    }
 
 
 def test_checkpoints(tmp_path, weights):
@@ -305,13 +410,24 @@ def broken_files(whole: bytes, canary) -> dict:
     evil = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(whole)) as old, zipfile.ZipFile(evil, "w") as new:
         for entry in old.infolist():
-            code = pickle.dumps(Code(open, str(canary), "w")) if entry.filename.endswith("data.pkl") else old.read(entry)
+            code = (
+                pickle.dumps(Code(open, str(canary), "w"))
+                if entry.filename.endswith("data.pkl")
+                else old.read(entry)
+            )
             new.writestr(entry.filename, code)
     script = f"cos\nsystem\n(S'touch {canary}'\ntR.".encode()
-    return {**files, "zip with code": evil.getvalue(), "pickle": pickle.dumps(Code(open, str(canary), "w")), "system": script,
-            "protocol 0": pickle.dumps(Code(open, str(canary), "w"), 0), "html": b"<html>404</html>", "zeros": bytes(9000),
-            "pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
-            "empty zip": b"PK\x05\x06" + bytes(18)}  # fmt: skip
+    return {
+        **files,
+        "zip with code": evil.getvalue(),
+        "pickle": pickle.dumps(Code(open, str(canary), "w")),
+        "system": script,
+        "protocol 0": pickle.dumps(Code(open, str(canary), "w"), 0),
+        "html": b"<html>404</html>",
+        "zeros": bytes(9000),
+        "pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+        "empty zip": b"PK\x05\x06" + bytes(18),
+    }
 
 
 def test_broken_checkpoints(tmp_path, weights):
@@ -331,17 +447,38 @@ def test_broken_checkpoints(tmp_path, weights):
 def test_foreign_checkpoints(tmp_path, weights):
     """The authors' format and MMagic's with nonsense inside."""
     noise = {"x": torch.zeros(2)}
-    parts = [None, 3, "x", [], {}, noise, weights, {"encoder.head.0.weight": torch.zeros(1)}, {"encoder.SFENet1.weight": torch.zeros(2)},
-             {1: torch.zeros(1)}, {"imnet.layers.0.weight": torch.zeros(3)}, {"head.0.weight": torch.zeros(3, 3), "body.x": torch.zeros(1)},
-             {"encoder.head.0.weight": torch.zeros(4, 3, 3, 3), "encoder.head.0.bias": torch.zeros(4)}]  # fmt: skip
-    contents = [{"model": {"name": name, "args": args, "sd": sd}} for name in ("liif", "metasr", "edsr", None) for sd in parts
-                for args in (None, {"encoder_spec": {"args": {"res_scale": "x"}}})]  # fmt: skip
+    parts = [
+        None,
+        3,
+        "x",
+        [],
+        {},
+        noise,
+        weights,
+        {"encoder.head.0.weight": torch.zeros(1)},
+        {"encoder.SFENet1.weight": torch.zeros(2)},
+        {1: torch.zeros(1)},
+        {"imnet.layers.0.weight": torch.zeros(3)},
+        {"head.0.weight": torch.zeros(3, 3), "body.x": torch.zeros(1)},
+        {"encoder.head.0.weight": torch.zeros(4, 3, 3, 3), "encoder.head.0.bias": torch.zeros(4)},
+    ]
+    contents = [
+        {"model": {"name": name, "args": args, "sd": sd}}
+        for name in ("liif", "metasr", "edsr", None)
+        for sd in parts
+        for args in (None, {"encoder_spec": {"args": {"res_scale": "x"}}})
+    ]
     contents += [{"model": part} for part in parts] + [{"state_dict": part} for part in parts]
-    contents += [{"state_dict": {"generator.imnet.layers.0.weight": value, **more}} for value in (torch.zeros(1), torch.zeros(3, 5), None)
-                 for more in ({}, {"generator.encoder.conv_first.weight": torch.zeros(8, 3, 3, 3)})]  # fmt: skip
+    contents += [
+        {"state_dict": {"generator.imnet.layers.0.weight": value, **more}}
+        for value in (torch.zeros(1), torch.zeros(3, 5), None)
+        for more in ({}, {"generator.encoder.conv_first.weight": torch.zeros(8, 3, 3, 3)})
+    ]
     for content in contents:
         torch.save(content, tmp_path / "foreign.pth")
-        assert isinstance(refused(lambda: convert(load_foreign(str(tmp_path / "foreign.pth")))), UserError), content
+        assert isinstance(refused(lambda: convert(load_foreign(str(tmp_path / "foreign.pth")))), UserError), (
+            content
+        )
     fuzzed("checkpoints", len(contents))
 
 
@@ -350,11 +487,34 @@ def test_training_states(tmp_path):
     (tmp_path / "states").mkdir()
     path, canary = tmp_path / "states" / "5.state", tmp_path / "pwned"
     good = {"epoch": 0, "iter": 5, "optimizers": [], "schedulers": []}
-    contents = [None, 1, "x", [], {}, {"epoch": 0}, {"iter": 5}, {**good, "epoch": "x"}, {**good, "iter": None}, {**good, "iter": [5]},
-                {**good, "iter": 2.5}, {**good, "more": Code(open, str(canary), "w")}, Code(open, str(canary), "w")]  # fmt: skip
-    opt = {"auto_resume": False, "path": {"resume_state": str(path), "experiments_root": str(tmp_path),
-                                               "training_states": str(path.parent)},
-           "datasets": {"train": {"batch_size_per_gpu": 1}}, "dist": False, "num_gpu": 0, "is_train": True, "network_g": {}}  # fmt: skip
+    contents = [
+        None,
+        1,
+        "x",
+        [],
+        {},
+        {"epoch": 0},
+        {"iter": 5},
+        {**good, "epoch": "x"},
+        {**good, "iter": None},
+        {**good, "iter": [5]},
+        {**good, "iter": 2.5},
+        {**good, "more": Code(open, str(canary), "w")},
+        Code(open, str(canary), "w"),
+    ]
+    opt = {
+        "auto_resume": False,
+        "path": {
+            "resume_state": str(path),
+            "experiments_root": str(tmp_path),
+            "training_states": str(path.parent),
+        },
+        "datasets": {"train": {"batch_size_per_gpu": 1}},
+        "dist": False,
+        "num_gpu": 0,
+        "is_train": True,
+        "network_g": {},
+    }
     for content in contents:
         torch.save(content, path)
         assert isinstance(refused(lambda: load_resume_state(opt), "5.state"), UserError), content

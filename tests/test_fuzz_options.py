@@ -21,14 +21,14 @@ from PIL import Image
 
 from conftest import fuzzed, picture, refused
 from liif_plugin.archs.building import build
-from liif_plugin.compare import plan as plan_module
-from liif_plugin.compare.measure import load
-from liif_plugin.compare.plan import open_column, read_plan
-from liif_plugin.compat import options
-from liif_plugin.compat.draws import Draw
-from liif_plugin.compat.option_files import packaged_options, read_options
+from liif_plugin.config import parser as options
+from liif_plugin.config.option_files import packaged_options, read_options
+from liif_plugin.data.deterministic import Draw
 from liif_plugin.data.prepare import prepare_lmdb
 from liif_plugin.errors import UserError
+from liif_plugin.evaluation import plan as plan_module
+from liif_plugin.evaluation.plan import open_column, read_plan
+from liif_plugin.evaluation.results import load
 
 GONE = object()  # the option is taken out
 WRONG = [
@@ -51,8 +51,11 @@ WRONG = [
     "\n\x1b[2J",
     GONE,
 ]
-TINY = {"EDSR": {"num_feat": 8, "num_block": 1}, "LIIF_RDN": {"num_feat": 8, "num_block": 1, "num_layer": 2, "growth": 8},
-        "SwinIR": {"embed_dim": 8, "depths": [1], "num_heads": [2], "window_size": 4}}  # fmt: skip
+TINY = {
+    "EDSR": {"num_feat": 8, "num_block": 1},
+    "LIIF_RDN": {"num_feat": 8, "num_block": 1, "num_layer": 2, "growth": 8},
+    "SwinIR": {"embed_dim": 8, "depths": [1], "num_heads": [2], "window_size": 4},
+}
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +85,11 @@ def small(name: str, root) -> dict:
     if network["type"] in ("LIIF", "MetaSR"):
         network["hidden_list"] = [8, 8]
     scale = int(name[-5]) if name[-6] == "x" else 2
-    for key in [key for key in opt["datasets"] if key not in ("train", "val", "val_x2", f"val_x{scale}", "val_x6", "test_Set5_x2")]:
+    for key in [
+        key
+        for key in opt["datasets"]
+        if key not in ("train", "val", "val_x2", f"val_x{scale}", "val_x6", "test_Set5_x2")
+    ]:
         del opt["datasets"][key]
     for key, data in opt["datasets"].items():
         celeb = data["type"] == "SizeVariedDataset"
@@ -94,7 +101,13 @@ def small(name: str, root) -> dict:
         if "meta_info_file" in data:
             data["meta_info_file"] = str(root / "split.json")
         if key == "train":
-            data.update(batch_size_per_gpu=2, num_worker_per_gpu=0, persistent_workers=False, pin_memory=False, dataset_enlarge_ratio=100)
+            data.update(
+                batch_size_per_gpu=2,
+                num_worker_per_gpu=0,
+                persistent_workers=False,
+                pin_memory=False,
+                dataset_enlarge_ratio=100,
+            )
             data["io_backend"] = {"type": "lmdb" if celeb else "disk"}
             data.update({} if celeb else {"lq_size": 12})
             data.update({} if data.get("num_queries") is None else {"num_queries": 64})
@@ -246,8 +259,15 @@ def fuzz(run, world, opt, is_train, chosen, what):
     assert legal < len(chosen) / 2
 
 
-FILES = {"train_liif_edsr.yml": 280, "train_edsr_x2.yml": 40, "train_swinir_x2.yml": 40, "train_metasr_edsr.yml": 30,
-         "train_rdn_x2.yml": 40, "train_liif_celebahq_64_128.yml": 60, "test_liif_edsr.yml": 60}  # fmt: skip
+FILES = {
+    "train_liif_edsr.yml": 280,
+    "train_edsr_x2.yml": 40,
+    "train_swinir_x2.yml": 40,
+    "train_metasr_edsr.yml": 30,
+    "train_rdn_x2.yml": 40,
+    "train_liif_celebahq_64_128.yml": 60,
+    "test_liif_edsr.yml": 60,
+}
 
 
 def test_the_small_files_run(run, world):
@@ -310,7 +330,11 @@ def compared(world, monkeypatch):
     logging.getLogger("basicsr").setLevel(logging.CRITICAL)
 
     def go(opt, _=None):
-        monkeypatch.setattr(plan_module, "read_options", lambda path: copy.deepcopy(opt) if path == "given.yml" else read_options(path))
+        monkeypatch.setattr(
+            plan_module,
+            "read_options",
+            lambda path: copy.deepcopy(opt) if path == "given.yml" else read_options(path),
+        )
 
         def whole():
             plan = read_plan("given.yml")
@@ -352,15 +376,62 @@ def test_every_damaged_comparison(compared, world):
 
 
 TEXTS = [
-    '', '\n', 'name', '[]', '- a', '{a: 1', 'a: b: c', '\t- x', 'a: &a [*a]', 'a: &a {b: *a}', '*x', 'a: *b', '<<: 3', '<<: [1]',
-    '? [a]: 1', '[a]: 1', '{a: 1}: 2', "a: !!python/object/apply:os.system ['touch pwned']", "!!python/name:os.system ''",
-    "a: !!binary '!'", 'a: !!set {b}', 'a: !!omap [b]', 'a: !!int x', 'a: !!float x', 'a: !!timestamp x', 'a: 2026-02-30', 'a: 1e999',
-    'a: 0x', 'a: .nan', '%YAML 9.9\n---\na: 1', 'a: 1\n---\nb: 2', 'a: 1\na: 2', '_base_: [a, b]', '_base_: given.yml',
-    '_base_: ../../../etc/passwd', '_base_: /dev/zero', '_base_: {a: 1}', "_base_: ''", 'a: \x00', 'a: \x07', '[' * 3000, '{a: ' * 3000,
-    '- ' * 3000, "a: '" + 'x' * 10 ** 5,
-    '\n'.join(f"a{i}: &a{i} [{(', '.join([f'*a{i - 1}'] * 9) if i else 'x')}]" for i in range(12)), 'a: !!str [x]', '!!map [a]', '? a',
-    ': a', 'a: |\n x\n- y', '@a: 1', '`a`: 1', 'a: [1, 2', "'a: 1", 'a: !<tag:yaml.org,2002:python/object/new:os.system> [x]',
-]  # fmt: skip
+    "",
+    "\n",
+    "name",
+    "[]",
+    "- a",
+    "{a: 1",
+    "a: b: c",
+    "\t- x",
+    "a: &a [*a]",
+    "a: &a {b: *a}",
+    "*x",
+    "a: *b",
+    "<<: 3",
+    "<<: [1]",
+    "? [a]: 1",
+    "[a]: 1",
+    "{a: 1}: 2",
+    "a: !!python/object/apply:os.system ['touch pwned']",
+    "!!python/name:os.system ''",
+    "a: !!binary '!'",
+    "a: !!set {b}",
+    "a: !!omap [b]",
+    "a: !!int x",
+    "a: !!float x",
+    "a: !!timestamp x",
+    "a: 2026-02-30",
+    "a: 1e999",
+    "a: 0x",
+    "a: .nan",
+    "%YAML 9.9\n---\na: 1",
+    "a: 1\n---\nb: 2",
+    "a: 1\na: 2",
+    "_base_: [a, b]",
+    "_base_: given.yml",
+    "_base_: ../../../etc/passwd",
+    "_base_: /dev/zero",
+    "_base_: {a: 1}",
+    "_base_: ''",
+    "a: \x00",
+    "a: \x07",
+    "[" * 3000,
+    "{a: " * 3000,
+    "- " * 3000,
+    "a: '" + "x" * 10**5,
+    "\n".join(f"a{i}: &a{i} [{(', '.join([f'*a{i - 1}'] * 9) if i else 'x')}]" for i in range(12)),
+    "a: !!str [x]",
+    "!!map [a]",
+    "? a",
+    ": a",
+    "a: |\n x\n- y",
+    "@a: 1",
+    "`a`: 1",
+    "a: [1, 2",
+    "'a: 1",
+    "a: !<tag:yaml.org,2002:python/object/new:os.system> [x]",
+]
 
 
 def test_texts_that_are_no_option_files(tmp_path, monkeypatch):
@@ -401,8 +472,13 @@ PIECES = [
 ]
 
 
-@settings(max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
-@given(st.text(st.characters(codec="utf-8"), max_size=60) | st.lists(st.sampled_from(PIECES), max_size=30).map("".join))
+@settings(
+    max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+)
+@given(
+    st.text(st.characters(codec="utf-8"), max_size=60)
+    | st.lists(st.sampled_from(PIECES), max_size=30).map("".join)
+)
 def test_any_text(text):
     """Option files and forced values of any text at all."""
     with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".yml") as file:

@@ -104,7 +104,18 @@ class Pack(Work):
         (root / "in").mkdir()
         for i in range(40):
             Image.fromarray(picture(i, 90, 100)).save(root / "in" / f"{i:02d}.png")
-        self.argv = ["prepare", root / "in", "-o", root / "out.lmdb", "--crop-size", "48", "--step", "24", "--png-level", "9"]
+        self.argv = [
+            "prepare",
+            root / "in",
+            "-o",
+            root / "out.lmdb",
+            "--crop-size",
+            "48",
+            "--step",
+            "24",
+            "--png-level",
+            "9",
+        ]
         self.outputs, self.leftovers = [root / "out.lmdb"], [root / ".out.lmdb.partial"]
 
     def check_whole(self):
@@ -146,8 +157,20 @@ class Render(Work):
         net = torch.nn.Module.state_dict(_network())
         torch.save({"params": net}, root / "net.pth")
         out = root / f"out{suffix}"
-        self.argv = ["upscale", root / "in.png", "-o", out, "--model", root / "net.pth", "--scale", "12", "--memory", "0.32",
-                     "--precision", "fp32"]  # fmt: skip
+        self.argv = [
+            "upscale",
+            root / "in.png",
+            "-o",
+            out,
+            "--model",
+            root / "net.pth",
+            "--scale",
+            "12",
+            "--memory",
+            "0.32",
+            "--precision",
+            "fp32",
+        ]
         self.outputs, self.leftovers, self.reference = [out], [root / f"out{suffix}.partial"], None
 
     def check_whole(self):
@@ -160,7 +183,14 @@ class Render(Work):
 def _network():
     from liif_plugin.archs.building import build
 
-    return build({"type": "LIIF", "encoder": {"type": "EDSR", "num_feat": 8, "num_block": 1}, "hidden_list": [8], "residual": "bilinear"})
+    return build(
+        {
+            "type": "LIIF",
+            "encoder": {"type": "EDSR", "num_feat": 8, "num_block": 1},
+            "hidden_list": [8],
+            "residual": "bilinear",
+        }
+    )
 
 
 WORKS = {
@@ -243,7 +273,10 @@ def test_no_room(work, limit):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode != 0, reason="no mounts of one's own here")
+@pytest.mark.skipif(
+    subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode != 0,
+    reason="no mounts of one's own here",
+)
 def test_a_disk_that_is_full(work):
     """A file system of 96 KiB, really mounted. Without its work it is gone afterwards, so one line and no traceback are asked for."""
     out = work.argv[work.argv.index("-o") + 1]
@@ -251,9 +284,15 @@ def test_a_disk_that_is_full(work):
     disk.mkdir()
     argv = [disk / out.name if arg == out else arg for arg in work.argv]
     command = f'mount -t tmpfs -o size=96k none {disk} && {{ "$@"; code=$?; ls -A {disk}; exit $code; }}'
-    done = subprocess.run(["unshare", "-rm", "sh", "-c", command, "sh", sys.executable, "-m", "liif_plugin", *map(str, argv)],
-                          capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)})  # fmt: skip
-    assert done.returncode == 1 and "Traceback" not in done.stderr and "make room" in done.stderr, done.stdout + done.stderr
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", command, "sh", sys.executable, "-m", "liif_plugin", *map(str, argv)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr and "make room" in done.stderr, (
+        done.stdout + done.stderr
+    )
     left = done.stdout.split()
     assert out.name not in left or work.argv[:2] == ["prepare", "lr"]
 
@@ -269,7 +308,12 @@ def test_killed_while_folders_get_their_names(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         done.append(rename(a, b))
 
-    argv = (str(tmp_path / "in"), str(tmp_path / "lr"), ["X2", "X3", "X4"], lambda image: derive.lr_images(image, [2, 3, 4], "mirror"))
+    argv = (
+        str(tmp_path / "in"),
+        str(tmp_path / "lr"),
+        ["X2", "X3", "X4"],
+        lambda image: derive.lr_images(image, [2, 3, 4], "mirror"),
+    )
     monkeypatch.setattr(derive.os, "rename", twice)
     with pytest.raises(KeyboardInterrupt):
         derive.derive_folders(*argv, {"scales": 1})
@@ -290,4 +334,8 @@ def test_killed_before_the_settings_were_written(tmp_path, content):
         (work.leftovers[0] / "settings.json.partial").write_bytes(content)
     assert ended(start(work.argv, work.log)) == 0, work.log.read_text()
     work.check_whole()
-    assert sorted(path.name for path in (tmp_path / "out.lmdb").iterdir()) == ["data.mdb", "lock.mdb", "meta_info.txt"]
+    assert sorted(path.name for path in (tmp_path / "out.lmdb").iterdir()) == [
+        "data.mdb",
+        "lock.mdb",
+        "meta_info.txt",
+    ]

@@ -6,9 +6,9 @@ from basicsr.archs import build_network
 from torch.nn import functional as F
 
 from conftest import GOLDEN
-from liif_plugin.convert import convert, load_foreign
+from liif_plugin.checkpoints.conversion import convert, load_foreign
 from liif_plugin.coords import cell_of, image_to_queries
-from liif_plugin.render import render
+from liif_plugin.inference.render import render
 
 SMALL = {"type": "LIIF", "encoder": {"type": "EDSR", "num_feat": 8, "num_block": 1}, "hidden_list": [16, 16]}
 
@@ -60,7 +60,12 @@ def plain_query(net, feat, coord, cell):
     shifts = [(y, x) for y in (-1, 1) for x in (-1, 1)] if net.local_ensemble else [(0, 0)]
     for shift in shifts:
         eps = 1e-6 if net.local_ensemble else 0
-        at = (coord + torch.tensor(shift).to(feat) / size + eps).clamp(-1 + 1e-6, 1 - 1e-6).flip(-1).unsqueeze(1)
+        at = (
+            (coord + torch.tensor(shift).to(feat) / size + eps)
+            .clamp(-1 + 1e-6, 1 - 1e-6)
+            .flip(-1)
+            .unsqueeze(1)
+        )
         code = F.grid_sample(unfolded, at, mode="nearest", align_corners=False)[:, :, 0].transpose(1, 2)
         centre = F.grid_sample(centres, at, mode="nearest", align_corners=False)[:, :, 0].transpose(1, 2)
         rel = (coord - centre) * size
@@ -71,8 +76,17 @@ def plain_query(net, feat, coord, cell):
     return sum(o * (a / total).unsqueeze(-1) for o, a in zip(outputs, areas[::-1])) * 0.5 + 0.5
 
 
-@pytest.mark.parametrize("change", [{}, {"feat_unfold": False}, {"local_ensemble": False}, {"cell_decode": False}, {"hidden_list": []},
-                                    {"hidden_list": [32, 8, 8, 8, 4]}])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"feat_unfold": False},
+        {"local_ensemble": False},
+        {"cell_decode": False},
+        {"hidden_list": []},
+        {"hidden_list": [32, 8, 8, 8, 4]},
+    ],
+)
 def test_folded_form_equals_the_plain_one(change):
     torch.manual_seed(0)
     net = build_network({**SMALL, **change}).double()
@@ -111,12 +125,16 @@ def test_residual_of_a_silent_decoder_is_bilinear():
     torch.nn.init.zeros_(net.imnet.linears[-1].weight)
     torch.nn.init.zeros_(net.imnet.linears[-1].bias)
     lq = torch.rand(1, 3, 6, 7)
-    assert torch.allclose(render(net, lq, (18, 21)), F.interpolate(lq, size=(18, 21), mode="bilinear"), atol=1e-5)
+    assert torch.allclose(
+        render(net, lq, (18, 21)), F.interpolate(lq, size=(18, 21), mode="bilinear"), atol=1e-5
+    )
 
 
 def test_gradients():
     torch.manual_seed(0)
-    net = build_network({**SMALL, "encoder": {"type": "EDSR", "num_feat": 2, "num_block": 0}, "hidden_list": [4]}).double()
+    net = build_network(
+        {**SMALL, "encoder": {"type": "EDSR", "num_feat": 2, "num_block": 0}, "hidden_list": [4]}
+    ).double()
     coord = torch.rand(1, 5, 2, dtype=torch.float64) * 1.8 - 0.9
     feat = torch.randn(1, 2, 3, 4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda f: net.query(f, coord, torch.full_like(coord, 0.3)), (feat,))
@@ -126,7 +144,9 @@ def test_gradients():
 
 def test_paper_sizes():
     net = build_network({"type": "LIIF", "encoder": {"type": "EDSR"}})
-    assert sum(p.numel() for p in net.parameters()) == 1_567_299  # 1.57 M in the paper, without the four dead tensors
+    assert (
+        sum(p.numel() for p in net.parameters()) == 1_567_299
+    )  # 1.57 M in the paper, without the four dead tensors
     assert [tuple(linear.weight.shape) for linear in net.imnet.linears][0] == (256, 580)
 
 

@@ -13,10 +13,10 @@ from skimage.metrics import structural_similarity
 from conftest import GOLDEN
 from liif_plugin.data.crops import to_tensor
 from liif_plugin.errors import UserError
+from liif_plugin.evaluation.validation import measure
+from liif_plugin.inference.render import render
 from liif_plugin.metrics.continuous_metric import LUMA, continuous_psnr, continuous_ssim
 from liif_plugin.metrics.protocols import PROTOCOLS
-from liif_plugin.models.validation import measure
-from liif_plugin.render import render
 from liif_plugin.resize import pillow_bicubic
 from test_liif_arch import official
 
@@ -45,7 +45,13 @@ def test_evaluation_equals_the_authors(name):
             lq = to_tensor(pillow_bicubic(crop, (h, h))).unsqueeze(0)
             sr, gt = render(net, lq, crop.shape[:2]), to_tensor(crop).unsqueeze(0)
             for protocol in PROTOCOLS:
-                assert abs(continuous_psnr(sr, gt, scale, protocol) - expected[f"{name}/{picture}/x{scale}/{protocol}"]) < 1e-3
+                assert (
+                    abs(
+                        continuous_psnr(sr, gt, scale, protocol)
+                        - expected[f"{name}/{picture}/x{scale}/{protocol}"]
+                    )
+                    < 1e-3
+                )
                 checked += 1
     assert checked == 30
 
@@ -71,10 +77,15 @@ def test_ssim_equals_scikit_image():
     assert abs(continuous_ssim(batch(sr), batch(gt), 2.5, "benchmark") - expected) < 1e-6
 
 
-@pytest.mark.parametrize("stock, ours", [("calculate_psnr", continuous_psnr), ("calculate_ssim", continuous_ssim)])
+@pytest.mark.parametrize(
+    "stock, ours", [("calculate_psnr", continuous_psnr), ("calculate_ssim", continuous_ssim)]
+)
 def test_eight_bit_images_equal_basicsr(stock, ours):
     sr, gt = ((image * 255).round().astype(np.uint8) for image in pair())
-    theirs = calculate_metric({"img": sr[..., ::-1], "img2": gt[..., ::-1]}, {"type": stock, "crop_border": 2, "test_y_channel": True})
+    theirs = calculate_metric(
+        {"img": sr[..., ::-1], "img2": gt[..., ::-1]},
+        {"type": stock, "crop_border": 2, "test_y_channel": True},
+    )
     assert abs(ours(batch(sr / np.float32(255)), batch(gt / np.float32(255)), 2, "benchmark") - theirs) < 2e-3
 
 
@@ -97,7 +108,9 @@ def test_unequal_shave_cuts_each_axis_by_its_own():
 def test_gray_truth_as_luma():
     gt = torch.rand(1, 1, 30, 30).expand(1, 3, 30, 30)
     sr = (gt + 0.1).clamp(0, 1)
-    gain = continuous_psnr(sr, gt, 2, "benchmark") - continuous_psnr(sr, gt, 2, "benchmark", gray_as_luma=True)
+    gain = continuous_psnr(sr, gt, 2, "benchmark") - continuous_psnr(
+        sr, gt, 2, "benchmark", gray_as_luma=True
+    )
     assert abs(gain - -20 * math.log10(sum(LUMA))) < 1e-6 and abs(gain - 1.32) < 0.01
 
 
@@ -119,5 +132,8 @@ def test_gray_as_luma_of_named_pictures():
     """Only the picture that is stored in gray, not one that looks it."""
     gt = torch.rand(1, 1, 30, 30).expand(1, 3, 30, 30)
     opt, scale = {"type": "continuous_psnr", "gray_as_luma": ["img_003"]}, torch.tensor([2.0, 2.0])
-    scores = [measure(opt, (gt + 0.1).clamp(0, 1), gt, scale, "benchmark", f"Set14/HR/{name}.png") for name in ("img_003", "img_010")]
+    scores = [
+        measure(opt, (gt + 0.1).clamp(0, 1), gt, scale, "benchmark", f"Set14/HR/{name}.png")
+        for name in ("img_003", "img_010")
+    ]
     assert abs(scores[1] - scores[0] - 1.32) < 0.01

@@ -13,7 +13,9 @@ SCRIPT = ROOT / "scripts" / "mistakes.py"
 
 def test_the_table_has_every_mistake_and_every_verb():
     mistakes = runpy.run_path(str(SCRIPT))["MISTAKES"]
-    rows = [line for line in (ROOT / "docs" / "mistakes.md").read_text().splitlines() if line.startswith("| ")][1:]
+    rows = [
+        line for line in (ROOT / "docs" / "mistakes.md").read_text().splitlines() if line.startswith("| ")
+    ][1:]
     assert len(rows) == len(mistakes) >= 30
     for mistake, row in zip(mistakes, rows):
         assert row.startswith(f"| {mistake.what} | `{mistake.command}`"), row

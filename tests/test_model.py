@@ -13,14 +13,14 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from conftest import picture
-from liif_plugin.compat.draws import Draw
+from liif_plugin.checkpoints import files as checkpoint
+from liif_plugin.checkpoints.files import newest_weights
+from liif_plugin.data.deterministic import Draw
 from liif_plugin.errors import UserError
+from liif_plugin.evaluation.validation import picture_name, predict, validate
+from liif_plugin.inference.render import render
 from liif_plugin.metrics.continuous_metric import continuous_psnr
-from liif_plugin.models import checkpoint
-from liif_plugin.models.checkpoint import newest_weights
 from liif_plugin.models.checks import check_options
-from liif_plugin.models.validation import picture_name, predict, validate
-from liif_plugin.render import render
 
 LIIF = {"type": "LIIF", "encoder": {"type": "EDSR", "num_feat": 8, "num_block": 1}, "hidden_list": [16, 16]}
 EDSR = {"type": "EDSR", "num_in_ch": 3, "num_out_ch": 3, "num_feat": 8, "num_block": 1, "upscale": 2}
@@ -30,25 +30,62 @@ def options(tmp_path, network=LIIF, **train):
     for folder in ("models", "training_states"):
         (tmp_path / folder).mkdir(exist_ok=True)
     return {
-        "name": "m", "model_type": "ContinuousSRModel", "num_gpu": 0, "is_train": True, "dist": False, "rank": 0, "world_size": 1,
+        "name": "m",
+        "model_type": "ContinuousSRModel",
+        "num_gpu": 0,
+        "is_train": True,
+        "dist": False,
+        "rank": 0,
+        "world_size": 1,
         "network_g": copy.deepcopy(network),
-        "path": {"models": str(tmp_path / "models"), "training_states": str(tmp_path / "training_states"),
-                 "visualization": str(tmp_path / "vis")},
-        "train": {"total_iter": 100, "optim_g": {"type": "Adam", "lr": 5e-3}, "scheduler": {"type": "MultiStepLR", "milestones": [90]},
-                  "pixel_opt": {"type": "L1Loss", "loss_weight": 2.0, "reduction": "mean"}, **train},
-        "val": {"metrics": {"psnr": {"type": "continuous_psnr"}, "psnr_8bit": {"type": "calculate_psnr", "crop_border": 2}},
-                "suffix": None},
-    }  # fmt: skip
+        "path": {
+            "models": str(tmp_path / "models"),
+            "training_states": str(tmp_path / "training_states"),
+            "visualization": str(tmp_path / "vis"),
+        },
+        "train": {
+            "total_iter": 100,
+            "optim_g": {"type": "Adam", "lr": 5e-3},
+            "scheduler": {"type": "MultiStepLR", "milestones": [90]},
+            "pixel_opt": {"type": "L1Loss", "loss_weight": 2.0, "reduction": "mean"},
+            **train,
+        },
+        "val": {
+            "metrics": {
+                "psnr": {"type": "continuous_psnr"},
+                "psnr_8bit": {"type": "calculate_psnr", "crop_border": 2},
+            },
+            "suffix": None,
+        },
+    }
 
 
 def train_set(folder, **more):
-    return build_dataset({"name": "t", "type": "ArbitraryScaleDataset", "phase": "train", "dataroot_gt": str(folder), "lq_size": 12,
-                          "num_queries": 64, **more})  # fmt: skip
+    return build_dataset(
+        {
+            "name": "t",
+            "type": "ArbitraryScaleDataset",
+            "phase": "train",
+            "dataroot_gt": str(folder),
+            "lq_size": 12,
+            "num_queries": 64,
+            **more,
+        }
+    )
 
 
 def val_loader(folder, scale, **more):
-    dataset = build_dataset({"name": f"v{scale}", "type": "ArbitraryScaleDataset", "phase": "val", "dataroot_gt": str(folder),
-                             "scale": scale, "protocol": "benchmark", **more})  # fmt: skip
+    dataset = build_dataset(
+        {
+            "name": f"v{scale}",
+            "type": "ArbitraryScaleDataset",
+            "phase": "val",
+            "dataroot_gt": str(folder),
+            "scale": scale,
+            "protocol": "benchmark",
+            **more,
+        }
+    )
     return DataLoader(dataset)
 
 
@@ -65,9 +102,17 @@ def steps(model, dataset, count, start=0):
     return losses
 
 
-@pytest.mark.parametrize("train", [{}, {"precision": "bf16", "channels_last": True}, {"grad_clip": 0.1, "ema_decay": 0.9},
-                                   {"precision": "fp16"}, {"precision": "auto"},
-                                   {"optim_g": {"type": "AdamW", "lr": 5e-3}}])  # fmt: skip
+@pytest.mark.parametrize(
+    "train",
+    [
+        {},
+        {"precision": "bf16", "channels_last": True},
+        {"grad_clip": 0.1, "ema_decay": 0.9},
+        {"precision": "fp16"},
+        {"precision": "auto"},
+        {"optim_g": {"type": "AdamW", "lr": 5e-3}},
+    ],
+)
 def test_twenty_steps_lower_the_loss(tmp_path, image_folder, train):
     torch.manual_seed(0)
     model, dataset = build_model(options(tmp_path, **train)), train_set(image_folder())
@@ -98,10 +143,16 @@ def test_validation_is_what_one_would_do_by_hand(tmp_path, image_folder):
         sr = render(model.net_g.eval(), item["lq"], item["gt"].shape[-2:])
         by_hand.append(continuous_psnr(sr, item["gt"], (2, 3.1), "benchmark"))
     assert abs(model.metric_results["psnr"] - np.mean(by_hand)) < 1e-9
-    assert sorted(path.name for path in (tmp_path / "vis" / "v[2, 3.1]").iterdir()) == ["img_0_7.png", "img_1_7.png", "img_2_7.png"]
+    assert sorted(path.name for path in (tmp_path / "vis" / "v[2, 3.1]").iterdir()) == [
+        "img_0_7.png",
+        "img_1_7.png",
+        "img_2_7.png",
+    ]
     assert np.asarray(Image.open(tmp_path / "vis" / "v[2, 3.1]" / "img_0_7.png")).shape == (64, 71, 3)
     assert model.best_metric_results["v[2, 3.1]"]["psnr"]["iter"] == 7
-    assert model.get_bare_model(model.net_g).training is False  # eval above; validation leaves the mode as it found it
+    assert (
+        model.get_bare_model(model.net_g).training is False
+    )  # eval above; validation leaves the mode as it found it
 
 
 def test_shards_add_up(tmp_path, image_folder):
@@ -139,7 +190,9 @@ def test_ema_is_what_is_validated(tmp_path, image_folder):
     steps(model, train_set(folder), 3)
     loader = val_loader(folder, 2)
     model.validation(loader, 3, None, save_img=False)
-    expected = validate(model.net_g_ema.eval(), loader.dataset, model.opt["val"]["metrics"], torch.device("cpu"))
+    expected = validate(
+        model.net_g_ema.eval(), loader.dataset, model.opt["val"]["metrics"], torch.device("cpu")
+    )
     plain = validate(model.net_g.eval(), loader.dataset, model.opt["val"]["metrics"], torch.device("cpu"))
     assert model.metric_results == expected != plain
 
@@ -160,8 +213,19 @@ def test_stock_swinir_at_a_size_that_is_no_multiple_of_its_window():
     from basicsr.archs import build_network
 
     torch.manual_seed(0)
-    net = build_network({"type": "SwinIR", "upscale": 2, "img_size": 8, "window_size": 4, "depths": [2], "embed_dim": 12, "num_heads": [2],
-                         "upsampler": "pixelshuffledirect", "mlp_ratio": 2}).eval()  # fmt: skip
+    net = build_network(
+        {
+            "type": "SwinIR",
+            "upscale": 2,
+            "img_size": 8,
+            "window_size": 4,
+            "depths": [2],
+            "embed_dim": 12,
+            "num_heads": [2],
+            "upsampler": "pixelshuffledirect",
+            "mlp_ratio": 2,
+        }
+    ).eval()
     lq = torch.rand(1, 3, 11, 13)
     assert predict(net, lq, (22, 26)).shape == (1, 3, 22, 26)
     assert torch.allclose(predict(net, lq[..., :8, :12], (16, 24)), net(lq[..., :8, :12]), atol=1e-6)
@@ -215,12 +279,19 @@ def test_save_and_load(tmp_path, image_folder):
     assert sorted(p.name for p in (tmp_path / "models").iterdir()) == ["net_g_2.pth", "net_g_latest.pth"]
     assert [p.name for p in (tmp_path / "training_states").iterdir()] == ["2.state"]
     saved = torch.load(tmp_path / "models" / "net_g_2.pth", weights_only=True)
-    assert set(saved) == {"params", "params_ema", "iter"} and saved["iter"] == 2 and "mean" not in saved["params"]
+    assert (
+        set(saved) == {"params", "params_ema", "iter"}
+        and saved["iter"] == 2
+        and "mean" not in saved["params"]
+    )
     assert torch.load(tmp_path / "models" / "net_g_latest.pth", weights_only=True)["iter"] == 2
     opt = options(tmp_path)
     opt["path"]["pretrain_network_g"] = str(tmp_path / "models" / "net_g_2.pth")
     again = build_model(opt)
-    assert all(torch.equal(a, b) for a, b in zip(again.net_g.state_dict().values(), model.net_g.state_dict().values()))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(again.net_g.state_dict().values(), model.net_g.state_dict().values())
+    )
 
 
 def test_the_newest_weights(tmp_path):
@@ -228,7 +299,10 @@ def test_the_newest_weights(tmp_path):
     assert newest_weights(str(tmp_path)) is None
 
     def put(name, iteration, time):
-        torch.save({"params": {}, **({} if iteration is None else {"iter": iteration})}, tmp_path / f"net_g_{name}.pth")
+        torch.save(
+            {"params": {}, **({} if iteration is None else {"iter": iteration})},
+            tmp_path / f"net_g_{name}.pth",
+        )
         os.utime(tmp_path / f"net_g_{name}.pth", (time, time))
 
     def newest():
@@ -261,17 +335,29 @@ def test_a_test_takes_what_training_measured(tmp_path, image_folder, caplog):
     opt["is_train"] = False
     check_options(opt)
     tested = build_model(opt)
-    assert all(torch.equal(a, b) for a, b in zip(tested.net_g.state_dict().values(), model.net_g_ema.state_dict().values()))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(tested.net_g.state_dict().values(), model.net_g_ema.state_dict().values())
+    )
     bicubic = {**options(tmp_path), "is_train": False, "dist": True, "network_g": {"type": "Bicubic"}}
     assert type(build_model(bicubic).net_g).__name__ == "Bicubic"
 
 
-@pytest.mark.parametrize("write, words", [
-    (lambda path: path.write_bytes(b"PK\x03\x04 torn"), "not a checkpoint that can be read safely"),
-    (lambda path: torch.save({"params": {"x": torch.zeros(1)}}, path), "holds another network than network_g .LIIF.: .* missing"),
-    (lambda path: torch.save({"model": {}}, path), "expected a BasicSR checkpoint with 'params', found model"),
-    (lambda path: torch.save([print], path), "not a checkpoint that can be read safely"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "write, words",
+    [
+        (lambda path: path.write_bytes(b"PK\x03\x04 torn"), "not a checkpoint that can be read safely"),
+        (
+            lambda path: torch.save({"params": {"x": torch.zeros(1)}}, path),
+            "holds another network than network_g .LIIF.: .* missing",
+        ),
+        (
+            lambda path: torch.save({"model": {}}, path),
+            "expected a BasicSR checkpoint with 'params', found model",
+        ),
+        (lambda path: torch.save([print], path), "not a checkpoint that can be read safely"),
+    ],
+)
 def test_wrong_checkpoints(tmp_path, write, words):
     write(tmp_path / "w.pth")
     opt = options(tmp_path)
@@ -292,7 +378,9 @@ def test_a_full_disk_leaves_the_old_checkpoint_whole(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="No space left on device.*Earlier checkpoints are whole"):
         checkpoint.save_whole({"v": 2}, str(path))
     monkeypatch.undo()
-    assert torch.load(path, weights_only=True) == {"v": 1} and [p.name for p in tmp_path.iterdir()] == ["a.pth"]
+    assert torch.load(path, weights_only=True) == {"v": 1} and [p.name for p in tmp_path.iterdir()] == [
+        "a.pth"
+    ]
 
 
 def test_results_of_subfolders_stay_apart():

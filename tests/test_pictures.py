@@ -12,10 +12,10 @@ from PIL import Image, ImageOps
 
 from conftest import picture
 from liif_plugin.errors import UserError
-from liif_plugin.pictures import metadata
-from liif_plugin.pictures.jobs import jobs_of
-from liif_plugin.pictures.reading import from_array, read_picture
-from liif_plugin.pictures.writing import write_picture
+from liif_plugin.image_io import metadata
+from liif_plugin.image_io.jobs import jobs_of
+from liif_plugin.image_io.reading import from_array, read_picture
+from liif_plugin.image_io.writing import write_picture
 
 ICC = bytes(range(256)) * 3
 
@@ -44,7 +44,13 @@ def test_other_programs_read_what_was_written(tmp_path, suffix, channels, dtype)
         assert Image.open(path).mode in ("LA", "RGBA")
     else:
         read = cv2.imread(path, cv2.IMREAD_UNCHANGED)
-        read = np.asarray(Image.open(path)) if channels == 2 else read if read.ndim == 2 else read[:, :, [2, 1, 0, 3][: read.shape[2]]]
+        read = (
+            np.asarray(Image.open(path))
+            if channels == 2
+            else read
+            if read.ndim == 2
+            else read[:, :, [2, 1, 0, 3][: read.shape[2]]]
+        )
         assert Image.open(path).info["icc_profile"] == ICC
     assert np.array_equal(read.reshape(41, 300, -1), image[:, :, : read.reshape(41, 300, -1).shape[2]])
 
@@ -54,7 +60,9 @@ def test_formats_of_pillow(tmp_path, suffix):
     image, path = picture(0, 40, 60), str(tmp_path / f"a{suffix}")
     write_picture(path, bands(image), (40, 60), 3, np.uint8, icc=ICC, quality=100)
     read = Image.open(path)
-    assert np.abs(np.asarray(read).astype(int) - image).mean() < 3 and (suffix == ".bmp" or read.info["icc_profile"] == ICC)
+    assert np.abs(np.asarray(read).astype(int) - image).mean() < 3 and (
+        suffix == ".bmp" or read.info["icc_profile"] == ICC
+    )
 
 
 def test_nothing_is_left_of_a_failed_write(tmp_path):
@@ -68,10 +76,17 @@ def test_nothing_is_left_of_a_failed_write(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name, size, channels, words", [
-    ("a.xyz", (9, 9), 3, "expected one of .png"), ("a", (9, 9), 3, "no suffix"), ("a.jpg", (9, 9), 4, "transparency"),
-    ("a.webp", (9, 20000), 3, "16383"), ("a.jpg", (70000, 9), 3, "65500"), ("missing/a.png", (9, 9), 3, "cannot be written"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, size, channels, words",
+    [
+        ("a.xyz", (9, 9), 3, "expected one of .png"),
+        ("a", (9, 9), 3, "no suffix"),
+        ("a.jpg", (9, 9), 4, "transparency"),
+        ("a.webp", (9, 20000), 3, "16383"),
+        ("a.jpg", (70000, 9), 3, "65500"),
+        ("missing/a.png", (9, 9), 3, "cannot be written"),
+    ],
+)
 def test_what_cannot_be_written(tmp_path, name, size, channels, words):
     with pytest.raises(UserError, match=words):
         write_picture(str(tmp_path / name), iter(()), size, channels, np.uint8)
@@ -84,11 +99,29 @@ def saved(tmp_path, image: Image.Image, name="a.png", **options) -> str:
 
 def test_modes(tmp_path):
     rgb = Image.fromarray(picture(0, 20, 30))
-    expected = {"RGB": (3, False), "L": (1, True), "1": (1, True), "LA": (2, True), "RGBA": (4, False), "P": (3, False), "CMYK": (3, False)}
+    expected = {
+        "RGB": (3, False),
+        "L": (1, True),
+        "1": (1, True),
+        "LA": (2, True),
+        "RGBA": (4, False),
+        "P": (3, False),
+        "CMYK": (3, False),
+    }
     for mode, (channels, gray) in expected.items():
-        read = read_picture(saved(tmp_path, rgb.convert("L").convert(mode) if mode == "LA" else rgb.convert(mode),
-                                  "a.tif" if mode == "CMYK" else "a.png"))  # fmt: skip
-        assert (read.channels, read.gray, read.size, read.colour.dtype) == (channels, gray, (20, 30), np.uint8), mode
+        read = read_picture(
+            saved(
+                tmp_path,
+                rgb.convert("L").convert(mode) if mode == "LA" else rgb.convert(mode),
+                "a.tif" if mode == "CMYK" else "a.png",
+            )
+        )
+        assert (read.channels, read.gray, read.size, read.colour.dtype) == (
+            channels,
+            gray,
+            (20, 30),
+            np.uint8,
+        ), mode
     assert read_picture(saved(tmp_path, rgb.convert("P"), transparency=3)).channels == 4
 
 
@@ -101,7 +134,9 @@ def test_sixteen_bits_stay(tmp_path, channels, suffix):
     path = str(tmp_path / f"a{suffix}")
     write_picture(path, [image], (12, 14), channels, np.uint16)
     read = read_picture(path)
-    assert read.colour.dtype == np.uint16 and np.array_equal(read.colour, image[:, :, :3] if channels > 1 else image.repeat(3, 2))
+    assert read.colour.dtype == np.uint16 and np.array_equal(
+        read.colour, image[:, :, :3] if channels > 1 else image.repeat(3, 2)
+    )
     assert (read.alpha is None) if channels < 4 else np.array_equal(read.alpha, image[..., 3])
 
 
@@ -109,8 +144,15 @@ def saved_tiff(path, image, **more):
     """By tifffile, as scanners and scientists write them: RGB or gray, with an alpha channel where there is one."""
     channels = 1 if image.ndim == 2 else image.shape[2]
     alpha = {"extrasamples": more.pop("alpha", ["unassalpha"])} if channels in (2, 4) else {}
-    tifffile.imwrite(path, image, photometric="rgb" if channels > 2 else "minisblack",
-                     planarconfig="contig" if channels > 1 else None, metadata=None, **alpha, **more)  # fmt: skip
+    tifffile.imwrite(
+        path,
+        image,
+        photometric="rgb" if channels > 2 else "minisblack",
+        planarconfig="contig" if channels > 1 else None,
+        metadata=None,
+        **alpha,
+        **more,
+    )
     return str(path)
 
 
@@ -122,8 +164,12 @@ def test_orientation_of_a_tiff(tmp_path, orientation, dtype):
     path = saved_tiff(tmp_path / "a.tif", image, extratags=[(0x0112, "H", 1, orientation, True)])
     exif = Image.Exif()
     exif[0x0112] = orientation
-    truth = np.asarray(ImageOps.exif_transpose(Image.open(saved(tmp_path, Image.fromarray(picture(1, 20, 30)), exif=exif))))
-    assert np.array_equal(read_picture(path).colour, truth.astype(dtype) * dtype(1 if dtype == np.uint8 else 257))
+    truth = np.asarray(
+        ImageOps.exif_transpose(Image.open(saved(tmp_path, Image.fromarray(picture(1, 20, 30)), exif=exif)))
+    )
+    assert np.array_equal(
+        read_picture(path).colour, truth.astype(dtype) * dtype(1 if dtype == np.uint8 else 257)
+    )
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
@@ -135,11 +181,17 @@ def test_sixteen_bit_tiff_with_lzw(tmp_path, channels):
     if channels == 2:  # neither Pillow nor OpenCV knows it
         assert np.array_equal(read_picture(path).alpha, image[..., 1]) and read_picture(path).channels == 2
         return
-    pixels = image if channels < 3 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR if channels == 3 else cv2.COLOR_RGBA2BGRA)
+    pixels = (
+        image
+        if channels < 3
+        else cv2.cvtColor(image, cv2.COLOR_RGB2BGR if channels == 3 else cv2.COLOR_RGBA2BGRA)
+    )
     assert cv2.imwrite(path, pixels, [cv2.IMWRITE_TIFF_COMPRESSION, 5])
     assert tifffile.TiffFile(path).pages[0].compression == 5
     read = read_picture(path)
-    assert read.channels == channels and np.array_equal(read.colour, image[..., :3] if channels > 1 else image[..., None].repeat(3, 2))
+    assert read.channels == channels and np.array_equal(
+        read.colour, image[..., :3] if channels > 1 else image[..., None].repeat(3, 2)
+    )
     assert channels == 3 or read.alpha is None or np.array_equal(read.alpha, image[..., 3])
 
 
@@ -150,7 +202,9 @@ def test_associated_alpha_of_a_sixteen_bit_tiff(tmp_path):
     multiplied = image.copy()
     multiplied[..., :3] = np.round(image[..., :3] * (image[..., 3:] / 65535.0))
     read = read_picture(saved_tiff(tmp_path / "a.tif", multiplied, alpha=["assocalpha"]))
-    assert np.abs(read.colour.astype(int) - image[..., :3]).max() <= 2 and np.array_equal(read.alpha, image[..., 3])
+    assert np.abs(read.colour.astype(int) - image[..., :3]).max() <= 2 and np.array_equal(
+        read.alpha, image[..., 3]
+    )
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -163,7 +217,9 @@ def test_orientation(tmp_path, orientation, sixteen):
     path = saved(tmp_path, shown, exif=exif, icc_profile=ICC)
     truth = np.asarray(ImageOps.exif_transpose(Image.open(path)))
     if sixteen:
-        write_picture(path, [np.asarray(shown).astype(np.uint16) * 257], (20, 30), 3, np.uint16, ICC, exif.tobytes()[6:])
+        write_picture(
+            path, [np.asarray(shown).astype(np.uint16) * 257], (20, 30), 3, np.uint16, ICC, exif.tobytes()[6:]
+        )
         truth = truth.astype(np.uint16) * 257
     read = read_picture(path)
     assert np.array_equal(read.colour, truth) and read.icc == ICC
@@ -175,7 +231,9 @@ def test_orientation(tmp_path, orientation, sixteen):
 def test_sixteen_bit_tiffs_of_other_kinds(tmp_path):
     """One plane after another, and white as zero: both are read as black or as a negative by others."""
     image = sample(3, np.uint16, 12, 14)
-    tifffile.imwrite(tmp_path / "planar.tif", np.moveaxis(image, -1, 0), photometric="rgb", planarconfig="separate")
+    tifffile.imwrite(
+        tmp_path / "planar.tif", np.moveaxis(image, -1, 0), photometric="rgb", planarconfig="separate"
+    )
     assert np.array_equal(read_picture(str(tmp_path / "planar.tif")).colour, image)
     tifffile.imwrite(tmp_path / "white.tif", image[..., 0], photometric="miniswhite")
     assert np.array_equal(read_picture(str(tmp_path / "white.tif")).colour[..., 0], 65535 - image[..., 0])
@@ -186,9 +244,16 @@ def test_other_sixteen_bits(tmp_path):
     image[..., 1] |= 1
     write_picture(str(tmp_path / "a.png"), [image], (12, 14), 2, np.uint16)
     read = read_picture(str(tmp_path / "a.png"))
-    assert read.channels == 2 and np.array_equal(read.colour[..., 0], image[..., 0]) and np.array_equal(read.alpha, image[..., 1])
+    assert (
+        read.channels == 2
+        and np.array_equal(read.colour[..., 0], image[..., 0])
+        and np.array_equal(read.alpha, image[..., 1])
+    )
     (tmp_path / "a.pgm").write_bytes(b"P5 2 1 4095\n" + np.array([4095, 0], ">u2").tobytes())
-    assert read_picture(str(tmp_path / "a.pgm")).colour[0, :, 0].tolist() == [65535, 0]  # 12 bits fill the range
+    assert read_picture(str(tmp_path / "a.pgm")).colour[0, :, 0].tolist() == [
+        65535,
+        0,
+    ]  # 12 bits fill the range
 
 
 def test_metadata_describes_the_picture_and_not_the_file(tmp_path):
@@ -212,7 +277,9 @@ def test_metadata_that_cannot_be_read_is_no_reason_to_refuse(tmp_path, monkeypat
 
 def test_a_turned_picture_with_a_broken_resolution(tmp_path):
     """Pillow's exif_transpose would write the metadata anew, and fails."""
-    entries = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0) + struct.pack("<HHI", 0x011A, 2, 4) + b"abc\0"  # orientation; a text
+    entries = (
+        struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0) + struct.pack("<HHI", 0x011A, 2, 4) + b"abc\0"
+    )  # orientation; a text
     broken = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + entries + bytes(4)
     shown, good = Image.fromarray(picture(1, 20, 30)), Image.Exif()
     good[0x0112] = 6
@@ -245,7 +312,9 @@ def test_mutated_files(tmp_path):
             at = rng.integers(0, min(len(whole), 400), rng.integers(1, 8))
             broken[at] = rng.integers(0, 256, len(at))
             target = tmp_path / f"broken{path[path.rindex('.') :]}"
-            target.write_bytes(broken[: rng.integers(10, len(broken))].tobytes() if rng.random() < 0.3 else broken.tobytes())
+            target.write_bytes(
+                broken[: rng.integers(10, len(broken))].tobytes() if rng.random() < 0.3 else broken.tobytes()
+            )
             try:
                 assert read_picture(str(target)).colour.ndim == 3
             except UserError as error:
@@ -291,11 +360,19 @@ def written(name, content):
     return write
 
 
-@pytest.mark.parametrize("make, words", [
-    (gif, "holds 3 pictures"), (bomb, "pixels"), (cut, "to the end|not an image"), (written("a.png", b""), "0 bytes"),
-    (written("a.png", b"hello"), "not an image file"), (written("a.mp4", b"x"), "video; take its frames out"),
-    (lambda _: "missing.png", "No such file"), (lambda _: ".", "cannot be read"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (gif, "holds 3 pictures"),
+        (bomb, "pixels"),
+        (cut, "to the end|not an image"),
+        (written("a.png", b""), "0 bytes"),
+        (written("a.png", b"hello"), "not an image file"),
+        (written("a.mp4", b"x"), "video; take its frames out"),
+        (lambda _: "missing.png", "No such file"),
+        (lambda _: ".", "cannot be read"),
+    ],
+)
 def test_what_cannot_be_read(tmp_path, make, words):
     with pytest.raises(UserError, match=words):
         read_picture(str(tmp_path / make(tmp_path)))
@@ -303,11 +380,22 @@ def test_what_cannot_be_read(tmp_path, make, words):
 
 def test_jobs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("in/a.png", "in/deep/b.JPG", "in/.hidden.png", "in/out/old.png", "in/notes.txt", "in/c.gif", "a.png"):
+    for name in (
+        "in/a.png",
+        "in/deep/b.JPG",
+        "in/.hidden.png",
+        "in/out/old.png",
+        "in/notes.txt",
+        "in/c.gif",
+        "a.png",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"")
-    assert list(jobs_of(["in"], "in/out", None)) == [("in/a.png", "in/out/a.png"), ("in/c.gif", "in/out/c.png"),
-                                                     ("in/deep/b.JPG", "in/out/deep/b.JPG")]  # fmt: skip
+    assert list(jobs_of(["in"], "in/out", None)) == [
+        ("in/a.png", "in/out/a.png"),
+        ("in/c.gif", "in/out/c.png"),
+        ("in/deep/b.JPG", "in/out/deep/b.JPG"),
+    ]
     assert list(jobs_of(["a.png"], "b.tif", None)) == [("a.png", "b.tif")]
     assert len(jobs_of(["a.png", "a.png"], "o", None)) == 1
     (tmp_path / "in" / "deep" / "loop").symlink_to(tmp_path / "in")
@@ -315,9 +403,12 @@ def test_jobs(tmp_path, monkeypatch):
     (tmp_path / "in" / "deep" / "loop").unlink()
     assert list(jobs_of(["in/*.png"], "o", "webp")) == [("in/a.png", "o/a.webp")]
     for inputs, output, format, words in (
-        (["in"], "x.png", None, "expected a folder"), (["in/a.png", "a.png"], "o", None, "both be written"),
-        (["a.png"], "a.png", None, "itself"), (["nothing*"], "o", None, "no such picture"),
-        (["in"], "in/notes.txt", None, "is a file"), (["a.png"], "b.tif", "png", "give one of them"),
-    ):  # fmt: skip
+        (["in"], "x.png", None, "expected a folder"),
+        (["in/a.png", "a.png"], "o", None, "both be written"),
+        (["a.png"], "a.png", None, "itself"),
+        (["nothing*"], "o", None, "no such picture"),
+        (["in"], "in/notes.txt", None, "is a file"),
+        (["a.png"], "b.tif", "png", "give one of them"),
+    ):
         with pytest.raises(UserError, match=words):
             jobs_of(inputs, output, format)

@@ -26,9 +26,15 @@ def test_cut_images_read_back(image_folder, tmp_path):
     assert report.stored == len(source) == 3 * 2 * 2 and report.sources == 3 and not report.left_out
     whole = np.asarray(Image.open(folder / "img_0.png"))
     assert source.names[:2] == ["img_0_s001.png", "img_0_s002.png"]
-    assert np.array_equal(source.read(0), whole[:48, :48]) and np.array_equal(source.read(1), whole[:48, 24:72])
+    assert np.array_equal(source.read(0), whole[:48, :48]) and np.array_equal(
+        source.read(1), whole[:48, 24:72]
+    )
     assert np.array_equal(source.read(3), whole[16:64, 24:72])
-    assert sorted(path.name for path in (tmp_path / "sub.lmdb").iterdir()) == ["data.mdb", "lock.mdb", "meta_info.txt"]
+    assert sorted(path.name for path in (tmp_path / "sub.lmdb").iterdir()) == [
+        "data.mdb",
+        "lock.mdb",
+        "meta_info.txt",
+    ]
 
 
 @pytest.mark.parametrize("level, magic", [(None, b"BM"), (0, b"\x89PNG"), (9, b"\x89PNG")])
@@ -38,7 +44,9 @@ def test_storage(image_folder, tmp_path, level, magic):
     prepare_lmdb(str(folder), str(tmp_path / "x.lmdb"), None, png_level=level)
     with lmdb.open(str(tmp_path / "x.lmdb"), readonly=True, lock=False) as env, env.begin() as txn:
         assert all(value.startswith(magic) for _, value in txn.cursor())
-    assert np.array_equal(ImageSource(str(tmp_path / "x.lmdb"), "here").read(1), np.asarray(Image.open(folder / "img_1.png")))
+    assert np.array_equal(
+        ImageSource(str(tmp_path / "x.lmdb"), "here").read(1), np.asarray(Image.open(folder / "img_1.png"))
+    )
 
 
 def test_basicsr_reads_it(image_folder, tmp_path):
@@ -57,11 +65,15 @@ def test_basicsr_reads_it(image_folder, tmp_path):
 def test_a_map_of_any_size(tmp_path, monkeypatch):
     """A flat first image and noise behind it: the case in which BasicSR's estimate of the size fails."""
     real_open = prepare.lmdb.open
-    monkeypatch.setattr(prepare.lmdb, "open", lambda path, map_size, **more: real_open(path, map_size=2**16, **more))
+    monkeypatch.setattr(
+        prepare.lmdb, "open", lambda path, map_size, **more: real_open(path, map_size=2**16, **more)
+    )
     (tmp_path / "in").mkdir()
     Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "in" / "0.png")
     for i in range(1, 6):
-        Image.fromarray(np.random.default_rng(i).integers(0, 256, (100, 100, 3), dtype=np.uint8)).save(tmp_path / "in" / f"{i}.png")
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (100, 100, 3), dtype=np.uint8)).save(
+            tmp_path / "in" / f"{i}.png"
+        )
     assert prepare_lmdb(str(tmp_path / "in"), str(tmp_path / "out.lmdb"), None).stored == 6
 
 
@@ -76,7 +88,9 @@ def test_finishing_needs_room_too(tmp_path, monkeypatch):
         prepare_lmdb(str(tmp_path / "in"), str(tmp_path / "out.lmdb"), None)
     monkeypatch.setattr(prepare, "_finish", finish)
     real_open = prepare.lmdb.open
-    monkeypatch.setattr(prepare.lmdb, "open", lambda path, map_size, **more: real_open(path, map_size=4096, **more))
+    monkeypatch.setattr(
+        prepare.lmdb, "open", lambda path, map_size, **more: real_open(path, map_size=4096, **more)
+    )
     assert prepare_lmdb(str(tmp_path / "in"), str(tmp_path / "out.lmdb"), None).stored == 1500
     assert len(ImageSource(str(tmp_path / "out.lmdb"), "x")) == 1500
 
@@ -114,11 +128,17 @@ def test_goes_on_after_an_interruption(image_folder, tmp_path, monkeypatch):
     assert np.array_equal(ImageSource(output, "x").read(5), picture(5, 64, 72))
 
 
-@pytest.mark.parametrize("argv, words", [
-    (["nowhere", "-o", "x.lmdb"], "expected a folder of images"), (["images", "-o", "x"], "ends in .lmdb"),
-    (["images", "-o", "there.lmdb"], "exists already"), (["empty", "-o", "x.lmdb"], "holds no images"),
-    (["images", "-o", "x.lmdb", "--crop-size", "0"], "positive numbers"), (["images", "-o", "x.lmdb", "--min-size", "999"], "none of 3"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "argv, words",
+    [
+        (["nowhere", "-o", "x.lmdb"], "expected a folder of images"),
+        (["images", "-o", "x"], "ends in .lmdb"),
+        (["images", "-o", "there.lmdb"], "exists already"),
+        (["empty", "-o", "x.lmdb"], "holds no images"),
+        (["images", "-o", "x.lmdb", "--crop-size", "0"], "positive numbers"),
+        (["images", "-o", "x.lmdb", "--min-size", "999"], "none of 3"),
+    ],
+)
 def test_mistakes(image_folder, tmp_path, monkeypatch, capsys, argv, words):
     from liif_plugin.cli import main
 

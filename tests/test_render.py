@@ -8,10 +8,18 @@ from basicsr.archs import build_network
 from conftest import picture
 from liif_plugin.coords import cell_of, grid, queries_to_image
 from liif_plugin.data.crops import to_tensor
-from liif_plugin.render import _target_span, render, render_bands
+from liif_plugin.inference.render import _target_span, render, render_bands
 
 EDSR = {"type": "EDSR", "num_feat": 8, "num_block": 2}
-SWINIR = {"type": "SwinIR", "img_size": 16, "window_size": 4, "depths": [2], "embed_dim": 12, "num_heads": [2], "mlp_ratio": 2}
+SWINIR = {
+    "type": "SwinIR",
+    "img_size": 16,
+    "window_size": 4,
+    "depths": [2],
+    "embed_dim": 12,
+    "num_heads": [2],
+    "mlp_ratio": 2,
+}
 
 
 def network(encoder=EDSR, kind="LIIF", **options):
@@ -26,10 +34,18 @@ def plain(net, lq, size):
         return queries_to_image(net.query(feat, coord, cell_of(size).expand_as(coord)), size)
 
 
-@pytest.mark.parametrize("options", [
-    {}, {"local_ensemble": False}, {"feat_unfold": False}, {"cell_decode": False}, {"residual": "bilinear"}, {"hidden_list": []},
-    {"hidden_list": [16]},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"local_ensemble": False},
+        {"feat_unfold": False},
+        {"cell_decode": False},
+        {"residual": "bilinear"},
+        {"hidden_list": []},
+        {"hidden_list": [16]},
+    ],
+)
 @pytest.mark.parametrize("size", [(90, 111), (20, 30), (74, 106), (37, 53), (111, 159), (1, 1), (38, 52)])
 def test_whole_windows_and_tiles(options, size):
     net, lq = network(**options), torch.rand(2, 3, 37, 53)
@@ -42,10 +58,16 @@ def test_whole_windows_and_tiles(options, size):
         assert (render(net, lq, size, window=window, tile=tile) - part).abs().max() < 1e-6
 
 
-@pytest.mark.parametrize("encoder, tile", [
-    (EDSR, 9), ({"type": "LIIF_RDN", "num_feat": 8, "num_block": 2, "num_layer": 2, "growth": 4}, 8), (SWINIR, 9),
-    ({"type": "MSRResNet", "num_feat": 8, "num_block": 1}, 10), ({"type": "RCAN", "num_feat": 16, "num_group": 1, "num_block": 1}, 10),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "encoder, tile",
+    [
+        (EDSR, 9),
+        ({"type": "LIIF_RDN", "num_feat": 8, "num_block": 2, "num_layer": 2, "growth": 4}, 8),
+        (SWINIR, 9),
+        ({"type": "MSRResNet", "num_feat": 8, "num_block": 1}, 10),
+        ({"type": "RCAN", "num_feat": 16, "num_group": 1, "num_block": 1}, 10),
+    ],
+)
 def test_tiles_of_every_encoder(encoder, tile):
     """Tiles are equal to the whole to 1e-5; RCAN, which looks at the image's mean, is encoded whole."""
     net, lq = network(encoder), torch.rand(1, 3, 41, 30)
@@ -59,7 +81,9 @@ def test_networks_that_only_know_the_contract(kind):
     lq = torch.rand(1, 3, 20, 17)
     expected = plain(net, lq, (43, 50))
     assert torch.allclose(render(net, lq, (43, 50), tile=8, queries_at_once=100), expected, atol=1e-6)
-    assert torch.allclose(render(net, lq, (43, 50), window=(3, 5, 20, 30)), expected[..., 3:23, 5:35], atol=1e-6)
+    assert torch.allclose(
+        render(net, lq, (43, 50), window=(3, 5, 20, 30)), expected[..., 3:23, 5:35], atol=1e-6
+    )
 
 
 def test_the_result_does_not_depend_on_blocks():
@@ -71,7 +95,10 @@ def test_the_result_does_not_depend_on_blocks():
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision(dtype):
-    net, lq = network({"type": "EDSR", "num_feat": 32, "num_block": 2}, hidden_list=[64, 64, 64]), torch.rand(1, 3, 40, 40)
+    net, lq = (
+        network({"type": "EDSR", "num_feat": 32, "num_block": 2}, hidden_list=[64, 64, 64]),
+        torch.rand(1, 3, 40, 40),
+    )
     expected = render(net, lq, (100, 100))
     error = (render(net, lq, (100, 100), dtype=dtype) - expected).square().mean()
     assert -10 * torch.log10(error) > 50 and render(net, lq, (9, 9), dtype=dtype).dtype == torch.float32
@@ -97,10 +124,15 @@ def test_every_target_pixel_belongs_to_one_tile():
                 assert start <= (i + 0.5) * n / N < min(start + step, n)
 
 
-@pytest.mark.parametrize("arguments, words", [
-    ({"size": (0, 5)}, "at least 1 x 1"), ({"size": (5, 5), "window": (0, 0, 6, 5)}, "not inside 5 x 5"),
-    ({"size": (5, 5), "window": (-1, 0, 2, 2)}, "not inside"), ({"size": (5, 5), "window": (0, 0, 0, 2)}, "not inside"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ({"size": (0, 5)}, "at least 1 x 1"),
+        ({"size": (5, 5), "window": (0, 0, 6, 5)}, "not inside 5 x 5"),
+        ({"size": (5, 5), "window": (-1, 0, 2, 2)}, "not inside"),
+        ({"size": (5, 5), "window": (0, 0, 0, 2)}, "not inside"),
+    ],
+)
 def test_what_cannot_be_rendered(arguments, words):
     with pytest.raises(ValueError, match=words):
         render(network(), torch.rand(1, 3, 4, 4), **arguments)

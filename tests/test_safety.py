@@ -13,14 +13,28 @@ import pytest
 import torch
 
 from conftest import ROOT, liif, python
-from liif_plugin import weights
-from liif_plugin.compat import slurm
+from liif_plugin.basicsr_patches import slurm
+from liif_plugin.checkpoints import download as weights
 from liif_plugin.errors import UserError
 
 SOURCES = sorted([*(ROOT / "liif_plugin").rglob("*.py"), *(ROOT / "scripts").glob("*.py"), ROOT / "setup.py"])
 NEVER_IMPORTED = {"pickle", "cPickle", "dill", "marshal", "shelve", "joblib", "cloudpickle"}
-NEVER_CALLED = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput",
-                "yaml.unsafe_load", "yaml.full_load", "yaml.load_all", "torch.hub.load", "torch.jit.load", "runpy.run_path"}  # fmt: skip
+NEVER_CALLED = {
+    "eval",
+    "exec",
+    "compile",
+    "__import__",
+    "os.system",
+    "os.popen",
+    "subprocess.getoutput",
+    "subprocess.getstatusoutput",
+    "yaml.unsafe_load",
+    "yaml.full_load",
+    "yaml.load_all",
+    "torch.hub.load",
+    "torch.jit.load",
+    "runpy.run_path",
+}
 
 
 def dangers(source: str) -> list[str]:
@@ -34,7 +48,11 @@ def dangers(source: str) -> list[str]:
         if not isinstance(node, ast.Call):
             continue
         name, given = ast.unparse(node.func), {word.arg: ast.unparse(word.value) for word in node.keywords}
-        if name in NEVER_CALLED or given.get("shell", "False") != "False" or given.get("allow_pickle", "False") != "False":
+        if (
+            name in NEVER_CALLED
+            or given.get("shell", "False") != "False"
+            or given.get("allow_pickle", "False") != "False"
+        ):
             found.append(name)
         if name.endswith("torch.load") and given.get("weights_only") != "True":
             found.append(name)
@@ -48,12 +66,24 @@ def test_no_code_of_ours_runs_what_it_reads(path):
     assert not dangers(path.read_text())
 
 
-@pytest.mark.parametrize("line", [
-    "torch.load(p)", "torch.load(p, weights_only=False)", "yaml.load(f, Loader=yaml.Loader)", "yaml.load(f, yaml.SafeLoader)",
-    "import pickle", "from pickle import loads", "eval(x)", "exec(x)", "os.system(x)", "subprocess.run(x, shell=True)",
-    "np.load(p, allow_pickle=True)",
-    "subprocess.getoutput(x)", "__import__(x)",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "line",
+    [
+        "torch.load(p)",
+        "torch.load(p, weights_only=False)",
+        "yaml.load(f, Loader=yaml.Loader)",
+        "yaml.load(f, yaml.SafeLoader)",
+        "import pickle",
+        "from pickle import loads",
+        "eval(x)",
+        "exec(x)",
+        "os.system(x)",
+        "subprocess.run(x, shell=True)",
+        "np.load(p, allow_pickle=True)",
+        "subprocess.getoutput(x)",
+        "__import__(x)",
+    ],
+)
 def test_the_search_finds(line):
     assert dangers(line)
 
@@ -69,7 +99,11 @@ path: {}
 
 @pytest.fixture
 def checkout(tmp_path):
-    shutil.copytree(Path(basicsr.__file__).parent, tmp_path / "BasicSR" / "basicsr", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        Path(basicsr.__file__).parent,
+        tmp_path / "BasicSR" / "basicsr",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
     return tmp_path / "BasicSR"
 
 
@@ -78,12 +112,24 @@ FORCED = """name'];__import__('os').system('touch pwned');opt['name=x"""
 
 IN_A_FILE = CODE, [], "not a readable yml file"
 FORCED_KEY = None, [FORCED], "expected key:key=value"
-FORCED_VALUE = None, ["train:total_iter=[__import__('os').system('touch pwned')]"], "total_iter: expected a whole number"
+FORCED_VALUE = (
+    None,
+    ["train:total_iter=[__import__('os').system('touch pwned')]"],
+    "total_iter: expected a whole number",
+)
 
 
-@pytest.mark.parametrize("way, attack", [
-    ("liif test", IN_A_FILE), *((way, attack) for way in ("liif train", "train.py") for attack in (IN_A_FILE, FORCED_KEY, FORCED_VALUE)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "way, attack",
+    [
+        ("liif test", IN_A_FILE),
+        *(
+            (way, attack)
+            for way in ("liif train", "train.py")
+            for attack in (IN_A_FILE, FORCED_KEY, FORCED_VALUE)
+        ),
+    ],
+)
 def test_option_files_and_forced_values_are_not_run(checkout, tmp_path, tiny_yml, way, attack):
     text, force, words = attack
     yml = tiny_yml()
@@ -106,14 +152,40 @@ def slurm_environment(monkeypatch, **changes):
     for name in ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "LOCAL_RANK", "RANK"):
         monkeypatch.setenv(name, "old")
     monkeypatch.delenv("MASTER_PORT")
-    for name, value in {"SLURM_PROCID": "3", "SLURM_NTASKS": "4", "SLURM_NODELIST": "gpu[01-03,7],login-1.cluster", **changes}.items():
+    for name, value in {
+        "SLURM_PROCID": "3",
+        "SLURM_NTASKS": "4",
+        "SLURM_NODELIST": "gpu[01-03,7],login-1.cluster",
+        **changes,
+    }.items():
         monkeypatch.setenv(name, value) if value is not None else monkeypatch.delenv(name, raising=False)
 
 
-@pytest.mark.parametrize("changes", [
-    {"SLURM_NODELIST": text} for text in ("$(touch pwned)", "a; touch pwned", "a|touch pwned", "`touch pwned`", "a\ntouch pwned", "a&b",
-                                          "-V", "", "a b", "a>pwned", "ä")
-] + [{"SLURM_PROCID": "0; touch pwned"}, {"SLURM_NTASKS": "0"}, {"SLURM_NTASKS": "many"}, {"SLURM_PROCID": None}])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"SLURM_NODELIST": text}
+        for text in (
+            "$(touch pwned)",
+            "a; touch pwned",
+            "a|touch pwned",
+            "`touch pwned`",
+            "a\ntouch pwned",
+            "a&b",
+            "-V",
+            "",
+            "a b",
+            "a>pwned",
+            "ä",
+        )
+    ]
+    + [
+        {"SLURM_PROCID": "0; touch pwned"},
+        {"SLURM_NTASKS": "0"},
+        {"SLURM_NTASKS": "many"},
+        {"SLURM_PROCID": None},
+    ],
+)
 def test_slurm_without_a_shell(monkeypatch, tmp_path, changes):
     """BasicSR hands SLURM_NODELIST to a shell: CVE-2024-27763."""
     from basicsr.utils import dist_util
@@ -130,7 +202,9 @@ def test_slurm_as_basicsr_does_it(monkeypatch, tmp_path):
     from basicsr.utils import dist_util
 
     slurm_environment(monkeypatch)
-    (tmp_path / "scontrol").write_text('#!/bin/sh\n[ "$*" = "show hostname gpu[01-03,7],login-1.cluster" ] && printf "gpu01\\ngpu02\\n"\n')
+    (tmp_path / "scontrol").write_text(
+        '#!/bin/sh\n[ "$*" = "show hostname gpu[01-03,7],login-1.cluster" ] && printf "gpu01\\ngpu02\\n"\n'
+    )
     (tmp_path / "scontrol").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     started = []
@@ -202,7 +276,13 @@ DATA = bytes(range(256)) * 400
 
 
 def fetched(monkeypatch, folder, server, **changes):
-    entry = {"file": "liif.pth", "url": server.url, "size": len(DATA), "sha256": hashlib.sha256(DATA).hexdigest(), "what": "a test's"}
+    entry = {
+        "file": "liif.pth",
+        "url": server.url,
+        "size": len(DATA),
+        "sha256": hashlib.sha256(DATA).hexdigest(),
+        "what": "a test's",
+    }
     monkeypatch.setitem(weights.KNOWN, "ours", weights.Weights(**{**entry, **changes}))
     return weights.fetch("ours", str(folder))
 
@@ -210,7 +290,10 @@ def fetched(monkeypatch, folder, server, **changes):
 def test_a_download_is_whole_and_verified(monkeypatch, tmp_path, server):
     sends(server, DATA, len(DATA))
     assert Path(fetched(monkeypatch, tmp_path / "got", server)).read_bytes() == DATA
-    assert fetched(monkeypatch, tmp_path / "got", server, sha256=hashlib.sha256(DATA).hexdigest()[:8], size=None) and server.asked == 1
+    assert (
+        fetched(monkeypatch, tmp_path / "got", server, sha256=hashlib.sha256(DATA).hexdigest()[:8], size=None)
+        and server.asked == 1
+    )
 
 
 def wrong_size(server, tmp_path):
@@ -254,11 +337,21 @@ def in_a_circle(server, tmp_path):
     redirects(server, server.url)
 
 
-@pytest.mark.parametrize("fault, words", [
-    (wrong_size, "has 102,399 bytes"), (broken_off, "cannot be fetched|has 1,000 bytes"), (another_file, "its SHA-256 is"),
-    (endless, "sends more than the 102,400 bytes"), (nothing, "has 0 bytes"), (not_there, "cannot be fetched.*404"),
-    (no_http, "cannot be fetched"), (to_a_file, "file://.*is not allowed"), (to_ftp, "leads to ftp://"), (in_a_circle, "cannot be fetched"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "fault, words",
+    [
+        (wrong_size, "has 102,399 bytes"),
+        (broken_off, "cannot be fetched|has 1,000 bytes"),
+        (another_file, "its SHA-256 is"),
+        (endless, "sends more than the 102,400 bytes"),
+        (nothing, "has 0 bytes"),
+        (not_there, "cannot be fetched.*404"),
+        (no_http, "cannot be fetched"),
+        (to_a_file, "file://.*is not allowed"),
+        (to_ftp, "leads to ftp://"),
+        (in_a_circle, "cannot be fetched"),
+    ],
+)
 def test_what_is_not_the_published_file_is_not_used(monkeypatch, tmp_path, server, fault, words):
     fault(server, tmp_path)
     with pytest.raises(UserError, match=words) as refusal:
@@ -275,7 +368,9 @@ def test_a_stream_of_unknown_size_has_an_end_too(monkeypatch, tmp_path, server):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("url", ["file:///etc/hostname", "ftp://127.0.0.1/x", "data:text/plain,x", "nonsense", "/etc/hostname"])
+@pytest.mark.parametrize(
+    "url", ["file:///etc/hostname", "ftp://127.0.0.1/x", "data:text/plain,x", "nonsense", "/etc/hostname"]
+)
 def test_only_the_web_is_asked(monkeypatch, tmp_path, server, url):
     with pytest.raises(UserError, match="address that begins with https|cannot be fetched"):
         fetched(monkeypatch, tmp_path, server, url=url)
@@ -284,9 +379,15 @@ def test_only_the_web_is_asked(monkeypatch, tmp_path, server, url):
 
 def test_https_stays_https():
     request = weights.urllib.request.Request("https://example.org/a")
-    for target, allowed in (("https://example.org/b", True), ("http://example.org/b", False), ("file:///etc/hostname", False)):
+    for target, allowed in (
+        ("https://example.org/b", True),
+        ("http://example.org/b", False),
+        ("file:///etc/hostname", False),
+    ):
         if allowed:
-            assert weights._SameSafety().redirect_request(request, None, 302, "", {}, target).full_url == target
+            assert (
+                weights._SameSafety().redirect_request(request, None, 302, "", {}, target).full_url == target
+            )
         else:
             with pytest.raises(UserError, match="leads to"):
                 weights._SameSafety().redirect_request(request, None, 302, "", {}, target)

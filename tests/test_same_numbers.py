@@ -28,7 +28,7 @@ from PIL import Image
 
 from conftest import GOLDEN, picture
 from liif_plugin import load
-from liif_plugin.render import as_float, render
+from liif_plugin.inference.render import as_float, render
 from record import train
 from test_model import options, steps, train_set
 
@@ -54,12 +54,16 @@ def test_a_seed_repeats_a_run_to_the_last_bit(one_process, tmp_path):
 def test_training_has_not_drifted(one_process):
     table = json.loads((GOLDEN / "drift.json").read_text())
     losses, scores = one_process[0]["losses"], one_process[0]["scores"]
-    assert list(losses) == list(table["losses"]) and list(scores) == list(table["scores"]) and len(losses) == 20
+    assert (
+        list(losses) == list(table["losses"]) and list(scores) == list(table["scores"]) and len(losses) == 20
+    )
     for step, loss in table["losses"].items():
         assert abs(losses[step] - loss) < LOSS * loss, f"step {step}: {losses[step]}, once {loss}"
     for name, metrics in table["scores"].items():
         for metric, value in metrics.items():
-            assert abs(scores[name][metric] - value) < SCORE, f"{name} {metric}: {scores[name][metric]}, once {value}"
+            assert abs(scores[name][metric] - value) < SCORE, (
+                f"{name} {metric}: {scores[name][metric]}, once {value}"
+            )
 
 
 def test_the_picture_has_not_drifted():
@@ -71,7 +75,9 @@ def test_the_picture_has_not_drifted():
 def small_liif() -> torch.nn.Module:
     """The paper's LIIF with a smaller encoder and decoder, with weights that make the output vary."""
     torch.manual_seed(0)
-    return build_network({"type": "LIIF", "encoder": {"type": "EDSR", "num_feat": 16, "num_block": 2}, "hidden_list": [64] * 4}).eval()
+    return build_network(
+        {"type": "LIIF", "encoder": {"type": "EDSR", "num_feat": 16, "num_block": 2}, "hidden_list": [64] * 4}
+    ).eval()
 
 
 @pytest.fixture
@@ -81,7 +87,9 @@ def threads():
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("make", [lambda: load("liif-light", "cpu"), small_liif], ids=["liif-light", "paper-like"])
+@pytest.mark.parametrize(
+    "make", [lambda: load("liif-light", "cpu"), small_liif], ids=["liif-light", "paper-like"]
+)
 def test_a_picture_does_not_depend_on_how_it_is_cut(make, threads):
     net, size = make(), (61, 83)
     lq = torch.cat([as_float(picture(seed, 25, 31)) for seed in range(2)])
@@ -112,7 +120,11 @@ def test_training_does_not_depend_on_threads(tmp_path, image_folder, threads):
 def write_golden() -> None:
     with tempfile.TemporaryDirectory() as folder:
         numbers = train(Path(folder))
-    made_with = {"torch": torch.__version__, "python": platform.python_version(), "cpu": torch.backends.cpu.get_cpu_capability()}
+    made_with = {
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+    }
     (GOLDEN / "drift.json").write_text(json.dumps({"made_with": made_with, **numbers}, indent=1) + "\n")
     Image.fromarray(painted()).save(GOLDEN / "drift.png")
 

@@ -10,7 +10,10 @@ from liif_plugin.errors import UserError
 from liif_plugin.models.schedule import require_same_optimiser, resume_settings
 
 STEPS = MultiStepRestartLR, {"milestones": [4, 4, 9, 30], "gamma": 0.3}
-OTHER_STEPS = MultiStepRestartLR, {"milestones": [2, 7, 12], "gamma": 0.7, "restarts": [0, 6], "restart_weights": [1, 0.5]}
+OTHER_STEPS = (
+    MultiStepRestartLR,
+    {"milestones": [2, 7, 12], "gamma": 0.7, "restarts": [0, 6], "restart_weights": [1, 0.5]},
+)
 COSINE = CosineAnnealingRestartLR, {"periods": [10, 5], "restart_weights": [1, 0.5], "eta_min": 1e-6}
 LONGER = CosineAnnealingRestartLR, {"periods": [40], "restart_weights": [1], "eta_min": 0}
 
@@ -46,7 +49,9 @@ def test_the_same_settings_go_on_to_the_last_bit(schedule):
     assert [old[0].param_groups[0]["lr"], *advance(*new, 4)] == whole[10:] and changed == []
 
 
-@pytest.mark.parametrize("before, after", [(STEPS, OTHER_STEPS), (COSINE, LONGER), (STEPS, STEPS), (LONGER, LONGER)])
+@pytest.mark.parametrize(
+    "before, after", [(STEPS, OTHER_STEPS), (COSINE, LONGER), (STEPS, STEPS), (LONGER, LONGER)]
+)
 def test_other_settings_are_those_of_the_new_file(before, after):
     """Equal to a run that had them from the beginning; what is not a setting (the moments) stays."""
     whole = advance(*build(2e-4, after, weight_decay=0.1, betas=(0.8, 0.9)), 19)
@@ -59,7 +64,9 @@ def test_other_settings_are_those_of_the_new_file(before, after):
     assert group["weight_decay"] == 0.1 and group["betas"] == (0.8, 0.9)
     assert int(next(iter(new[0].state.values()))["step"]) == 11
     assert "lr 0.001 -> 0.0002" in changed and "weight_decay 0 -> 0.1" in changed
-    assert ("gamma 0.3 -> 0.7" in changed) == (after is OTHER_STEPS) and ("periods [10, 5] -> [40]" in changed) == (before is COSINE)
+    assert ("gamma 0.3 -> 0.7" in changed) == (after is OTHER_STEPS) and (
+        "periods [10, 5] -> [40]" in changed
+    ) == (before is COSINE)
 
 
 def test_another_optimiser_is_refused():

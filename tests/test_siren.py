@@ -15,7 +15,7 @@ from liif_plugin.cli import main
 from liif_plugin.coords import grid
 from liif_plugin.data.crops import to_tensor
 from liif_plugin.errors import UserError
-from liif_plugin.render import render
+from liif_plugin.inference.render import render
 
 
 def test_forward_is_the_papers_equation():
@@ -55,7 +55,9 @@ def test_fits_one_picture_and_renders_it_at_any_size():
     again = (net(grid((24, 32))) / 2 + 0.5).T.reshape(3, 24, 32)
     assert (again - image).square().mean() == pytest.approx(steps[-1], rel=0.2)
     whole = render(siren, image.unsqueeze(0), (50, 41))
-    assert whole.shape == (1, 3, 50, 41) and torch.equal(whole, render(siren, image.unsqueeze(0), (50, 41)))  # seeded
+    assert whole.shape == (1, 3, 50, 41) and torch.equal(
+        whole, render(siren, image.unsqueeze(0), (50, 41))
+    )  # seeded
     assert (render(siren, image.unsqueeze(0), (24, 32))[0] - again).abs().max() < 1e-6
 
 
@@ -63,7 +65,9 @@ def test_two_pictures_are_two_networks():
     images = torch.stack([to_tensor(picture(seed, 16, 16)) for seed in (0, 1)])
     siren = build_network({"type": "SIREN", "hidden_list": [32], "iterations": 20, "pixels": 100})
     both = render(siren, images, (9, 9))
-    assert torch.allclose(both[1], render(siren, images[1:], (9, 9))[0], atol=1e-6) and not list(siren.parameters())
+    assert torch.allclose(both[1], render(siren, images[1:], (9, 9))[0], atol=1e-6) and not list(
+        siren.parameters()
+    )
 
 
 def test_half_precision_leaves_it_alone():
@@ -86,31 +90,55 @@ def call(*argv):
 def test_command(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["liif"])
     Image.fromarray(picture(0, 20, 24)[:, :, 0]).save(tmp_path / "in.png")
-    assert call("fit", tmp_path / "in.png", "-o", tmp_path / "out" / "a.png", "--scale", "2.5", "--iterations", "20") == 0
+    assert (
+        call(
+            "fit",
+            tmp_path / "in.png",
+            "-o",
+            tmp_path / "out" / "a.png",
+            "--scale",
+            "2.5",
+            "--iterations",
+            "20",
+        )
+        == 0
+    )
     with Image.open(tmp_path / "out" / "a.png") as image:
         assert image.size == (60, 50)
     assert "dB PSNR in 20 steps" in capsys.readouterr().out
     state = torch.load(tmp_path / "out" / "a.pth", weights_only=True)["params"]
     SineNetwork([256] * 4, 30.0).load_state_dict(state)
-    assert call("fit", tmp_path / "in.png", "-o", tmp_path / "b.png", "--size", "7x9", "--iterations", "1") == 0
+    assert (
+        call("fit", tmp_path / "in.png", "-o", tmp_path / "b.png", "--size", "7x9", "--iterations", "1") == 0
+    )
     with Image.open(tmp_path / "b.png") as image:
         assert image.size == (7, 9)
     assert "b.png: 7 x 9." in capsys.readouterr().out
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(picture(0, 20, 24)).save(tmp_path / "turned.png", exif=exif)
-    assert call("fit", tmp_path / "turned.png", "-o", tmp_path / "c.png", "--scale", "1", "--iterations", "1") == 0
+    assert (
+        call("fit", tmp_path / "turned.png", "-o", tmp_path / "c.png", "--scale", "1", "--iterations", "1")
+        == 0
+    )
     assert "turned.png, 20 x 24: fitted" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("argv, words", [
-    (["nowhere.png", "-o", "a.png"], "cannot be read"), (["in.png", "-o", "a.jpg"], "ends in .png"),
-    (["in.png", "-o", "a.png", "--size", "7"], "expected WIDTHxHEIGHT"), (["in.png", "-o", "a.png", "--scale", "-1"], "positive number"),
-    (["in.png", "-o", "a.png", "--scale", "2", "--size", "7x7"], "give one of them"),
-    (["in.png", "-o", "in.png"], "exists already"), (["in.png", "-o", "broken.png/a.png"], "its folder cannot be made"),
-    (["in.png", "-o", "a.png", "--iterations", "0"], "--iterations 0: expected 1 or more"),
-    (["broken.png", "-o", "a.png"], "not an image file that can be read"), (["clear.png", "-o", "a.png"], "has transparent parts"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "argv, words",
+    [
+        (["nowhere.png", "-o", "a.png"], "cannot be read"),
+        (["in.png", "-o", "a.jpg"], "ends in .png"),
+        (["in.png", "-o", "a.png", "--size", "7"], "expected WIDTHxHEIGHT"),
+        (["in.png", "-o", "a.png", "--scale", "-1"], "positive number"),
+        (["in.png", "-o", "a.png", "--scale", "2", "--size", "7x7"], "give one of them"),
+        (["in.png", "-o", "in.png"], "exists already"),
+        (["in.png", "-o", "broken.png/a.png"], "its folder cannot be made"),
+        (["in.png", "-o", "a.png", "--iterations", "0"], "--iterations 0: expected 1 or more"),
+        (["broken.png", "-o", "a.png"], "not an image file that can be read"),
+        (["clear.png", "-o", "a.png"], "has transparent parts"),
+    ],
+)
 def test_mistakes(tmp_path, monkeypatch, argv, words):
     monkeypatch.chdir(tmp_path)
     Image.fromarray(picture(0, 20, 24)).save("in.png")

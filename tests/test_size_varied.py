@@ -9,8 +9,8 @@ from basicsr.data import build_dataset
 from PIL import Image
 
 from conftest import picture
-from liif_plugin.compat.draws import Draw
 from liif_plugin.coords import grid
+from liif_plugin.data.deterministic import Draw
 from liif_plugin.errors import UserError
 
 
@@ -24,8 +24,14 @@ def faces(tmp_path, golden):
         image = (numbers[name] * 255).byte().permute(1, 2, 0).numpy()
         for i in range(9):
             Image.fromarray(image).save(tmp_path / name / f"{i}.png")
-    return {"name": "f", "type": "SizeVariedDataset", "phase": "train", "dataroot_gt": str(tmp_path / "hr"),
-            "dataroot_lq": str(tmp_path / "lr"), "use_hflip": False}  # fmt: skip
+    return {
+        "name": "f",
+        "type": "SizeVariedDataset",
+        "phase": "train",
+        "dataroot_gt": str(tmp_path / "hr"),
+        "dataroot_lq": str(tmp_path / "lr"),
+        "use_hflip": False,
+    }
 
 
 def test_equals_the_authors(faces, golden):
@@ -38,28 +44,42 @@ def test_equals_the_authors(faces, golden):
     order = np.lexsort((item["coord"][:, 1], item["coord"][:, 0]))
     assert torch.equal(item["gt"][order], numbers["gt4"])
     assert (item["coord"][order] - numbers["coord4"]).abs().max() < 2e-7
-    assert torch.equal(item["coord"][order], grid((80, 80))) and torch.allclose(item["cell"], numbers["cell4"])
+    assert torch.equal(item["coord"][order], grid((80, 80))) and torch.allclose(
+        item["cell"], numbers["cell4"]
+    )
 
 
 def test_resized_truths_validation_and_split(faces, tmp_path):
     whole = build_dataset({**faces, "gt_resize": 128, "num_queries": None})
     assert {tuple(whole[Draw(i, 0, i)]["gt"].shape) for i in range(9)} == {(3, 128, 128)}
-    assert torch.allclose(build_dataset({**faces, "gt_resize": 128})[Draw(0, 0, 0)]["cell"], torch.tensor(2 / 128))
+    assert torch.allclose(
+        build_dataset({**faces, "gt_resize": 128})[Draw(0, 0, 0)]["cell"], torch.tensor(2 / 128)
+    )
     (tmp_path / "split.json").write_text(json.dumps({"train": ["1.png", "5.png"], "test": ["0.png"]}))
     split = {**faces, "meta_info_file": str(tmp_path / "split.json"), "split": "train"}
     assert build_dataset(split).gt.names == ["1.png", "5.png"]
-    with pytest.raises(UserError, match="split: expected one of train, test, got 'tarin'.*did you mean 'train'"):
+    with pytest.raises(
+        UserError, match="split: expected one of train, test, got 'tarin'.*did you mean 'train'"
+    ):
         build_dataset({**split, "split": "tarin"})
     val = {key: value for key, value in split.items() if key != "use_hflip"}
     item = build_dataset({**val, "phase": "val", "split": "test"})[0]
-    assert item["gt"].shape == (3, 128, 128) and item["scale"].tolist() == [4, 4] and item["lq_path"].endswith("0.png")
+    assert (
+        item["gt"].shape == (3, 128, 128)
+        and item["scale"].tolist() == [4, 4]
+        and item["lq_path"].endswith("0.png")
+    )
 
 
 def test_flips_are_shared(faces):
     dataset = build_dataset({**faces, "use_hflip": True, "gt_resize": 32, "num_queries": None})
     plain = build_dataset({**faces, "gt_resize": 32, "num_queries": None})
-    flipped = [torch.equal(dataset[Draw(8, 0, i)]["lq"], plain[Draw(8, 0, i)]["lq"].flip(-1)) for i in range(20)]
-    truths = [torch.equal(dataset[Draw(8, 0, i)]["gt"], plain[Draw(8, 0, i)]["gt"].flip(-1)) for i in range(20)]
+    flipped = [
+        torch.equal(dataset[Draw(8, 0, i)]["lq"], plain[Draw(8, 0, i)]["lq"].flip(-1)) for i in range(20)
+    ]
+    truths = [
+        torch.equal(dataset[Draw(8, 0, i)]["gt"], plain[Draw(8, 0, i)]["gt"].flip(-1)) for i in range(20)
+    ]
     assert flipped == truths and 3 < sum(flipped) < 17
 
 

@@ -17,10 +17,11 @@ import pytest
 import torch
 
 from conftest import losses
-from liif_plugin.compat import stopping, training
-from liif_plugin.compat.loop import Loop, fit_resume_point
+from liif_plugin.basicsr_patches import training
+from liif_plugin.basicsr_patches.loop import Loop, fit_resume_point
+from liif_plugin.checkpoints import files as checkpoint
 from liif_plugin.errors import UserError
-from liif_plugin.models import checkpoint
+from liif_plugin.models import signals as stopping
 from zygote import Zygote
 
 
@@ -46,7 +47,10 @@ def lean(text):
 
 def outcome(experiment):
     """What must not depend on interruptions: the weights at the end, the best ones, every score."""
-    last, best = (torch.load(experiment / "models" / f"net_g_{name}.pth", weights_only=True) for name in ("latest", "best"))
+    last, best = (
+        torch.load(experiment / "models" / f"net_g_{name}.pth", weights_only=True)
+        for name in ("latest", "best")
+    )
     summary = json.loads((experiment / "summary.json").read_text())
     del summary["name"]
     return last, best, summary, (experiment / "validation.jsonl").read_text()
@@ -76,24 +80,34 @@ def test_stopped_in_the_midst_of_an_epoch(tmp_path, tiny_yml, zygote):
     """SIGTERM, Ctrl-C, other numbers of workers, BasicSR's own script: one run in four pieces equals one in one piece."""
     script = tmp_path / "basicsr" / "train.py"
     script.parent.mkdir()
-    shutil.copy(basicsr.train.__file__, script)  # puts its experiments beside its folder, where `liif train` does from here
+    shutil.copy(
+        basicsr.train.__file__, script
+    )  # puts its experiments beside its folder, where `liif train` does from here
     yml = tiny_yml(total=24, every=7, edit=lean)  # 6 iterations an epoch
     code, log = zygote.run("train", "-opt", yml, "--force_yml", "name=whole")
     assert code == 0, log
     logs = [log]
     for way, signum, workers, start in (
-        ("train", signal.SIGTERM, 0, 3), (script, signal.SIGINT, 2, 9), (script, signal.SIGTERM, 1, 15)
-    ):  # fmt: skip
-        pid, path = zygote.start(way, "-opt", yml, "--auto_resume", "--force_yml", f"datasets:train:num_worker_per_gpu={workers}")
+        ("train", signal.SIGTERM, 0, 3),
+        (script, signal.SIGINT, 2, 9),
+        (script, signal.SIGTERM, 1, 15),
+    ):
+        pid, path = zygote.start(
+            way, "-opt", yml, "--auto_resume", "--force_yml", f"datasets:train:num_worker_per_gpu={workers}"
+        )
         wait_for(lambda start=start, path=path: max(losses(path.read_text()), default=0) >= start)
         os.killpg(pid, signum)  # the data workers too, as a terminal and a scheduler do
         assert zygote.wait(pid) == 128 + signum, path.read_text()
-        assert "its state is saved" in path.read_text().splitlines()[-1] and "Traceback" not in path.read_text()
+        assert (
+            "its state is saved" in path.read_text().splitlines()[-1] and "Traceback" not in path.read_text()
+        )
         logs.append(path.read_text())
     code, last = zygote.run("train", "-opt", yml, "--auto_resume")
     assert code == 0 and min(losses(last)) > 15
     pieces = {step: loss for text in (*logs[1:], last) for step, loss in losses(text).items()}
-    assert len(pieces) >= 21 and pieces == {step: loss for step, loss in losses(logs[0]).items() if step in pieces}
+    assert len(pieces) >= 21 and pieces == {
+        step: loss for step, loss in losses(logs[0]).items() if step in pieces
+    }
     assert same(outcome(tmp_path / "experiments" / "tiny"), outcome(tmp_path / "experiments" / "whole"))
 
 
@@ -103,11 +117,21 @@ def test_killed_between_the_sets_of_a_validation(tmp_path, tiny_yml, zygote):
     assert zygote.run("train", "-opt", yml, "--force_yml", "name=whole")[0] == 0
     tiny, whole = tmp_path / "experiments" / "tiny", tmp_path / "experiments" / "whole"
     shutil.copytree(whole, tiny)
-    for name in ("models/net_g_best.pth", "models/net_g_latest.pth", "models/net_g_8.pth", "training_states/8.state", "summary.json"):
+    for name in (
+        "models/net_g_best.pth",
+        "models/net_g_latest.pth",
+        "models/net_g_8.pth",
+        "training_states/8.state",
+        "summary.json",
+    ):
         (tiny / name).unlink()
     (tiny / "validation.jsonl").write_text((whole / "validation.jsonl").read_text().splitlines()[0] + "\n")
     code, log = zygote.run("train", "-opt", yml, "--auto_resume")
-    assert code == 0 and log.index("Validation tiny_x2_x3.1") < log.index("iter:       5") and log.count("Validation tiny_x2\n") == 1, log
+    assert (
+        code == 0
+        and log.index("Validation tiny_x2_x3.1") < log.index("iter:       5")
+        and log.count("Validation tiny_x2\n") == 1
+    ), log
     assert same(outcome(tiny), outcome(whole))
 
 
@@ -116,9 +140,13 @@ def test_what_a_network_draws_at_random_repeats_too(tmp_path, tiny_yml, zygote):
 
     def swin(text):
         before, after = text.index("network_g:"), text.index("path:")
-        network = "network_g: {type: SwinIR, upscale: 2, img_size: 12, window_size: 4, depths: [2], embed_dim: 8, num_heads: [2], " \
-                  "upsampler: pixelshuffledirect, mlp_ratio: 2, drop_path_rate: 0.5, drop_rate: 0.2}\n"  # fmt: skip
-        return lean(text[:before] + network + text[after:]).replace("num_queries: 64", "num_queries: ~\n    scale_range: [2, 2]")
+        network = (
+            "network_g: {type: SwinIR, upscale: 2, img_size: 12, window_size: 4, depths: [2], embed_dim: 8, num_heads: [2], "
+            "upsampler: pixelshuffledirect, mlp_ratio: 2, drop_path_rate: 0.5, drop_rate: 0.2}\n"
+        )
+        return lean(text[:before] + network + text[after:]).replace(
+            "num_queries: 64", "num_queries: ~\n    scale_range: [2, 2]"
+        )
 
     yml = tiny_yml(total=14, every=3, edit=swin)  # 6 iterations an epoch
     code, log = zygote.run("train", "-opt", yml)
@@ -143,7 +171,9 @@ def test_trained_longer_on_another_schedule(tmp_path, tiny_yml, zygote):
     code, log = zygote.run("train", "-opt", yml, *further, "train:optim_g:type=SGD", "train:optim_g:betas=~")
     assert code == 1 and "train.optim_g" in log and "Traceback" not in log
     code, log = zygote.run("train", "-opt", yml, *further, "train:optim_g:lr=0.5e-3")
-    assert code == 0 and "periods [6] -> [12]" in log and "-> 0.0005" in log and "from iteration 6 on" in log, log
+    assert (
+        code == 0 and "periods [6] -> [12]" in log and "-> 0.0005" in log and "from iteration 6 on" in log
+    ), log
     rates = {int(it): float(lr) for it, lr in re.findall(r"iter:\s+(\d+), lr:\(([^,]+),", log)}
     assert rates[7] == pytest.approx(0.5e-3 * 0.5 * (1 + math.cos(math.pi * 6 / 12)), rel=1e-3)
     assert rates[12] < rates[7]
@@ -165,9 +195,16 @@ def test_a_file_that_grows_too_large(tmp_path, tiny_yml, zygote):
     """No room in the midst of a checkpoint: one sentence, nothing half, and it goes on once there is room."""
     yml = tiny_yml(total=12, every=4, edit=lean)
     assert zygote.run("train", "-opt", yml, "--force_yml", "name=whole")[0] == 0
-    code, log = zygote.run("train", "-opt", yml, largest=24 * 1024)  # the network fits, its training state does not
+    code, log = zygote.run(
+        "train", "-opt", yml, largest=24 * 1024
+    )  # the network fits, its training state does not
     line = log.splitlines()[-1]
-    assert code == 1 and "cannot be written" in line and "go on with --auto_resume" in line and "Traceback" not in log
+    assert (
+        code == 1
+        and "cannot be written" in line
+        and "go on with --auto_resume" in line
+        and "Traceback" not in log
+    )
     assert not list((tmp_path / "experiments" / "tiny").rglob("*.partial"))
     no_half_files(tmp_path / "experiments" / "tiny")
     assert zygote.run("train", "-opt", yml, "--auto_resume")[0] == 0
@@ -188,7 +225,9 @@ def test_killed_again_and_again(tmp_path, tiny_yml, zygote):
 
         def begun(path=path, left=left, kills=kills, process=process):
             saves = not kills % 3 or set(experiment.rglob("*.partial")) - left
-            return (losses(path.read_text()) and saves) or process.status() == psutil.STATUS_ZOMBIE  # it may end before
+            return (
+                losses(path.read_text()) and saves
+            ) or process.status() == psutil.STATUS_ZOMBIE  # it may end before
 
         wait_for(begun)
         time.sleep(rng.uniform(0, 0.3 if kills % 3 else 1.0))
@@ -210,9 +249,18 @@ def test_killed_again_and_again(tmp_path, tiny_yml, zygote):
 
 def ranks(zygote, port, world, *argv):
     """Start ``world`` processes of one training; -> their ids and outputs."""
-    env = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_WORLD_SIZE": str(world)}
-    return [zygote.start("train", "-opt", *argv, "--launcher", "pytorch", env={**env, "RANK": str(r), "LOCAL_RANK": str(r)})
-            for r in range(world)]  # fmt: skip
+    env = {
+        "WORLD_SIZE": str(world),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "LOCAL_WORLD_SIZE": str(world),
+    }
+    return [
+        zygote.start(
+            "train", "-opt", *argv, "--launcher", "pytorch", env={**env, "RANK": str(r), "LOCAL_RANK": str(r)}
+        )
+        for r in range(world)
+    ]
 
 
 @pytest.mark.slow
@@ -233,9 +281,18 @@ def test_two_processes_stop_together_and_one_goes_on(tmp_path, tiny_yml, zygote)
     whole = losses((tmp_path / "run_1.log").read_text())
     assert code == 0 and "not those of an uninterrupted run" not in log and max(losses(log)) == 40
     for step, loss in losses(log).items():
-        assert abs(float(loss) - float(whole[step])) < 1.1e-4 * float(loss), step  # four digits are printed; sums are rounded otherwise
-    code, log = zygote.run("train", "-opt", yml, "--auto_resume", "--force_yml", "datasets:train:batch_size_per_gpu=3",
-                           "train:total_iter=44")  # fmt: skip
+        assert abs(float(loss) - float(whole[step])) < 1.1e-4 * float(loss), (
+            step
+        )  # four digits are printed; sums are rounded otherwise
+    code, log = zygote.run(
+        "train",
+        "-opt",
+        yml,
+        "--auto_resume",
+        "--force_yml",
+        "datasets:train:batch_size_per_gpu=3",
+        "train:total_iter=44",
+    )
     assert code == 0 and "batch 4 -> 3" in log and max(losses(log)) == 44
 
 
@@ -246,12 +303,31 @@ def test_torchrun_hands_the_signal_to_every_process(tmp_path, tiny_yml, signum):
     from test_ways_in import TORCHRUN, port
 
     yml = tiny_yml(total=100000, every=100000, workers=1, edit=lean)
-    command = [sys.executable, *TORCHRUN, port(), "-m", "liif_plugin", "train", "-opt", str(yml), "--launcher", "pytorch", "--force_yml",
-               "datasets:train:persistent_workers=true", "datasets:train:dataset_enlarge_ratio=4000"]  # fmt: skip
+    command = [
+        sys.executable,
+        *TORCHRUN,
+        port(),
+        "-m",
+        "liif_plugin",
+        "train",
+        "-opt",
+        str(yml),
+        "--launcher",
+        "pytorch",
+        "--force_yml",
+        "datasets:train:persistent_workers=true",
+        "datasets:train:dataset_enlarge_ratio=4000",
+    ]
     log = tmp_path / "log"
     with open(log, "w") as file:
-        process = subprocess.Popen(command, cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=file, stderr=file,
-                                   preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))  # fmt: skip
+        process = subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=file,
+            stderr=file,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
     try:
         wait_for(lambda: len(losses(log.read_text())) >= 3, seconds=400)
         process.send_signal(signum)
@@ -282,13 +358,20 @@ mount -o remount,size=8m {small} || exit 77
 cp -r experiments {tmp_path}
 """
     done = subprocess.run(
-        ["unshare", "-rm", "sh", "-c", script], env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True
+        ["unshare", "-rm", "sh", "-c", script],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
     )
     if done.returncode == 77 or "unshare" in done.stderr:
         pytest.skip("mounting a small disk is not allowed here")
     full, again = (tmp_path / "full.log").read_text(), (tmp_path / "again.log").read_text()
     assert done.stdout.split() == ["full", "1", "again", "0", "whole", "0"], full + again
-    assert "No space left on device" in full.splitlines()[-1] and "Traceback" not in full and "Resuming training" in again
+    assert (
+        "No space left on device" in full.splitlines()[-1]
+        and "Traceback" not in full
+        and "Resuming training" in again
+    )
     assert same(outcome(tmp_path / "experiments" / "tiny"), outcome(tmp_path / "experiments" / "whole"))
 
 
@@ -317,7 +400,11 @@ def pair(root, step, whole=True):
 
 
 def resume_options(root):
-    paths = {"experiments_root": str(root), "models": str(root / "models"), "training_states": str(root / "training_states")}
+    paths = {
+        "experiments_root": str(root),
+        "models": str(root / "models"),
+        "training_states": str(root / "training_states"),
+    }
     return {"path": paths, "auto_resume": True, "network_g": {}}
 
 
@@ -338,20 +425,36 @@ def test_a_damaged_state_is_named_and_passed_over(tmp_path, capsys):
 def test_pruning_leaves_what_is_not_ours_and_what_is_newer(tmp_path):
     for step in (10, 20, 30, 40, 90):
         pair(tmp_path, step)
-    others = [tmp_path / "models" / name for name in ("net_g_best.pth", "net_g_latest.pth", "net_g_20_mine.pth", "teacher.pth")]
+    others = [
+        tmp_path / "models" / name
+        for name in ("net_g_best.pth", "net_g_latest.pth", "net_g_20_mine.pth", "teacher.pth")
+    ]
     for path in others:
         path.touch()
     (tmp_path / "training_states" / "30.state").unlink()  # not a pair, so not counted
     named = str(tmp_path / "training_states" / "10.state")
-    checkpoint.prune(str(tmp_path / "models"), str(tmp_path / "training_states"), current=40, keep=2, spare=(named, None))
+    checkpoint.prune(
+        str(tmp_path / "models"), str(tmp_path / "training_states"), current=40, keep=2, spare=(named, None)
+    )
     left = sorted(path.name for path in (tmp_path / "models").iterdir())
-    assert left == sorted(["net_g_20.pth", "net_g_30.pth", "net_g_40.pth", "net_g_90.pth", *(path.name for path in others)])
-    assert sorted(path.name for path in (tmp_path / "training_states").iterdir()) == ["10.state", "20.state", "40.state", "90.state"]
+    assert left == sorted(
+        ["net_g_20.pth", "net_g_30.pth", "net_g_40.pth", "net_g_90.pth", *(path.name for path in others)]
+    )
+    assert sorted(path.name for path in (tmp_path / "training_states").iterdir()) == [
+        "10.state",
+        "20.state",
+        "40.state",
+        "90.state",
+    ]
 
 
 def test_a_name_is_on_the_disk_only_with_its_folder(tmp_path, monkeypatch):
     order, flush, rename = [], os.fsync, os.replace
-    monkeypatch.setattr(os, "fsync", lambda fd: (order.append("folder" if os.path.isdir(f"/proc/self/fd/{fd}") else "file"), flush(fd)))
+    monkeypatch.setattr(
+        os,
+        "fsync",
+        lambda fd: (order.append("folder" if os.path.isdir(f"/proc/self/fd/{fd}") else "file"), flush(fd)),
+    )
     monkeypatch.setattr(os, "replace", lambda a, b: (order.append("rename"), rename(a, b)))
     checkpoint.save_whole({"v": 1}, str(tmp_path / "a.pth"))
     assert order == ["file", "rename", "folder"]
@@ -370,17 +473,26 @@ class Sampler:
         batch_size = 4
 
 
-@pytest.mark.parametrize("before, words", [
-    ({"images": 3, "samples": 24, "batch": 4, "processes": 2, "seed": 0}, ""),
-    ({"images": 3, "samples": 24, "batch": 8, "processes": 2, "seed": 0}, "batch 8 -> 4"),
-    ({"images": 5, "samples": 25, "batch": 4, "processes": 1, "seed": 1}, "images 5 -> 3, samples 25 -> 24, seed 1 -> 0"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "before, words",
+    [
+        ({"images": 3, "samples": 24, "batch": 4, "processes": 2, "seed": 0}, ""),
+        ({"images": 3, "samples": 24, "batch": 8, "processes": 2, "seed": 0}, "batch 8 -> 4"),
+        (
+            {"images": 5, "samples": 25, "batch": 4, "processes": 1, "seed": 1},
+            "images 5 -> 3, samples 25 -> 24, seed 1 -> 0",
+        ),
+    ],
+)
 def test_other_data_is_said(before, words, caplog):
     import logging
 
-    from liif_plugin.compat.draws import ResumePoint
+    from liif_plugin.data.deterministic import ResumePoint
 
-    state, now = {"epoch": 9, "iter": 20, "shape": before}, {"images": 3, "samples": 24, "batch": 4, "processes": 1, "seed": 0}
+    state, now = (
+        {"epoch": 9, "iter": 20, "shape": before},
+        {"images": 3, "samples": 24, "batch": 4, "processes": 1, "seed": 0},
+    )
     logger = logging.getLogger("basicsr")
     logger.addHandler(caplog.handler)
     try:

@@ -10,17 +10,22 @@ from basicsr.archs import build_network
 from PIL import Image
 
 from conftest import picture
-from liif_plugin import memory
+from liif_plugin.checkpoints.files import save_whole
+from liif_plugin.checkpoints.loading import load
 from liif_plugin.cli import main
 from liif_plugin.errors import UserError
-from liif_plugin.models.checkpoint import save_whole
-from liif_plugin.pictures.reading import from_array
-from liif_plugin.pretrained.loading import load
-from liif_plugin.render import as_float, prepare, render
-from liif_plugin.upscaling import Engine, Geometry, Target, finished_rows, geometry
+from liif_plugin.image_io.reading import from_array
+from liif_plugin.inference import tiling as memory
+from liif_plugin.inference.render import as_float, prepare, render
+from liif_plugin.inference.upscaling import Engine, Geometry, Target, finished_rows, geometry
 
 CPU = torch.device("cpu")
-NETWORK = {"type": "LIIF", "encoder": {"type": "EDSR", "num_feat": 8, "num_block": 1}, "hidden_list": [16, 16], "residual": "bilinear"}
+NETWORK = {
+    "type": "LIIF",
+    "encoder": {"type": "EDSR", "num_feat": 8, "num_block": 1},
+    "hidden_list": [16, 16],
+    "residual": "bilinear",
+}
 
 
 @pytest.fixture
@@ -37,12 +42,24 @@ def model(tmp_path, net):
     return str(tmp_path / "net.pth")
 
 
-@pytest.mark.parametrize("target, size", [
-    ({}, (60, 100)), ({"scale": (2.7, 2.7)}, (162, 270)), ({"scale": (3.1, 2)}, (186, 200)), ({"scale": (0.5, 0.5)}, (30, 50)),
-    ({"size": (2160, 3840)}, (2160, 3840)), ({"width": 500}, (300, 500)), ({"height": 90}, (90, 150)), ({"height": 7, "width": 9}, (7, 9)),
-    ({"short_side": 120}, (120, 200)), ({"at_least": (90, 300)}, (180, 300)), ({"at_least": (20, 30)}, (60, 100)),
-    ({"scale": (4, 4), "max_pixels": 24000}, (120, 200)), ({"scale": (4, 4), "max_pixels": 23999}, (119, 199)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "target, size",
+    [
+        ({}, (60, 100)),
+        ({"scale": (2.7, 2.7)}, (162, 270)),
+        ({"scale": (3.1, 2)}, (186, 200)),
+        ({"scale": (0.5, 0.5)}, (30, 50)),
+        ({"size": (2160, 3840)}, (2160, 3840)),
+        ({"width": 500}, (300, 500)),
+        ({"height": 90}, (90, 150)),
+        ({"height": 7, "width": 9}, (7, 9)),
+        ({"short_side": 120}, (120, 200)),
+        ({"at_least": (90, 300)}, (180, 300)),
+        ({"at_least": (20, 30)}, (60, 100)),
+        ({"scale": (4, 4), "max_pixels": 24000}, (120, 200)),
+        ({"scale": (4, 4), "max_pixels": 23999}, (119, 199)),
+    ],
+)
 def test_targets(target, size):
     where = geometry(60, 100, Target(**target))
     assert where == Geometry(size, (0, 0, *size))
@@ -57,13 +74,21 @@ def test_windows_are_parts_of_the_whole(net):
         assert where.size == (180, 300) and abs(top - 3 * window[1]) <= 1 and abs(w - 3 * window[2]) <= 1
         part = render(net, colour, where.size, window=where.window)
         assert (part - whole[..., top : top + h, left : left + w]).abs().max() < 1e-5
-    assert geometry(60, 100, Target(size=(400, 500)), (10, 10, 5, 4)) == Geometry((6000, 10000), (1000, 1000, 400, 500))
+    assert geometry(60, 100, Target(size=(400, 500)), (10, 10, 5, 4)) == Geometry(
+        (6000, 10000), (1000, 1000, 400, 500)
+    )
 
 
-@pytest.mark.parametrize("target, window, words", [
-    ({}, (90, 0, 20, 10), "part of the picture"), ({}, (0, 0, 0, 10), "part of the picture"), ({}, (float("nan"), 0, 1, 1), "part of the"),
-    ({"scale": (1e-4, 1e-4)}, None, "no pixels left"), ({"scale": (1e7, 1)}, None, "a million"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "target, window, words",
+    [
+        ({}, (90, 0, 20, 10), "part of the picture"),
+        ({}, (0, 0, 0, 10), "part of the picture"),
+        ({}, (float("nan"), 0, 1, 1), "part of the"),
+        ({"scale": (1e-4, 1e-4)}, None, "no pixels left"),
+        ({"scale": (1e7, 1)}, None, "a million"),
+    ],
+)
 def test_geometry_refuses(target, window, words):
     with pytest.raises(UserError, match=words):
         geometry(60, 100, Target(**target), window)
@@ -71,7 +96,9 @@ def test_geometry_refuses(target, window, words):
 
 def rows(engine, image, scale=2.5, dtype=np.uint8):
     read = from_array(image)
-    return np.concatenate(list(finished_rows(engine, read, geometry(*read.size, Target(scale=(scale, scale))), dtype)))
+    return np.concatenate(
+        list(finished_rows(engine, read, geometry(*read.size, Target(scale=(scale, scale))), dtype))
+    )
 
 
 def test_kinds_of_pictures(net):
@@ -86,7 +113,9 @@ def test_kinds_of_pictures(net):
     alpha[:, 10:] = 0
     clear = rows(engine, np.concatenate([image, alpha], axis=2))
     assert clear.shape == (60, 50, 4) and clear[:, 5, 3].min() > 200 and clear[:, -5, 3].max() < 60
-    assert rows(engine, np.concatenate([image, np.full_like(alpha, 255)], axis=2))[..., 3].min() == 255  # opaque stays opaque
+    assert (
+        rows(engine, np.concatenate([image, np.full_like(alpha, 255)], axis=2))[..., 3].min() == 255
+    )  # opaque stays opaque
     deep = rows(engine, image.astype(np.uint16) * 257, dtype=np.uint16)
     assert np.abs(deep / 257 - whole).max() <= 0.51  # the same picture, finer
 
@@ -113,7 +142,9 @@ def test_live_bytes():
 def test_tiles_fit_into_the_memory_allowed(net):
     per_pixel = memory.bytes_per_pixel(lambda lq: prepare(net, lq, torch.float32), CPU)
     assert 16 * 4 <= per_pixel < 2000
-    tile, some, needed = memory.tile_for((3000, 4000), (6000, 8000), (6000, 8000), net.halo, per_pixel, 1 << 30)
+    tile, some, needed = memory.tile_for(
+        (3000, 4000), (6000, 8000), (6000, 8000), net.halo, per_pixel, 1 << 30
+    )
     assert needed <= 1 << 30 and tile in memory.TILES and some is None
     assert memory.tile_for((3000, 4000), (6000, 8000), (6000, 8000), net.halo, per_pixel, 300 << 20)[0] < tile
     where = Geometry((6000, 8000), (0, 0, 6000, 8000))
@@ -149,18 +180,26 @@ def test_any_scale_fits(net):
     assert tile < 90 and some < tile * 10
     ours = torch.cat([band for _, band in tight.bands(image, where)], dim=2)
     truth = render(net, as_float(image), (900, 700))
-    assert (ours - truth).abs().max() < 1e-5 and max(band.shape[2] for _, band in tight.bands(image, where)) == some
+    assert (ours - truth).abs().max() < 1e-5 and max(
+        band.shape[2] for _, band in tight.bands(image, where)
+    ) == some
 
 
 def test_arrays_and_tensors_are_one_picture(net):
     image, where = picture(0, 20, 30), Geometry((50, 75), (0, 0, 50, 75))
     engine = Engine(net, CPU, cell=0.5)  # of the picture's pixels, whatever it comes in
-    one, two = (torch.cat([band for _, band in engine.bands(lq, where)], dim=2) for lq in (image, as_float(image)))
+    one, two = (
+        torch.cat([band for _, band in engine.bands(lq, where)], dim=2) for lq in (image, as_float(image))
+    )
     assert torch.equal(one, two)
 
 
 def test_a_limit_that_is_not_reached_changes_nothing():
-    assert geometry(24, 32, Target(scale=(2.7, 2.7))).size == geometry(24, 32, Target(scale=(2.7, 2.7), max_pixels=10**9)).size == (65, 86)
+    assert (
+        geometry(24, 32, Target(scale=(2.7, 2.7))).size
+        == geometry(24, 32, Target(scale=(2.7, 2.7), max_pixels=10**9)).size
+        == (65, 86)
+    )
     for limit in (1000, 65 * 86 - 1):
         assert geometry(24, 32, Target(scale=(2.7, 2.7), max_pixels=limit)).pixels <= limit
 
@@ -183,7 +222,11 @@ def test_command_on_a_folder(tmp_path, model, monkeypatch, capsys):
     out = tmp_path / "out"
     assert run(monkeypatch, folder, "-o", out, "--model", model, "--scale", "2x3.1") == 1
     said = capsys.readouterr()
-    assert "broken.png: not an image" in said.err and "3 of 4 written" in said.out and "LIIF on cpu in" in said.out
+    assert (
+        "broken.png: not an image" in said.err
+        and "3 of 4 written" in said.out
+        and "LIIF on cpu in" in said.out
+    )
     assert Image.open(out / "a.jpg").size == (40, 93) and Image.open(out / "deep" / "b.png").mode == "L"
     assert cv2.imread(str(out / "deep" / "c.png"), cv2.IMREAD_UNCHANGED).dtype == np.uint16
     (folder / "broken.png").unlink()
@@ -196,7 +239,7 @@ def test_command_on_a_folder(tmp_path, model, monkeypatch, capsys):
 
 def test_a_picture_that_needs_too_much_is_named(tmp_path, model, monkeypatch, capsys):
     """What libraries say when memory ends becomes one line, and the next picture is written."""
-    from liif_plugin import upscaling
+    from liif_plugin.inference import upscaling
 
     for name in "ab":
         Image.fromarray(picture(0, 20, 20)).save(tmp_path / f"{name}.png")
@@ -208,8 +251,14 @@ def test_a_picture_that_needs_too_much_is_named(tmp_path, model, monkeypatch, ca
         real(path, *args, **options)
 
     monkeypatch.setattr(upscaling, "write_picture", full)
-    assert run(monkeypatch, tmp_path / "a.png", tmp_path / "b.png", "-o", tmp_path / "out", "--model", model) == 1
-    assert "a.png: there is not as much memory" in capsys.readouterr().err and (tmp_path / "out" / "b.png").exists()
+    assert (
+        run(monkeypatch, tmp_path / "a.png", tmp_path / "b.png", "-o", tmp_path / "out", "--model", model)
+        == 1
+    )
+    assert (
+        "a.png: there is not as much memory" in capsys.readouterr().err
+        and (tmp_path / "out" / "b.png").exists()
+    )
 
 
 def test_the_weights_that_come_with_the_package(tmp_path, monkeypatch):
@@ -242,25 +291,61 @@ def wrong_models(tmp_path, net):
     (tmp_path / "bad.pth").write_bytes(b"no")
 
 
-@pytest.mark.parametrize("argv, words", [
-    ("--scale 0", "expected 2.7 or 2x3.1"), ("--scale -2", "expected 2.7"), ("--scale big", "expected 2.7"),
-    ("--scale nan", "expected 2.7"), ("--scale 2x3x4", "expected 2.7"), ("--scale 1e8", "a million"),
-    ("--size 100", "WIDTHxHEIGHT"), ("--size 0x5", "WIDTHxHEIGHT"), ("--size 5.5x5", "WIDTHxHEIGHT"),
-    ("--width 0", "positive number"), ("--height -1", "positive number"), ("--short-side 0", "positive number"),
-    ("--at-least 4k", "WIDTHxHEIGHT"), ("--max-pixels 0", "from 1 on"), ("--scale 2 --width 3", "give one of them"),
-    ("--window 1,2,3", "x,y,width,height"), ("--window a,b,c,d", "x,y,width,height"), ("--window 5,5,500,5", "part of the"),
-    ("--quality 0", "1 to 100"), ("--device cuda", "no CUDA GPU"), ("--memory -1", "positive number"),
-    ("--memory nan", "positive number"), ("--memory inf", "positive number"), ("--cell 0", "positive number"),
-    ("--model liif-lite", "did you mean 'liif-light'"), ("--model rdn-liif", "--fetch rdn-liif"),
-    ("--model {tmp}", "no experiment's folder"), ("--model {tmp}/lonely/models/alone.pth", "network is not known"),
-    ("--model {tmp}/other.pth", "another network"), ("--model {tmp}/bad.pth", "read safely"),
-    ("--model {tmp}/edsr.pth", "one fixed scale"), ("--format gif", "invalid choice"), ("--sclae 2", "did you mean '--scale'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "argv, words",
+    [
+        ("--scale 0", "expected 2.7 or 2x3.1"),
+        ("--scale -2", "expected 2.7"),
+        ("--scale big", "expected 2.7"),
+        ("--scale nan", "expected 2.7"),
+        ("--scale 2x3x4", "expected 2.7"),
+        ("--scale 1e8", "a million"),
+        ("--size 100", "WIDTHxHEIGHT"),
+        ("--size 0x5", "WIDTHxHEIGHT"),
+        ("--size 5.5x5", "WIDTHxHEIGHT"),
+        ("--width 0", "positive number"),
+        ("--height -1", "positive number"),
+        ("--short-side 0", "positive number"),
+        ("--at-least 4k", "WIDTHxHEIGHT"),
+        ("--max-pixels 0", "from 1 on"),
+        ("--scale 2 --width 3", "give one of them"),
+        ("--window 1,2,3", "x,y,width,height"),
+        ("--window a,b,c,d", "x,y,width,height"),
+        ("--window 5,5,500,5", "part of the"),
+        ("--quality 0", "1 to 100"),
+        ("--device cuda", "no CUDA GPU"),
+        ("--memory -1", "positive number"),
+        ("--memory nan", "positive number"),
+        ("--memory inf", "positive number"),
+        ("--cell 0", "positive number"),
+        ("--model liif-lite", "did you mean 'liif-light'"),
+        ("--model rdn-liif", "--fetch rdn-liif"),
+        ("--model {tmp}", "no experiment's folder"),
+        ("--model {tmp}/lonely/models/alone.pth", "network is not known"),
+        ("--model {tmp}/other.pth", "another network"),
+        ("--model {tmp}/bad.pth", "read safely"),
+        ("--model {tmp}/edsr.pth", "one fixed scale"),
+        ("--format gif", "invalid choice"),
+        ("--sclae 2", "did you mean '--scale'"),
+    ],
+)
 def test_mistakes_get_one_line(tmp_path, model, wrong_models, monkeypatch, capsys, argv, words):
     if "cuda" in argv and torch.cuda.is_available():
         pytest.skip("there is a GPU")
     Image.fromarray(picture(0, 20, 20)).save(tmp_path / "a.png")
     given = [part.replace("{tmp}", str(tmp_path)) for part in argv.split()]
-    code = run(monkeypatch, tmp_path / "a.png", "-o", tmp_path / "o.png", *([] if "--model" in argv else ["--model", model]), *given)
+    code = run(
+        monkeypatch,
+        tmp_path / "a.png",
+        "-o",
+        tmp_path / "o.png",
+        *([] if "--model" in argv else ["--model", model]),
+        *given,
+    )
     said = capsys.readouterr().err if code in (1, 2) else str(code)
-    assert code not in (0, None) and words in said and len(said.strip().splitlines()) == 1 and not (tmp_path / "o.png").exists()
+    assert (
+        code not in (0, None)
+        and words in said
+        and len(said.strip().splitlines()) == 1
+        and not (tmp_path / "o.png").exists()
+    )

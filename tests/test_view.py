@@ -22,10 +22,10 @@ from conftest import picture
 from liif_plugin import ContinuousImage
 from liif_plugin.coords import mesh
 from liif_plugin.errors import UserError
-from liif_plugin.pictures.reading import from_array
-from liif_plugin.render import render
+from liif_plugin.image_io.reading import from_array
+from liif_plugin.inference.render import render
+from liif_plugin.inference.upscaling import Engine
 from liif_plugin.resize import matlab_imresize
-from liif_plugin.upscaling import Engine
 from liif_plugin.view import features
 from liif_plugin.view.painting import Painter
 from liif_plugin.view.plain import Plain
@@ -44,7 +44,10 @@ def network(kind="LIIF", **options):
 
 
 def painter(net=None, pixels=None, budget=1 << 30):
-    return Painter(Engine(net or network(), CPU, "fp32", budget), from_array(picture(0, 40, 53) if pixels is None else pixels))
+    return Painter(
+        Engine(net or network(), CPU, "fp32", budget),
+        from_array(picture(0, 40, 53) if pixels is None else pixels),
+    )
 
 
 def colours(paint, view):
@@ -57,19 +60,30 @@ def small_tiles(monkeypatch):
     monkeypatch.setattr(features, "TILE", 16)
 
 
-@pytest.mark.parametrize("options", [{}, {"residual": "bilinear"}, {"feat_unfold": False}, {"hidden_list": []}, {"kind": "MetaSR"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"residual": "bilinear"}, {"feat_unfold": False}, {"hidden_list": []}, {"kind": "MetaSR"}]
+)
 def test_a_view_is_a_window_of_the_whole(small_tiles, options):
     paint = painter(network(**options))
     whole = render(paint.engine.net, paint.picture.colour, (40 * 7, 53 * 7))[0]
     part = colours(paint, View(x=11 / 7, y=50 / 7, scale=7, width=150, height=120))
     assert (part - whole[:, 50:170, 11:161]).abs().max() < 1e-5
-    assert (len(paint.features) > 3) == (paint.engine.net.halo is not None if hasattr(paint.engine.net, "halo") else False)
+    assert (len(paint.features) > 3) == (
+        paint.engine.net.halo is not None if hasattr(paint.engine.net, "halo") else False
+    )
 
 
-@pytest.mark.parametrize("view", [
-    View(3.21, 7.77, 3.3, 90, 60), View(-5.5, -2.25, 2.7, 200, 150), View(20.123456, 17.987654, 12345.6, 40, 30),
-    View(1.5, 2.5, 9, 77, 66, step=4), View(3.2, 7.7, 1.0, 30, 20, cell=0.25), View(0, 0, 1.37, 80, 60, ensemble=False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "view",
+    [
+        View(3.21, 7.77, 3.3, 90, 60),
+        View(-5.5, -2.25, 2.7, 200, 150),
+        View(20.123456, 17.987654, 12345.6, 40, 30),
+        View(1.5, 2.5, 9, 77, 66, step=4),
+        View(3.2, 7.7, 1.0, 30, 20, cell=0.25),
+        View(0, 0, 1.37, 80, 60, ensemble=False),
+    ],
+)
 def test_a_view_is_the_continuous_image(small_tiles, view):
     """Equal to ContinuousImage.sample at the centres of the screen's pixels, computed here from the definition."""
     paint = painter(network(residual="bilinear"))
@@ -79,7 +93,9 @@ def test_a_view_is_the_continuous_image(small_tiles, view):
         at = start + (np.arange(math.ceil(length / view.step)) + 0.5) * view.step / view.scale
         axes.append(torch.tensor(2 * at[(at >= 0) & (at <= n)] / n - 1).float())
     side = view.cell or 1 / view.scale
-    expected = ContinuousImage(paint.picture.colour, net, "fp32").sample(mesh(*axes), (2 * side / 40, 2 * side / 53))
+    expected = ContinuousImage(paint.picture.colour, net, "fp32").sample(
+        mesh(*axes), (2 * side / 40, 2 * side / 53)
+    )
     got = colours(paint, view)
     assert got.shape[1:] == (len(axes[0]), len(axes[1]))
     assert (got.flatten(1).T - expected).abs().max() < 1e-5
@@ -94,14 +110,24 @@ def test_what_is_seen():
     seen = np.concatenate(bands)
     inside = seen[12:108, 8:128]
     assert (
-        seen.shape == (130, 140, 4) and seen.dtype == np.uint8 and not seen[:12].any() and not seen[:, 128:].any() and not seen[108:].any()
+        seen.shape == (130, 140, 4)
+        and seen.dtype == np.uint8
+        and not seen[:12].any()
+        and not seen[:, 128:].any()
+        and not seen[108:].any()
     )
-    assert np.abs(inside[..., :3] - colours(paint, view).permute(1, 2, 0).clamp(0, 1).numpy() * 255).max() <= 0.5001
+    assert (
+        np.abs(inside[..., :3] - colours(paint, view).permute(1, 2, 0).clamp(0, 1).numpy() * 255).max()
+        <= 0.5001
+    )
     assert (inside[:, :60, 3] == 200).all() and not inside[:, 100:, 3].any()
     gray = np.concatenate(list(painter(pixels=pixels[:, :, 0]).bands(view)))
     assert (gray[..., 0] == gray[..., 1]).all() and (gray[..., 0] == gray[..., 2]).all() and gray.any()
     assert not np.concatenate(list(paint.bands(View(500, 0, 2, 10, 10)))).any()
-    low, bicubic = (np.concatenate(list(paint.bands(View(0, 0, 0.5, 15, 12, layer=layer)))) for layer in ("network", "bicubic"))
+    low, bicubic = (
+        np.concatenate(list(paint.bands(View(0, 0, 0.5, 15, 12, layer=layer))))
+        for layer in ("network", "bicubic")
+    )
     assert np.array_equal(low, bicubic)
 
 
@@ -117,7 +143,9 @@ def test_bicubic_is_matlabs(size):
         assert np.abs(got - expected).max() < 1e-5
     if size == (80, 106):
         seen = np.concatenate(list(painter(pixels=image).bands(view)))
-        assert np.abs(seen[..., :3] - expected.clip(0, 1) * 255).max() <= 0.501 and (seen[..., 3] == 255).all()
+        assert (
+            np.abs(seen[..., :3] - expected.clip(0, 1) * 255).max() <= 0.501 and (seen[..., 3] == 255).all()
+        )
 
 
 def test_shrunk_pictures_are_antialiased():
@@ -125,7 +153,9 @@ def test_shrunk_pictures_are_antialiased():
     stripes[:, ::2] = 255
     for scale in (0.5, 0.3, 0.1, 1e-2):
         side = max(1, round(64 * scale))
-        seen = np.concatenate(list(painter(pixels=stripes).bands(View(0, 0, side / 64, side, side, layer="bicubic"))))
+        seen = np.concatenate(
+            list(painter(pixels=stripes).bands(View(0, 0, side / 64, side, side, layer="bicubic")))
+        )
         assert seen.shape == (side, side, 4) and np.abs(seen[:, :, :3].astype(float) - 127.5).max() < 12
     nearest = np.concatenate(list(painter(pixels=stripes).bands(View(2, 0, 3, 30, 9, layer="nearest"))))
     assert np.array_equal(nearest[..., :3], stripes[:3, 2:12].repeat(3, 0).repeat(3, 1))
@@ -144,7 +174,9 @@ def test_kept_codes_are_bounded(small_tiles):
     first = colours(paint, view)
     assert 1 <= len(paint.features) < 56 and paint.features.bytes <= 60_000
     assert (first - render(paint.engine.net, paint.picture.colour, (100, 120))[0]).abs().max() < 1e-5
-    with pytest.raises(UserError, match="--memory allows"):  # a network that must see the whole picture at once
+    with pytest.raises(
+        UserError, match="--memory allows"
+    ):  # a network that must see the whole picture at once
         painter(network("MetaSR"), picture(0, 100, 120), budget=1 << 20)
 
 
@@ -194,7 +226,13 @@ def test_the_page_and_its_parts(served):
         assert b"//" not in body.replace(b"http://www.w3.org/2000/svg", b"") or path.endswith(".js")
         assert b"https:" not in body and b"http:" not in body.replace(b"http://www.w3.org/2000/svg", b"")
     about = json.loads(served.ask("/about")[1])
-    assert (about["width"], about["height"], about["name"], about["ensemble"], about["cell"]) == (53, 40, "a.png", True, True)
+    assert (about["width"], about["height"], about["name"], about["ensemble"], about["cell"]) == (
+        53,
+        40,
+        "a.png",
+        True,
+        True,
+    )
 
 
 def test_what_is_rendered_comes_over(served):
@@ -215,17 +253,41 @@ def test_what_is_rendered_comes_over(served):
 GOOD = "x=0&y=0&scale=2&width=20&height=20"
 
 
-@pytest.mark.parametrize("change, status, words", [
-    ("x=nan", 400, "x: expected a number"), ("y=inf", 400, "y: expected"), ("x=", 400, "x: expected"), ("scale=0", 400, "scale: expected"),
-    ("scale=-1", 400, "scale"), ("scale=1e9", 400, "scale"), ("scale=nan", 400, "scale"), ("width=0", 400, "width: expected a whole"),
-    ("width=-5", 400, "width"), ("width=2.5", 400, "width"), ("height=1e3", 400, "height"), ("step=0", 400, "step"),
-    ("step=1000", 400, "step"), ("cell=0", 400, "cell"), ("cell=-1", 400, "cell"), ("cell=nan", 400, "cell"), ("cell=inf", 400, "cell"),
-    ("ensemble=2", 400, "ensemble"), ("layer=lanczos", 400, "layer: expected one of"), ("layer=../../etc/passwd", 400, "layer"),
-    ("widht=3", 400, "did you mean 'width'"), ("file=/etc/passwd", 400, "unknown option 'file'"), ("client=a/b", 400, "client"),
-    ("client=" + "a" * 41, 400, "client"), ("width=20000", 413, "at most 16777216 pixels and 16384"),
-    ("width=10000&height=10000", 413, "at most 16777216"), ("width=999999999&height=999999999", 413, "at most"),
-    ("x=1&x=2", 400, "given once"), ("x=" + "1" * 50, 400, "x: expected"), ("x=" + "1" * 1200, 414, "at most 1000 bytes"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, status, words",
+    [
+        ("x=nan", 400, "x: expected a number"),
+        ("y=inf", 400, "y: expected"),
+        ("x=", 400, "x: expected"),
+        ("scale=0", 400, "scale: expected"),
+        ("scale=-1", 400, "scale"),
+        ("scale=1e9", 400, "scale"),
+        ("scale=nan", 400, "scale"),
+        ("width=0", 400, "width: expected a whole"),
+        ("width=-5", 400, "width"),
+        ("width=2.5", 400, "width"),
+        ("height=1e3", 400, "height"),
+        ("step=0", 400, "step"),
+        ("step=1000", 400, "step"),
+        ("cell=0", 400, "cell"),
+        ("cell=-1", 400, "cell"),
+        ("cell=nan", 400, "cell"),
+        ("cell=inf", 400, "cell"),
+        ("ensemble=2", 400, "ensemble"),
+        ("layer=lanczos", 400, "layer: expected one of"),
+        ("layer=../../etc/passwd", 400, "layer"),
+        ("widht=3", 400, "did you mean 'width'"),
+        ("file=/etc/passwd", 400, "unknown option 'file'"),
+        ("client=a/b", 400, "client"),
+        ("client=" + "a" * 41, 400, "client"),
+        ("width=20000", 413, "at most 16777216 pixels and 16384"),
+        ("width=10000&height=10000", 413, "at most 16777216"),
+        ("width=999999999&height=999999999", 413, "at most"),
+        ("x=1&x=2", 400, "given once"),
+        ("x=" + "1" * 50, 400, "x: expected"),
+        ("x=" + "1" * 1200, 414, "at most 1000 bytes"),
+    ],
+)
 def test_nonsense_gets_one_line(served, change, status, words):
     names = {part.split("=")[0] for part in change.split("&")}
     kept = "&".join(part for part in GOOD.split("&") if part.split("=")[0] not in names)
@@ -233,23 +295,51 @@ def test_nonsense_gets_one_line(served, change, status, words):
     assert got == status and words in body.decode() and len(body.decode().strip().splitlines()) == 1
 
 
-@pytest.mark.parametrize("path", [
-    "/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/..%2f..%2fetc%2fpasswd", "//etc/passwd", "/page/view.js", "/server.py", "/view.js/",
-    "/view.js%00", "/render/../../x",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/../../etc/passwd",
+        "/%2e%2e/%2e%2e/etc/passwd",
+        "/..%2f..%2fetc%2fpasswd",
+        "//etc/passwd",
+        "/page/view.js",
+        "/server.py",
+        "/view.js/",
+        "/view.js%00",
+        "/render/../../x",
+    ],
+)
 def test_there_are_no_other_files(served, path):
     status, body, _ = served.ask(path)
-    assert status == 404 and b"root:" not in body and b"import" not in body and len(body.decode().strip().splitlines()) == 1
+    assert (
+        status == 404
+        and b"root:" not in body
+        and b"import" not in body
+        and len(body.decode().strip().splitlines()) == 1
+    )
 
 
-@pytest.mark.parametrize("method, headers, status", [
-    ("GET", {"Host": "evil.example"}, 403), ("GET", {"Host": "evil.example:8321"}, 403), ("GET", {"Host": "127.0.0.1.evil.example"}, 403),
-    ("GET", {"Host": "localhost@evil.example"}, 403), ("GET", {"Host": "192.168.1.7"}, 403), ("GET", {"Host": "a b"}, 403),
-    ("GET", {"Host": "localhost:9"}, 200), ("GET", {"Host": "[::1]:8321"}, 200), ("GET", {"Host": "LOCALHOST"}, 200),
-    ("GET", {"Sec_Fetch_Site": "cross-site"}, 403), ("GET", {"Sec_Fetch_Site": "same-site"}, 403),
-    ("GET", {"Sec_Fetch_Site": "same-origin"}, 200), ("POST", {}, 405), ("DELETE", {}, 405), ("GET", {"Content_Length": "5"}, 413),
-    ("GET", {"Transfer_Encoding": "chunked"}, 413),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "method, headers, status",
+    [
+        ("GET", {"Host": "evil.example"}, 403),
+        ("GET", {"Host": "evil.example:8321"}, 403),
+        ("GET", {"Host": "127.0.0.1.evil.example"}, 403),
+        ("GET", {"Host": "localhost@evil.example"}, 403),
+        ("GET", {"Host": "192.168.1.7"}, 403),
+        ("GET", {"Host": "a b"}, 403),
+        ("GET", {"Host": "localhost:9"}, 200),
+        ("GET", {"Host": "[::1]:8321"}, 200),
+        ("GET", {"Host": "LOCALHOST"}, 200),
+        ("GET", {"Sec_Fetch_Site": "cross-site"}, 403),
+        ("GET", {"Sec_Fetch_Site": "same-site"}, 403),
+        ("GET", {"Sec_Fetch_Site": "same-origin"}, 200),
+        ("POST", {}, 405),
+        ("DELETE", {}, 405),
+        ("GET", {"Content_Length": "5"}, 413),
+        ("GET", {"Transfer_Encoding": "chunked"}, 413),
+    ],
+)
 def test_who_may_ask(served, method, headers, status):
     for path in ("/about", f"/render?{GOOD}"):
         got, body, _ = served.ask(path, method, **headers)
@@ -276,7 +366,11 @@ def test_hosts(monkeypatch):
         assert is_own_host(name, "0.0.0.0") and not is_own_host(name, "127.0.0.1")
     assert not is_own_host("vm.evil.example", "0.0.0.0") and not is_own_host("other.local", "0.0.0.0")
     assert is_own_host("192.168.1.7:80", "0.0.0.0") and is_own_host("nas.local", "nas.local")
-    assert not is_own_host("evil.example", "0.0.0.0") and not is_own_host("", "127.0.0.1") and not is_own_host("[::1", "::1")
+    assert (
+        not is_own_host("evil.example", "0.0.0.0")
+        and not is_own_host("", "127.0.0.1")
+        and not is_own_host("[::1", "::1")
+    )
 
 
 class Slow:
@@ -308,7 +402,10 @@ def test_the_newest_view_wins():
             threads.append(threading.Thread(target=ask, args=(x, client)))
             threads[-1].start()
             deadline = time.monotonic() + 20
-            while len(server.app.state.turns.live) < (2 if client == "b" else 1) or time.monotonic() < deadline - 19.7:
+            while (
+                len(server.app.state.turns.live) < (2 if client == "b" else 1)
+                or time.monotonic() < deadline - 19.7
+            ):
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
         assert len(server.app.state.turns.live) == 2
@@ -317,7 +414,9 @@ def test_the_newest_view_wins():
             thread.join(30)
         assert got[20][0] == 409 and b"newer view" in got[20][1]  # it never began
         assert len(got[30][1]) == len(got[40][1]) == 5 * 4 * 20 * 4
-        assert len([made for made in slow.made if made[0] == 10]) <= 1 and not [made for made in slow.made if made[0] == 20]
+        assert len([made for made in slow.made if made[0] == 10]) <= 1 and not [
+            made for made in slow.made if made[0] == 20
+        ]
         assert not server.app.state.turns.live
 
 
@@ -358,8 +457,12 @@ def started(tmp_path):
     processes = []
 
     def start(*argv):
-        process = subprocess.Popen([sys.executable, "-m", "liif_plugin", "view", str(tmp_path / "a.png"), "--no-browser", *argv],
-                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
+        process = subprocess.Popen(
+            [sys.executable, "-m", "liif_plugin", "view", str(tmp_path / "a.png"), "--no-browser", *argv],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         processes.append(process)
         for line in process.stdout:
             if "http://" in line:
@@ -381,11 +484,18 @@ def test_the_command(started):
     assert process.returncode == 130 and err.strip() == "liif view: stopped."
 
 
-@pytest.mark.parametrize("argv, words", [
-    (["no.png"], "no.png: cannot be read"), (["a.png", "--port", "0"], "1 to 65535"), (["a.png", "--host", "no such"], "--host no such"),
-    (["a.png", "--host", "203.0.113.9"], "cannot be taken"), (["a.png", "--port", "{taken}"], "choose another port"),
-    (["a.png", "--model", "liif-lite"], "did you mean 'liif-light'"), (["a.png", "--memory", "nan"], "positive number"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "argv, words",
+    [
+        (["no.png"], "no.png: cannot be read"),
+        (["a.png", "--port", "0"], "1 to 65535"),
+        (["a.png", "--host", "no such"], "--host no such"),
+        (["a.png", "--host", "203.0.113.9"], "cannot be taken"),
+        (["a.png", "--port", "{taken}"], "choose another port"),
+        (["a.png", "--model", "liif-lite"], "did you mean 'liif-light'"),
+        (["a.png", "--memory", "nan"], "positive number"),
+    ],
+)
 def test_mistakes_get_one_line(tmp_path, monkeypatch, argv, words):
     from liif_plugin.cli import main
 
@@ -399,11 +509,20 @@ def test_mistakes_get_one_line(tmp_path, monkeypatch, argv, words):
 
 
 def test_without_the_extra(tmp_path):
-    code = "import sys; sys.modules['uvicorn'] = None; from liif_plugin.cli import main; main(['view', 'a.png'])"
+    code = (
+        "import sys; sys.modules['uvicorn'] = None; from liif_plugin.cli import main; main(['view', 'a.png'])"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 1 and "pip install 'liif-plugin[view]'" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert (
+        done.returncode == 1
+        and "pip install 'liif-plugin[view]'" in done.stderr
+        and len(done.stderr.splitlines()) == 1
+    )
 
 
 def test_a_port_in_use_is_no_obstacle():
-    with listening("127.0.0.1", None, wanted=0) as first, listening("127.0.0.1", None, wanted=first.getsockname()[1]) as second:
+    with (
+        listening("127.0.0.1", None, wanted=0) as first,
+        listening("127.0.0.1", None, wanted=first.getsockname()[1]) as second,
+    ):
         assert second.getsockname()[1] != first.getsockname()[1]

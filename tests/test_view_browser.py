@@ -18,15 +18,18 @@ from PIL import Image
 
 import chromium
 from conftest import picture
-from liif_plugin.pictures.reading import from_array
-from liif_plugin.pretrained.loading import load
-from liif_plugin.upscaling import Engine
+from liif_plugin.checkpoints.loading import load
+from liif_plugin.image_io.reading import from_array
+from liif_plugin.inference.upscaling import Engine
 from liif_plugin.view import server as server_module
 from liif_plugin.view.painting import Painter
 from liif_plugin.view.views import View
 from test_view import Served, network
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(chromium.missing() is not None, reason=chromium.missing() or "there is one")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(chromium.missing() is not None, reason=chromium.missing() or "there is one"),
+]
 W, H = 600, 440  # small, so that a slow machine is fast enough
 CHELSEA = Path(skimage.__file__).parent / "data" / "chelsea.png"
 SHARP = "document.documentElement.dataset.state === 'sharp'"
@@ -50,7 +53,10 @@ class Page:
         time.sleep(0.4)
         self.browser.wait(SHARP)
         given = dict(urllib.parse.parse_qsl(self.browser.run("return location.hash.slice(1)")))
-        return {name: float(value) if name in ("x", "y", "scale", "split") else value for name, value in given.items()}
+        return {
+            name: float(value) if name in ("x", "y", "scale", "split") else value
+            for name, value in given.items()
+        }
 
     def canvas(self, side):
         """(H, W, 4) of the canvas ``side``."""
@@ -59,9 +65,14 @@ class Page:
 
     def expected(self, look, layer="network"):
         """The same, from the painter; where the view is, from the address alone."""
-        x, y = (round(at * look["scale"] - length / 2) / look["scale"] for at, length in zip((look["x"], look["y"]), self.size))
+        x, y = (
+            round(at * look["scale"] - length / 2) / look["scale"]
+            for at, length in zip((look["x"], look["y"]), self.size)
+        )
         cell = None if layer != "network" or look["cell"] == "true" else float(look["cell"])
-        view = View(x, y, look["scale"], *self.size, 1, layer, cell, layer != "network" or look["ensemble"] == "1")
+        view = View(
+            x, y, look["scale"], *self.size, 1, layer, cell, layer != "network" or look["ensemble"] == "1"
+        )
         return np.concatenate(list(self.paint.bands(view)))
 
     def agree(self, look=None):
@@ -73,8 +84,11 @@ class Page:
         return look
 
     def choose(self, name, value):
-        self.browser.run("const e = document.getElementById(arguments[0]); e.value = arguments[1]; e.dispatchEvent(new Event('change'))",
-                         name, value)  # fmt: skip
+        self.browser.run(
+            "const e = document.getElementById(arguments[0]); e.value = arguments[1]; e.dispatchEvent(new Event('change'))",
+            name,
+            value,
+        )
 
 
 @pytest.fixture(scope="module")
@@ -101,12 +115,20 @@ def test_wheel_and_drag(page):
     look = page.agree()
     assert 6 < look["scale"] < 9 and (page.canvas("right") != old).mean() > 0.3
     for name, at, length in (("x", 450, W), ("y", 100, H)):  # the point under the pointer stays
-        assert abs((at - length / 2) * (1 / before["scale"] - 1 / look["scale"]) + before[name] - look[name]) < 0.05
+        assert (
+            abs((at - length / 2) * (1 / before["scale"] - 1 / look["scale"]) + before[name] - look[name])
+            < 0.05
+        )
     old = page.canvas("right")
     page.browser.drag((200, 200), (261, 170))
     moved = page.agree()
-    assert abs((look["x"] - moved["x"]) * look["scale"] - 61) < 1.01 and abs((moved["y"] - look["y"]) * look["scale"] - 30) < 1.01
-    assert np.abs(page.canvas("right")[:-30, 61:].astype(int) - old[30:, :-61]).max() <= 1  # the same pixels, moved
+    assert (
+        abs((look["x"] - moved["x"]) * look["scale"] - 61) < 1.01
+        and abs((moved["y"] - look["y"]) * look["scale"] - 30) < 1.01
+    )
+    assert (
+        np.abs(page.canvas("right")[:-30, 61:].astype(int) - old[30:, :-61]).max() <= 1
+    )  # the same pixels, moved
 
 
 def test_slider(page):
@@ -163,7 +185,9 @@ def test_pinch(page):
     page.open("#x=100&y=75&scale=4")
     page.browser.pinch(((260, 220), (160, 220)), ((340, 220), (440, 220)))
     look = page.agree()
-    assert abs(look["scale"] - 4 * 280 / 80) < 0.05 and abs(look["x"] - 100) < 0.3 and abs(look["y"] - 75) < 0.3
+    assert (
+        abs(look["scale"] - 4 * 280 / 80) < 0.05 and abs(look["x"] - 100) < 0.3 and abs(look["y"] - 75) < 0.3
+    )
 
 
 def test_a_link_restores_the_view(page):
@@ -173,7 +197,12 @@ def test_a_link_restores_the_view(page):
     old, link = page.canvas("right"), page.browser.run("return location.hash")
     page.open(link)
     assert page.browser.run("return location.hash") == link and np.array_equal(page.canvas("right"), old)
-    for nonsense in ("#x=nan&y=1&scale=2", "#x=1&y=1&scale=-3", "#x=1e99&y=1&scale=1e99&cell=9&compare=<b>&ensemble=q", "#%%%"):
+    for nonsense in (
+        "#x=nan&y=1&scale=2",
+        "#x=1&y=1&scale=-3",
+        "#x=1e99&y=1&scale=1e99&cell=9&compare=<b>&ensemble=q",
+        "#%%%",
+    ):
         page.open(nonsense)
     page.agree()
 
@@ -195,11 +224,16 @@ def test_at_double_density_with_the_shipped_weights(tmp_path):
     clear = np.dstack([chelsea, np.full(chelsea.shape[:2], 255, np.uint8)])
     clear[:, :40, 3] = 0
     paint = Painter(Engine(load("liif-light", "cpu"), torch.device("cpu"), "fp32"), from_array(clear))
-    with Served(paint, "chelsea.png", "liif-light") as server, chromium.Chromium(300, 220, tmp_path, ratio=2) as browser:
+    with (
+        Served(paint, "chelsea.png", "liif-light") as server,
+        chromium.Chromium(300, 220, tmp_path, ratio=2) as browser,
+    ):
         page = Page(browser, server, paint, (600, 440))
         page.open("#x=30&y=100&scale=9&compare=nothing")
         right = page.canvas("right")
-        assert right.shape == (440, 600, 4) and right[:, -100:, 3].min() == 255 and not right[:, :100, 3].any()
+        assert (
+            right.shape == (440, 600, 4) and right[:, -100:, 3].min() == 255 and not right[:, :100, 3].any()
+        )
         opaque = right[..., 3] == 255
         assert np.abs(right.astype(int) - page.expected(page.look()))[opaque].max() <= 1
         assert browser.console() == []
@@ -209,7 +243,9 @@ def compressed(shot: Image.Image, limit: int) -> bytes:
     """A PNG below ``limit`` bytes, its colours rounded no more than that needs."""
     for step in (1, 2, 4, 8, 16):
         file = io.BytesIO()
-        shot.point(lambda value, step=step: min(255, round(value / step) * step)).save(file, "PNG", optimize=True)
+        shot.point(lambda value, step=step: min(255, round(value / step) * step)).save(
+            file, "PNG", optimize=True
+        )
         if len(file.getvalue()) < limit:
             break
     return file.getvalue()
@@ -224,7 +260,9 @@ def test_a_screen_of_more_pixels_than_a_view_may_have(tmp_path, monkeypatch):
         page.open()
         h, w = page.canvas("right").shape[:2]
         assert 90_000 < h * w <= 100_000 and abs(w / h - W / H) < 0.02
-        shown = browser.run("const r = document.getElementById('right').getBoundingClientRect(); return [r.width, r.height]")
+        shown = browser.run(
+            "const r = document.getElementById('right').getBoundingClientRect(); return [r.width, r.height]"
+        )
         assert abs(shown[0] - W) <= 2 and abs(shown[1] - H) <= 2
         page.size = (w, h)
         page.agree()
@@ -237,7 +275,10 @@ def test_screenshots(tmp_path):
     folder.mkdir(exist_ok=True, parents=True)
     chelsea = np.asarray(Image.open(CHELSEA))
     paint = Painter(Engine(load("liif-light", "cpu"), torch.device("cpu"), "fp32"), from_array(chelsea))
-    with Served(paint, "chelsea.png", "liif-light") as server, chromium.Chromium(1280, 720, tmp_path) as browser:
+    with (
+        Served(paint, "chelsea.png", "liif-light") as server,
+        chromium.Chromium(1280, 720, tmp_path) as browser,
+    ):
         page = Page(browser, server, paint, (1280, 720))
         for scale, x, y in ((1, 225.5, 150), (8, 172, 108), (64, 169, 100)):
             page.open(f"#x={x}&y={y}&scale={scale}&split=0.5")

@@ -43,7 +43,10 @@ def become(request):
         log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         for descriptor, target in ((os.open(os.devnull, os.O_RDONLY), 0), (log, 1), (log, 2)):
             os.dup2(descriptor, target)
-        sys.stdout, sys.stderr = open(1, "w", buffering=1, closefd=False), open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
+        sys.stdout, sys.stderr = (
+            open(1, "w", buffering=1, closefd=False),
+            open(2, "w", buffering=1, closefd=False),
+        )  # noqa: SIM115
         os.chdir(request["cwd"])
         os.environ.update(request.get("env", {}))
         if request.get("slow"):
@@ -91,8 +94,14 @@ class Zygote:
 
     def __init__(self, folder):
         env = {**os.environ, "OMP_NUM_THREADS": "1"}
-        self.process = subprocess.Popen([sys.executable, __file__], cwd=folder, env=env, text=True,
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
+        self.process = subprocess.Popen(
+            [sys.executable, __file__],
+            cwd=folder,
+            env=env,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
         self.folder, self.count = Path(folder), 0
 
     def ask(self, request):
@@ -105,7 +114,9 @@ class Zygote:
         self.count += 1
         log = self.folder / f"run_{self.count}.log"
         log.touch()
-        return self.ask({"argv": [str(a) for a in argv], "cwd": str(cwd or self.folder), "log": str(log), **more}), log
+        return self.ask(
+            {"argv": [str(a) for a in argv], "cwd": str(cwd or self.folder), "log": str(log), **more}
+        ), log
 
     def wait(self, pid):
         return self.ask({"wait": pid})

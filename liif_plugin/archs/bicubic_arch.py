@@ -25,8 +25,12 @@ class Bicubic(nn.Module):
         B, C, h, w = feat.shape
         axes = []
         for axis, n in enumerate((h, w)):
-            position = ((coord[..., axis].double() + 1) * n - 1) / 2  # in pixels; float32 would cost the fifth digit
-            index = position.floor().long().unsqueeze(-1) + torch.arange(-1, 3, device=feat.device)  # (B, Q, 4)
+            position = (
+                (coord[..., axis].double() + 1) * n - 1
+            ) / 2  # in pixels; float32 would cost the fifth digit
+            index = position.floor().long().unsqueeze(-1) + torch.arange(
+                -1, 3, device=feat.device
+            )  # (B, Q, 4)
             axes.append((mirror(index, n), keys_cubic(position.unsqueeze(-1) - index)))
         (row, weight_y), (column, weight_x) = axes
         index = (row.unsqueeze(-1) * w + column.unsqueeze(-2)).flatten(2)  # (B, Q, 16)
@@ -34,7 +38,9 @@ class Bicubic(nn.Module):
         table = feat.permute(0, 2, 3, 1).reshape(B * h * w, C)
         first_row = torch.arange(B, device=feat.device).view(B, 1, 1) * (h * w)
         near = F.embedding(index + first_row, table)  # (B, Q, 16, C)
-        return (near * weight.to(feat.dtype).unsqueeze(-1)).sum(dim=2)  # no matrix product: autocast would round it
+        return (near * weight.to(feat.dtype).unsqueeze(-1)).sum(
+            dim=2
+        )  # no matrix product: autocast would round it
 
     def forward(self, lq: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
         return self.query(lq, coord, cell)

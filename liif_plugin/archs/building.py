@@ -11,10 +11,12 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
+from ..config.option_types import BLOCK, check_call, check_plain, check_value, registered
 from ..errors import UserError
-from ..kinds import BLOCK, check_call, check_plain, check_value, registered
 
-LARGEST = 100_000  # of the whole numbers that describe a network: more blocks or features than that are a slip
+LARGEST = (
+    100_000  # of the whole numbers that describe a network: more blocks or features than that are a slip
+)
 
 
 def _check_counts(where: str, value: object) -> None:
@@ -31,14 +33,18 @@ def _check_counts(where: str, value: object) -> None:
 @contextlib.contextmanager
 def _within_memory(where: str) -> Iterator[None]:
     """Parameters that together need more than the machine has are refused before they are filled, not by the system's killer."""
-    limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else float("inf")
+    limit = (
+        os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else float("inf")
+    )
     taken = 0
 
     def count(module, name, parameter) -> None:
         nonlocal taken
         taken += 0 if parameter is None else parameter.numel() * parameter.element_size()
         if taken > limit:
-            raise UserError(f"{where}: its parameters need more than {limit / 2**30:.0f} GiB, which is all that this machine has.")
+            raise UserError(
+                f"{where}: its parameters need more than {limit / 2**30:.0f} GiB, which is all that this machine has."
+            )
 
     hook = register_module_parameter_registration_hook(count)
     try:
@@ -66,4 +72,6 @@ def build(network_g: object, where: str = "network_g") -> nn.Module:
     except UserError:
         raise
     except Exception as error:  # each network of BasicSR fails in its own way
-        raise UserError(f"{where} ({name}): cannot be built: {type(error).__name__}: {str(error)[:300]}") from error
+        raise UserError(
+            f"{where} ({name}): cannot be built: {type(error).__name__}: {str(error)[:300]}"
+        ) from error

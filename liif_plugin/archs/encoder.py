@@ -10,8 +10,8 @@ import torch
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
+from ..config.option_types import check_call
 from ..errors import UserError, check_keys, nearest
-from ..kinds import check_call
 from . import rdn_arch  # noqa: F401  registers LIIF_RDN
 
 
@@ -58,23 +58,51 @@ def _swinir_window(net) -> int:
 
 def _swinir_halo(net) -> int:
     blocks = sum(len(layer.residual_group.blocks) for layer in net.layers)
-    return blocks * (_swinir_window(net) - 1) + len(net.layers) + 2  # every block sees one window, every layer ends in a 3x3
+    return (
+        blocks * (_swinir_window(net) - 1) + len(net.layers) + 2
+    )  # every block sees one window, every layer ends in a 3x3
 
 
 _RGB = {"num_in_ch": 3, "num_out_ch": 3}
 _CONV_FIRST = lambda net: net.conv_first.out_channels  # noqa: E731
 
 RECIPES = {
-    "EDSR": Recipe(_edsr_features, _CONV_FIRST, ("upsample", "conv_last"), lambda net: 2 * len(net.body) + 2, _RGB),
-    "MSRResNet": Recipe(_msrresnet_features, _CONV_FIRST, ("upconv1", "upconv2", "pixel_shuffle", "conv_hr", "conv_last"),
-                        lambda net: 2 * len(net.body) + 1, _RGB),
-    "RCAN": Recipe(_edsr_features, _CONV_FIRST, ("upsample", "conv_last"), lambda net: None, _RGB),  # attends to the image's mean
-    "RRDBNet": Recipe(_rrdbnet_features, _CONV_FIRST, ("conv_up1", "conv_up2", "conv_hr", "conv_last"),
-                      lambda net: 15 * len(net.body) + 2, {**_RGB, "scale": 4}),
-    "LIIF_RDN": Recipe(lambda net, x: net.features(x), lambda net: net.SFENet1.out_channels, ("UPNet",), lambda net: net.halo, _RGB),
-    "SwinIR": Recipe(_swinir_features, _CONV_FIRST, ("conv_before_upsample", "upsample", "conv_last"),
-                     _swinir_halo, {"in_chans": 3, "upscale": 1, "upsampler": ""}, _swinir_window),
-}  # fmt: skip
+    "EDSR": Recipe(
+        _edsr_features, _CONV_FIRST, ("upsample", "conv_last"), lambda net: 2 * len(net.body) + 2, _RGB
+    ),
+    "MSRResNet": Recipe(
+        _msrresnet_features,
+        _CONV_FIRST,
+        ("upconv1", "upconv2", "pixel_shuffle", "conv_hr", "conv_last"),
+        lambda net: 2 * len(net.body) + 1,
+        _RGB,
+    ),
+    "RCAN": Recipe(
+        _edsr_features, _CONV_FIRST, ("upsample", "conv_last"), lambda net: None, _RGB
+    ),  # attends to the image's mean
+    "RRDBNet": Recipe(
+        _rrdbnet_features,
+        _CONV_FIRST,
+        ("conv_up1", "conv_up2", "conv_hr", "conv_last"),
+        lambda net: 15 * len(net.body) + 2,
+        {**_RGB, "scale": 4},
+    ),
+    "LIIF_RDN": Recipe(
+        lambda net, x: net.features(x),
+        lambda net: net.SFENet1.out_channels,
+        ("UPNet",),
+        lambda net: net.halo,
+        _RGB,
+    ),
+    "SwinIR": Recipe(
+        _swinir_features,
+        _CONV_FIRST,
+        ("conv_before_upsample", "upsample", "conv_last"),
+        _swinir_halo,
+        {"in_chans": 3, "upscale": 1, "upsampler": ""},
+        _swinir_window,
+    ),
+}
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
@@ -86,7 +114,9 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
         period = max(2 * n - 2, 1)
         index = torch.arange((n + multiple - 1) // multiple * multiple, device=x.device)
         index = index % torch.full_like(index, period)
-        x = x.index_select(axis, torch.minimum(index, period - index))  # an index and no loop, so that it exports for any size
+        x = x.index_select(
+            axis, torch.minimum(index, period - index)
+        )  # an index and no loop, so that it exports for any size
     return x
 
 
@@ -115,7 +145,11 @@ class Encoder(nn.Module):
         recipe = RECIPES[kind]
         network = ARCH_REGISTRY.get(kind)
         # what has no effect on the features is refused: the image comes normalised
-        valid = set(inspect.signature(network).parameters) - set(recipe.fixed) - {"kwargs", "upscale", "img_range", "rgb_mean"}
+        valid = (
+            set(inspect.signature(network).parameters)
+            - set(recipe.fixed)
+            - {"kwargs", "upscale", "img_range", "rgb_mean"}
+        )
         check_keys(f"network_g.encoder ({kind})", opt, valid)
         check_call(f"network_g.encoder ({kind})", network, opt, tuple(inspect.signature(network).parameters))
         self.net = network(**{**opt, **recipe.fixed})

@@ -31,13 +31,21 @@ class Projection(NamedTuple):
     region: tuple[int, int, int, int]
 
 
-def _cut(feat: Tensor, region: tuple[int, int, int, int], origin: tuple[int, int], size: tuple[int, int], margin: int) -> Tensor:
+def _cut(
+    feat: Tensor,
+    region: tuple[int, int, int, int],
+    origin: tuple[int, int],
+    size: tuple[int, int],
+    margin: int,
+) -> Tensor:
     """``region`` of the image and ``margin`` pixels around it, out of ``feat``, which begins at ``origin``; zero outside the image."""
     spans, pads = [], []
     for axis in (0, 1):
         first, stop = region[axis] - margin, region[axis] + region[axis + 2] + margin
         if max(first, 0) < origin[axis]:
-            raise ValueError(f"region: {region} needs {margin} pixels around it, but the tile begins at {origin}.")
+            raise ValueError(
+                f"region: {region} needs {margin} pixels around it, but the tile begins at {origin}."
+            )
         spans.append(slice(max(first, 0) - origin[axis], min(stop, size[axis]) - origin[axis]))
         pads.append((max(-first, 0), max(stop - size[axis], 0)))
     part = feat[..., spans[0], spans[1]]
@@ -92,7 +100,9 @@ class LIIF(nn.Module):
     @property
     def halo(self) -> int | None:
         """LR pixels around a tile that its decoded pixels depend on, None where it is the whole image: encoder, unfolding, ensemble."""
-        if self.encoder.halo is None or len(self.imnet.linears) < 2:  # without hidden layers there is no grid_decoder
+        if (
+            self.encoder.halo is None or len(self.imnet.linears) < 2
+        ):  # without hidden layers there is no grid_decoder
             return None
         return self.encoder.halo + 2
 
@@ -101,8 +111,13 @@ class LIIF(nn.Module):
         """Tiles must start on multiples of this (the encoder's window)."""
         return self.encoder.pad_multiple
 
-    def project(self, feat: Tensor, size: tuple[int, int] | None = None, origin: tuple[int, int] = (0, 0),
-                region: tuple[int, int, int, int] | None = None) -> Projection:  # fmt: skip
+    def project(
+        self,
+        feat: Tensor,
+        size: tuple[int, int] | None = None,
+        origin: tuple[int, int] = (0, 0),
+        region: tuple[int, int, int, int] | None = None,
+    ) -> Projection:
         """(B, C, h, w) -> what ``query_projected`` needs of it, for queries in many chunks.
 
         Args:
@@ -145,14 +160,20 @@ class LIIF(nn.Module):
     def query_projected(self, projection: Projection, coord: Tensor, cell: Tensor) -> Tensor:
         """As ``query``, from the result of ``project``."""
         if coord.dtype not in (torch.float32, torch.float64) or coord.shape[-1] != 2 or coord.dim() != 3:
-            raise ValueError(f"coord: expected float32 of shape (B, Q, 2), got {coord.dtype} of {tuple(coord.shape)}.")
+            raise ValueError(
+                f"coord: expected float32 of shape (B, Q, 2), got {coord.dtype} of {tuple(coord.shape)}."
+            )
         table, skip, (h, w), region = projection
         if region != (0, 0, h, w):
-            raise ValueError("query_projected needs the projection of a whole image; a tile's is for grid_decoder.")
+            raise ValueError(
+                "query_projected needs the projection of a whole image; a tile's is for grid_decoder."
+            )
         B = coord.shape[0]  # len() would fix it in an exported graph
         index, rel, weight = corners(coord, (h, w), self.local_ensemble)  # (B, T, Q), (B, T, Q, 2), (B, T, Q)
         first_row = torch.arange(B, device=index.device).view(B, 1, 1) * (h * w)
-        hidden = F.embedding(index + first_row, table) + self._place(rel, cell, (h, w)).to(table.dtype)  # (B, T, Q, D)
+        hidden = F.embedding(index + first_row, table) + self._place(rel, cell, (h, w)).to(
+            table.dtype
+        )  # (B, T, Q, D)
         last = self.imnet.linears[-1]
         for linear in self.imnet.linears[1:-1]:
             hidden = linear(F.relu_(hidden))

@@ -23,7 +23,9 @@ def _can_fuse(dtype: torch.dtype) -> bool:
     """Whether oneDNN joins a layer with its ReLU on this CPU: bf16 needs AVX-512 or AMX."""
     if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
         return False
-    return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return dtype == torch.float32 or (
+        dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
 
 
 def _fused_relu_layer(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -87,17 +89,28 @@ class GridDecoder:
         image = torch.empty(len(codes), 3, len(rows), len(columns), device=table.device)
         y, x = self._axis(0, rows), self._axis(1, columns)
         nearest = y.index.cpu()  # one wait for the device, not one for every strip
-        fits = _block_bytes(table.device) // (len(y.index) * len(x.index) * table.shape[1] * table.element_size())
+        fits = _block_bytes(table.device) // (
+            len(y.index) * len(x.index) * table.shape[1] * table.element_size()
+        )
         side = max(1, math.isqrt(min(fits, queries_at_once)))
         for top in range(0, image.shape[2], side):
             strip, y_part = image[:, :, top : top + side], y.part(top, top + side)
             near = nearest[:, top : top + side]
             low, high = int(near.min()), int(near.max()) + 1
-            of_row = (y_part.rel.unsqueeze(-1) * self.per_axis[0] + self.constant).unsqueeze(2)  # (T, R, 1, D)
+            of_row = (y_part.rel.unsqueeze(-1) * self.per_axis[0] + self.constant).unsqueeze(
+                2
+            )  # (T, R, 1, D)
             y_part = y_part._replace(index=y_part.index - low)
             for left in range(0, image.shape[3], side):
                 for picture, part in zip(codes[:, low:high], strip[..., left : left + side]):
-                    self._block(picture, y_part, x.part(left, left + side), of_row, part, part.shape[1:] == (side, side))
+                    self._block(
+                        picture,
+                        y_part,
+                        x.part(left, left + side),
+                        of_row,
+                        part,
+                        part.shape[1:] == (side, side),
+                    )
         if self.projection.skip is not None:
             self._add_skip(image, rows, columns)
         return image
@@ -115,7 +128,9 @@ class GridDecoder:
         near += x.rel.unsqueeze(-1) * self.per_axis[1]
         count = T * R * T * C
         hidden = near.new_empty(count if whole else _rows_in_use(count), D)
-        torch.index_select(near.view(-1, T * C * D), 0, y.index.flatten(), out=hidden[:count].view(T * R, T * C * D))
+        torch.index_select(
+            near.view(-1, T * C * D), 0, y.index.flatten(), out=hidden[:count].view(T * R, T * C * D)
+        )
         hidden[:count].view(T, R, T * C, D).add_(of_row)
         hidden[count:].zero_()
         hidden = F.relu_(hidden).to(self.dtype)
@@ -143,4 +158,6 @@ class GridDecoder:
         for top in range(0, image.shape[2], step):
             here = [(index[top : top + step], weight[top : top + step, None]) for index, weight in axes[0]]
             lines = sum(skip.index_select(2, index) * weight for index, weight in here)
-            image[:, :, top : top + step] += sum(lines.index_select(3, index) * weight for index, weight in axes[1])
+            image[:, :, top : top + step] += sum(
+                lines.index_select(3, index) * weight for index, weight in axes[1]
+            )

@@ -73,7 +73,9 @@ class LIIF_RDN(nn.Module):  # noqa: N801  prefixed, so that it collides with no 
         self.SFENet1 = nn.Conv2d(num_in_ch, num_feat, 3, padding=1)
         self.SFENet2 = nn.Conv2d(num_feat, num_feat, 3, padding=1)
         self.RDBs = nn.ModuleList([ResidualDenseBlock(num_feat, growth, num_layer) for _ in range(num_block)])
-        self.GFF = nn.Sequential(nn.Conv2d(num_block * num_feat, num_feat, 1), nn.Conv2d(num_feat, num_feat, 3, padding=1))
+        self.GFF = nn.Sequential(
+            nn.Conv2d(num_block * num_feat, num_feat, 1), nn.Conv2d(num_feat, num_feat, 3, padding=1)
+        )
         self.UPNet = _upsampler(upscale, num_feat, growth, num_out_ch)
 
     @property

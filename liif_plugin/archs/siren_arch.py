@@ -39,7 +39,9 @@ class SineNetwork(nn.Module):
     def __init__(self, hidden_list: list[int], omega: float):
         super().__init__()
         widths = [2, *hidden_list]
-        self.layers = nn.Sequential(*[Sine(a, b, omega, first=i == 0) for i, (a, b) in enumerate(zip(widths, widths[1:]))])
+        self.layers = nn.Sequential(
+            *[Sine(a, b, omega, first=i == 0) for i, (a, b) in enumerate(zip(widths, widths[1:]))]
+        )
         self.last = nn.Linear(widths[-1], 3)
         bound = math.sqrt(6 / widths[-1]) / omega
         nn.init.uniform_(self.last.weight, -bound, bound)
@@ -60,14 +62,23 @@ class SIREN(nn.Module):
         seed: of the initial parameters and of the random pixels.
     """
 
-    def __init__(self, hidden_list: tuple[int, ...] = (256, 256, 256, 256), omega: float = 30.0, iterations: int = 1000, lr: float = 1e-4,
-                 pixels: int = 65536, seed: int = 0):  # fmt: skip
+    def __init__(
+        self,
+        hidden_list: tuple[int, ...] = (256, 256, 256, 256),
+        omega: float = 30.0,
+        iterations: int = 1000,
+        lr: float = 1e-4,
+        pixels: int = 65536,
+        seed: int = 0,
+    ):
         super().__init__()
         for name, value in (("iterations", iterations), ("pixels", pixels)):
             if not isinstance(value, int) or value < 1:
                 raise UserError(f"SIREN: {name}: expected a whole number of 1 or more, got {value!r}.")
         if not hidden_list or omega <= 0 or lr <= 0:
-            raise UserError(f"SIREN: expected layers, omega > 0 and lr > 0, got {list(hidden_list)}, {omega} and {lr}.")
+            raise UserError(
+                f"SIREN: expected layers, omega > 0 and lr > 0, got {list(hidden_list)}, {omega} and {lr}."
+            )
         self.hidden_list, self.omega = list(hidden_list), omega
         self.iterations, self.lr, self.pixels, self.seed = iterations, lr, pixels, seed
 
@@ -87,7 +98,10 @@ class SIREN(nn.Module):
         coord, _, rgb = (part[0] for part in image_to_queries(image.unsqueeze(0).float()))
         target = rgb * 2 - 1
         generator = torch.Generator().manual_seed(self.seed)
-        with torch.enable_grad(), torch.autocast(image.device.type, enabled=False):  # sin(30 x) in half precision is noise
+        with (
+            torch.enable_grad(),
+            torch.autocast(image.device.type, enabled=False),
+        ):  # sin(30 x) in half precision is noise
             optimizer = torch.optim.Adam(net.parameters(), lr=self.lr)
             for step in range(1, self.iterations + 1):
                 chosen = slice(None)

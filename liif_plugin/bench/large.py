@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from ..compare.measure import PeakMemory
-from ..pictures.reading import from_array
-from ..upscaling import Engine, Target, geometry, upscale_file
+from ..evaluation.results import PeakMemory
+from ..image_io.reading import from_array
+from ..inference.upscaling import Engine, Target, geometry, upscale_file
 
 SIZES = ((250, 250), (500, 500), (1000, 1000), (2000, 2000), (3456, 4608))  # (height, width) of the input
 
@@ -32,7 +32,9 @@ def measure(engine: Engine, size: tuple[int, int], folder: str) -> Large:
     """Enlarge a picture of ``size`` = (H, W) and write it."""
     import skimage.data
 
-    picture = from_array(np.asarray(Image.fromarray(skimage.data.astronaut()).resize((size[1], size[0]), Image.BICUBIC)))
+    picture = from_array(
+        np.asarray(Image.fromarray(skimage.data.astronaut()).resize((size[1], size[0]), Image.BICUBIC))
+    )
     where, path = geometry(*size, Target(scale=(2, 2))), os.path.join(folder, "large.png")
     tile = engine.tiling(size, where)[0]
     with PeakMemory(engine.device) as peak:

@@ -11,14 +11,16 @@ import numpy as np
 import torch
 from basicsr.archs import build_network
 
-from ..compare.measure import PeakMemory
-from ..compat.heap import stock_thresholds
 from ..data.arbitrary_scale_dataset import ArbitraryScaleDataset
-from ..render import render
+from ..evaluation.results import PeakMemory
+from ..inference.heap import stock_thresholds
+from ..inference.render import render
 from . import plain
 
 NETWORK = {"type": "LIIF", "encoder": {"type": "EDSR", "num_feat": 64, "num_block": 16}}
-HIDDEN_FLOP = 4 * 3 * 2 * 256 * 256  # a pixel: four corners, three hidden layers of 256; what must be multiplied in any form
+HIDDEN_FLOP = (
+    4 * 3 * 2 * 256 * 256
+)  # a pixel: four corners, three hidden layers of 256; what must be multiplied in any form
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,9 @@ def _timed(work: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - start
 
 
-def _pairs(slow: Callable, fast: Callable, device: torch.device, runs: int, repeat: int = 1) -> tuple[float, float, float, float | None]:
+def _pairs(
+    slow: Callable, fast: Callable, device: torch.device, runs: int, repeat: int = 1
+) -> tuple[float, float, float, float | None]:
     """Medians of plain and of ours, of their ratio within a pair, and the peak memory of ours. repeat: times ours is run in a pair, the
     first of them into fresh memory; a step that is one of thousands needs 3."""
     fast()  # warm up
@@ -57,7 +61,12 @@ def _pairs(slow: Callable, fast: Callable, device: torch.device, runs: int, repe
         with stock_thresholds():  # the plain form as it runs in the published code's process
             pairs.append((_timed(slow, device), ours))
     slows, fasts = zip(*pairs)
-    return statistics.median(slows), statistics.median(fasts), statistics.median(s / f for s, f in pairs), peak.mib
+    return (
+        statistics.median(slows),
+        statistics.median(fasts),
+        statistics.median(s / f for s, f in pairs),
+        peak.mib,
+    )
 
 
 def matmul_rate(dtype: torch.dtype, device: torch.device) -> float:
@@ -92,7 +101,12 @@ def decode(net, device: torch.device, dtype: torch.dtype, side: int, runs: int) 
     class Encoded:
         """``net`` whose features are there already."""
 
-        project, grid_decoder, query, query_projected = net.project, net.grid_decoder, net.query, net.query_projected
+        project, grid_decoder, query, query_projected = (
+            net.project,
+            net.grid_decoder,
+            net.query,
+            net.query_projected,
+        )
         encode = staticmethod(lambda _: feat)
 
     ours = render(Encoded, lq, size, dtype=dtype)
@@ -114,14 +128,19 @@ def whole(net, device: torch.device, dtype: torch.dtype, h: int, w: int, runs: i
     pair = (lambda: plain.decode(net, net.encode(lq), size), lambda: render(net, lq, size, dtype=dtype))
     slow, fast, ratio, peak = _pairs(*pair, device, runs)
     what, pixels = f"render {h} x {w} -> {size[0]} x {size[1]}", size[0] * size[1]
-    return Result(what, str(dtype)[6:], slow, fast, ratio, pixels / fast, "pixels", peak, psnr=_psnr(ours, reference))
+    return Result(
+        what, str(dtype)[6:], slow, fast, ratio, pixels / fast, "pixels", peak, psnr=_psnr(ours, reference)
+    )
 
 
 def training_step(net, device: torch.device, dtype: torch.dtype, batch: int, runs: int) -> Result:
     """Forward and backward, 48 x 48, 2304 queries: plain in float32, ours under autocast and channels_last as ``precision`` sets it."""
     net = net.train()
     lq = torch.rand(batch, 3, 48, 48, device=device)
-    coord, cell = torch.rand(batch, 2304, 2, device=device) * 2 - 1, torch.full((batch, 2304, 2), 2 / 120, device=device)
+    coord, cell = (
+        torch.rand(batch, 2304, 2, device=device) * 2 - 1,
+        torch.full((batch, 2304, 2), 2 / 120, device=device),
+    )
     gt = torch.rand(batch, 2304, 3, device=device)
 
     def slow():
@@ -144,7 +163,9 @@ def training_step(net, device: torch.device, dtype: torch.dtype, batch: int, run
 
 def data(folder: str, runs: int, items: int = 64) -> Result:
     """Training items of decoded pictures, one core: the published way against the memory cache."""
-    dataset = ArbitraryScaleDataset({"name": "bench", "phase": "train", "dataroot_gt": folder, "cache": "memory", "scale_range": [1, 4]})
+    dataset = ArbitraryScaleDataset(
+        {"name": "bench", "phase": "train", "dataroot_gt": folder, "cache": "memory", "scale_range": [1, 4]}
+    )
     pictures = [dataset.source.read(i) for i in range(len(dataset))]
     rng = np.random.default_rng(0)
 
@@ -162,4 +183,13 @@ def data(folder: str, runs: int, items: int = 64) -> Result:
         slow_s, fast_s, ratio, _ = _pairs(slow, fast, torch.device("cpu"), runs)
     finally:
         torch.set_num_threads(threads)
-    return Result("training items, one core, memory cache", "uint8", slow_s / items, fast_s / items, ratio, items / fast_s, "samples", None)
+    return Result(
+        "training items, one core, memory cache",
+        "uint8",
+        slow_s / items,
+        fast_s / items,
+        ratio,
+        items / fast_s,
+        "samples",
+        None,
+    )

@@ -24,7 +24,9 @@ def query(net, feat: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
         for sx in (-1, 1):
             shifted = coord + torch.tensor([sy / h, sx / w], device=coord.device) + EPS_SHIFT
             at = shifted.clamp(-1 + 1e-6, 1 - 1e-6).flip(-1).unsqueeze(1)
-            code = F.grid_sample(unfolded, at.to(feat.dtype), mode="nearest", align_corners=False)[:, :, 0].transpose(1, 2)
+            code = F.grid_sample(unfolded, at.to(feat.dtype), mode="nearest", align_corners=False)[
+                :, :, 0
+            ].transpose(1, 2)
             place = F.grid_sample(centres, at, mode="nearest", align_corners=False)[:, :, 0].transpose(1, 2)
             rel = (coord - place) * scale
             answers.append(net.imnet(torch.cat([code, rel, cell * scale], dim=-1)))
@@ -39,7 +41,10 @@ def decode(net, feat: Tensor, size: tuple[int, int]) -> Tensor:
     """(1, C, h, w) -> (1, 3, H, W): ``query`` in chunks."""
     coord = grid(size, device=feat.device).unsqueeze(0)
     cell = cell_of(size, device=feat.device).expand_as(coord)
-    parts = [query(net, feat, coord[:, i : i + CHUNK], cell[:, i : i + CHUNK]) for i in range(0, coord.shape[1], CHUNK)]
+    parts = [
+        query(net, feat, coord[:, i : i + CHUNK], cell[:, i : i + CHUNK])
+        for i in range(0, coord.shape[1], CHUNK)
+    ]
     return torch.cat(parts, dim=1).transpose(1, 2).view(1, 3, *size)
 
 
@@ -50,7 +55,9 @@ def item(picture: np.ndarray, size: int, queries: int, rng: np.random.Generator)
     side = round(size * rng.uniform(1, 4))
     y, x = rng.integers(0, image.shape[1] - side + 1), rng.integers(0, image.shape[2] - side + 1)
     hr = image[:, y : y + side, x : x + side]
-    shrunk = Image.fromarray((hr.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)).resize((size, size), Image.BICUBIC)
+    shrunk = Image.fromarray((hr.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)).resize(
+        (size, size), Image.BICUBIC
+    )
     lq = torch.from_numpy(np.array(shrunk)).permute(2, 0, 1).float() / 255
     for axes in ((-2,), (-1,)):
         if rng.random() < 0.5:

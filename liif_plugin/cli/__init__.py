@@ -31,7 +31,14 @@ VERBS = {
     "prepare": "pack a folder of images into an LMDB; `prepare lr` makes LR folders, `prepare celebahq` the CelebA-HQ task",
 }
 PARTS = {"prepare": ("lr", "celebahq")}  # `liif prepare lr` is the module prepare_lr
-IMPORTERS = ("train", "test", "compare", "upscale", "view", "export")  # these build what may be the user's own
+IMPORTERS = (
+    "train",
+    "test",
+    "compare",
+    "upscale",
+    "view",
+    "export",
+)  # these build what may be the user's own
 
 
 def _number_expected(found: re.Match) -> str:
@@ -47,18 +54,28 @@ class Parser(argparse.ArgumentParser):
             wrong = message.split(": ", 1)[1].split()[0]
             message += nearest(wrong, self._option_string_actions)
         message = re.sub(r"argument (\S+): invalid (int|float) value: '(.*)'", _number_expected, message)
-        message = re.sub(r"\(choose from .*\)", lambda found: found[0].replace("'", ""), message)  # as newer Pythons write it
+        message = re.sub(
+            r"\(choose from .*\)", lambda found: found[0].replace("'", ""), message
+        )  # as newer Pythons write it
         self.exit(2, f"liif: {message}. See `{self.prog} --help`.\n")
 
 
 def parser_of(verb: str) -> tuple[types.ModuleType, Parser]:
     """The module of ``verb``, such as 'train' or 'prepare lr', and the parser of its arguments."""
     module = importlib.import_module(f".{verb.replace(' ', '_')}", __name__)
-    parser = Parser(prog=f"liif {verb}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(
+        prog=f"liif {verb}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     module.add_arguments(parser)
     if verb in IMPORTERS:
-        parser.add_argument("--import", dest="own", action="append", default=[], metavar="MODULE",
-                            help="your own Python module that registers networks, datasets or metrics; may be repeated")  # fmt: skip
+        parser.add_argument(
+            "--import",
+            dest="own",
+            action="append",
+            default=[],
+            metavar="MODULE",
+            help="your own Python module that registers networks, datasets or metrics; may be repeated",
+        )
     return module, parser
 
 
@@ -73,7 +90,9 @@ def import_own(modules: list[str]) -> None:
     if modules and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     for name in modules:
-        missing = UserError(f"--import {name}: there is no such module; expected PACKAGE.MODULE, or NAME for a NAME.py in {os.getcwd()}.")
+        missing = UserError(
+            f"--import {name}: there is no such module; expected PACKAGE.MODULE, or NAME for a NAME.py in {os.getcwd()}."
+        )
         if name[:1] in ("", "."):
             raise missing
         try:
@@ -119,7 +138,9 @@ def main(argv: list[str] | None = None) -> None:
         verbs.add_parser(name, help=line, add_help=False)
     if not argv or argv[0] not in VERBS:
         if argv and not argv[0].startswith("-"):
-            parser.error(f"there is no verb '{argv[0]}'{nearest(argv[0], VERBS)}; there are {', '.join(VERBS)}")
+            parser.error(
+                f"there is no verb '{argv[0]}'{nearest(argv[0], VERBS)}; there are {', '.join(VERBS)}"
+            )
         parser.parse_args(argv or ["--help"])
         return
     verb, rest = argv[0], argv[1:]
@@ -128,13 +149,17 @@ def main(argv: list[str] | None = None) -> None:
     module, verb_parser = parser_of(verb)
     args = verb_parser.parse_args(rest)
     try:
-        with contextlib.nullcontext() if verb == "train" else _sigterm_as_interrupt():  # training saves a state first
-            importlib.import_module("liif_plugin.register")  # before any verb imports basicsr, which needs its stand-ins
-            importlib.import_module("liif_plugin.compat.heap").keep_freed_memory()
+        with (
+            contextlib.nullcontext() if verb == "train" else _sigterm_as_interrupt()
+        ):  # training saves a state first
+            importlib.import_module(
+                "liif_plugin.register"
+            )  # before any verb imports basicsr, which needs its stand-ins
+            importlib.import_module("liif_plugin.inference.heap").keep_freed_memory()
             import_own(getattr(args, "own", []))
             code = module.run(args)
     except UserError as error:
-        from ..compat.distributed import last_words
+        from ..basicsr_patches.distributed import last_words
 
         sys.exit(f"liif {verb}: {last_words(error)}")
     except ModuleNotFoundError as error:

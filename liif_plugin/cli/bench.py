@@ -19,10 +19,22 @@ AFTER_INTERRUPT = "Nothing was written."
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="smaller pictures and fewer runs")
     parser.add_argument("--runs", type=int, metavar="N", help="pairs for each line (default 3; 5 on a GPU)")
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to measure (default auto)")
+    parser.add_argument(
+        "--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to measure (default auto)"
+    )
     parser.add_argument("--large", action="store_true", help="how time and memory grow with the picture")
-    parser.add_argument("--model", metavar="NAME|FILE|FOLDER", help="for --large: weights by name, a .pth file or an experiment's folder")
-    parser.add_argument("--memory", type=float, default=1.0, metavar="GiB", help="for --large: what rendering may take (default 1)")
+    parser.add_argument(
+        "--model",
+        metavar="NAME|FILE|FOLDER",
+        help="for --large: weights by name, a .pth file or an experiment's folder",
+    )
+    parser.add_argument(
+        "--memory",
+        type=float,
+        default=1.0,
+        metavar="GiB",
+        help="for --large: what rendering may take (default 1)",
+    )
     parser.add_argument("--json", metavar="FILE", help="write the results there")
 
 
@@ -36,7 +48,9 @@ def _pictures(folder: str) -> None:
     for name in ("astronaut", "chelsea", "coffee", "rocket"):
         picture = Image.fromarray(getattr(skimage.data, name)())
         scale = max(1.0, 400 / min(picture.size))
-        picture.resize((round(picture.width * scale), round(picture.height * scale))).save(os.path.join(folder, f"{name}.png"))
+        picture.resize((round(picture.width * scale), round(picture.height * scale))).save(
+            os.path.join(folder, f"{name}.png")
+        )
 
 
 def _line(result) -> list[str]:
@@ -45,7 +59,14 @@ def _line(result) -> list[str]:
 
     seconds = f"{result.plain_seconds:.3g}", f"{result.seconds:.3g}"
     rest = blank(result.share, ".0%"), blank(result.peak_mib, ",.0f"), blank(result.psnr, ".1f")
-    return [result.what, result.precision, *seconds, f"{result.ratio:.1f}", f"{result.rate:,.0f} {result.unit}/s", *rest]
+    return [
+        result.what,
+        result.precision,
+        *seconds,
+        f"{result.ratio:.1f}",
+        f"{result.rate:,.0f} {result.unit}/s",
+        *rest,
+    ]
 
 
 def _compared(args: argparse.Namespace, device) -> tuple[list[str], list[list[str]], dict]:
@@ -70,11 +91,29 @@ def _compared(args: argparse.Namespace, device) -> tuple[list[str], list[list[st
         jobs += [lambda dtype=dtype: parts.training_step(net, device, dtype, batch, runs) for dtype in dtypes]
         jobs += [lambda: parts.whole(net, device, dtypes[-1], h, w, 1 if device.type == "cpu" else runs)]
         results = [job() for job in tqdm(jobs, desc="bench", unit="line", disable=None)]
-    rates = {str(dtype)[6:]: parts.matmul_rate(dtype, device) / 1e9 for dtype in (torch.float32, torch.bfloat16)}
-    header = ["what", "precision", "plain, s", "ours, s", "ratio", "rate", "share of the matrix product", "peak MiB", "PSNR to plain, dB"]
+    rates = {
+        str(dtype)[6:]: parts.matmul_rate(dtype, device) / 1e9 for dtype in (torch.float32, torch.bfloat16)
+    }
+    header = [
+        "what",
+        "precision",
+        "plain, s",
+        "ours, s",
+        "ratio",
+        "rate",
+        "share of the matrix product",
+        "peak MiB",
+        "PSNR to plain, dB",
+    ]
     said = ", ".join(f"{rate:.0f} GFLOP/s in {name}" for name, rate in rates.items())
-    print(f"Matrix product: {said}{'' if len(dtypes) > 1 else ', which is emulated here and left out below'}.\n")
-    return header, [_line(result) for result in results], {"matmul_gflops": rates, "results": [dataclasses.asdict(r) for r in results]}
+    print(
+        f"Matrix product: {said}{'' if len(dtypes) > 1 else ', which is emulated here and left out below'}.\n"
+    )
+    return (
+        header,
+        [_line(result) for result in results],
+        {"matmul_gflops": rates, "results": [dataclasses.asdict(r) for r in results]},
+    )
 
 
 def _grown(args: argparse.Namespace, device) -> tuple[list[str], list[list[str]], dict]:
@@ -85,20 +124,38 @@ def _grown(args: argparse.Namespace, device) -> tuple[list[str], list[list[str]]
     from tqdm import tqdm
 
     from ..bench import large, parts
+    from ..checkpoints.loading import load
+    from ..inference.upscaling import Engine
     from ..precision import choose_precision
-    from ..pretrained.loading import load
-    from ..upscaling import Engine
 
     net = load(args.model, device) if args.model else parts.network(device).requires_grad_(False)
     engine = Engine(net, device, choose_precision("auto", device), int(args.memory * 2**30))
     with tempfile.TemporaryDirectory() as folder:
         sizes = large.SIZES[:3] if args.quick else large.SIZES
-        results = [large.measure(engine, size, folder) for size in tqdm(sizes, desc="bench --large", unit="picture", disable=None)]
+        results = [
+            large.measure(engine, size, folder)
+            for size in tqdm(sizes, desc="bench --large", unit="picture", disable=None)
+        ]
     header = ["input", "output, megapixels", "tile", "s", "s a megapixel", "peak MiB over the idle process"]
-    lines = [[f"{r.width} x {r.height}", f"{r.megapixels:.2f}", str(r.tile or ""), f"{r.seconds:.1f}", f"{r.seconds / r.megapixels:.2f}",
-              "" if r.peak_mib is None else f"{r.peak_mib:,.0f}"] for r in results]  # fmt: skip
-    print(f"{args.model or 'EDSR-baseline-LIIF'}, x2, {engine.precision}, written as PNG, --memory {args.memory:g} GiB\n")
-    return header, lines, {"memory_gib": args.memory, "results": [dataclasses.asdict(result) for result in results]}
+    lines = [
+        [
+            f"{r.width} x {r.height}",
+            f"{r.megapixels:.2f}",
+            str(r.tile or ""),
+            f"{r.seconds:.1f}",
+            f"{r.seconds / r.megapixels:.2f}",
+            "" if r.peak_mib is None else f"{r.peak_mib:,.0f}",
+        ]
+        for r in results
+    ]
+    print(
+        f"{args.model or 'EDSR-baseline-LIIF'}, x2, {engine.precision}, written as PNG, --memory {args.memory:g} GiB\n"
+    )
+    return (
+        header,
+        lines,
+        {"memory_gib": args.memory, "results": [dataclasses.asdict(result) for result in results]},
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -107,9 +164,9 @@ def run(args: argparse.Namespace) -> None:
 
     import torch
 
-    from ..compare.measure import machine
-    from ..compare.report import grid
     from ..errors import UserError
+    from ..evaluation.report import grid
+    from ..evaluation.results import machine
 
     if args.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: this machine shows no CUDA GPU.")

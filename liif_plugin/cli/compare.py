@@ -16,22 +16,31 @@ AFTER_INTERRUPT = "Finished cells are kept; the same command goes on."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-opt", required=True, metavar="FILE", help="compare_*.yml, a path or the name of a packaged one")
-    parser.add_argument("-o", "--output", metavar="FOLDER", help="where tables and figure go (default ./comparisons/NAME)")
+    parser.add_argument(
+        "-opt", required=True, metavar="FILE", help="compare_*.yml, a path or the name of a packaged one"
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="FOLDER", help="where tables and figure go (default ./comparisons/NAME)"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
-    from ..compare import report
-    from ..compare.measure import cells
-    from ..compare.picture import draw
-    from ..compare.plan import read_plan
-    from ..compat.option_files import find_option_file
+    from ..config.option_files import find_option_file
+    from ..evaluation import report
+    from ..evaluation.comparison_figure import draw
+    from ..evaluation.plan import read_plan
+    from ..evaluation.results import cells
 
     plan = read_plan(find_option_file(args.opt))
     folder = args.output or os.path.join("comparisons", plan.name)
     done = cells(plan, folder)
     table = report.markdown(plan, done)
-    written = {"md": table, "csv": report.as_csv(plan, done), "tex": report.latex(plan, done), "json": report.as_json(plan, done)}
+    written = {
+        "md": table,
+        "csv": report.as_csv(plan, done),
+        "tex": report.latex(plan, done),
+        "json": report.as_json(plan, done),
+    }
     for ending, text in written.items():
         with open(os.path.join(folder, f"table.{ending}"), "w", encoding="utf-8") as file:
             file.write(text)

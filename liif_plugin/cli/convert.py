@@ -16,14 +16,18 @@ import os
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", nargs="?", metavar="FILE", help="checkpoint in the authors' or MMagic's format")
+    parser.add_argument(
+        "checkpoint", nargs="?", metavar="FILE", help="checkpoint in the authors' or MMagic's format"
+    )
     parser.add_argument("-o", "--output", metavar="NAME.pth", help="BasicSR checkpoint to write")
     parser.add_argument("--known", action="store_true", help="list the published weights")
-    parser.add_argument("--fetch", metavar="NAME", help="download these published weights into the folder of the output first")
+    parser.add_argument(
+        "--fetch", metavar="NAME", help="download these published weights into the folder of the output first"
+    )
 
 
 def _list_known() -> None:
-    from ..weights import KNOWN
+    from ..checkpoints.download import KNOWN
 
     for name, weights in KNOWN.items():
         size = "size not published" if weights.size is None else f"{weights.size:,} bytes"
@@ -48,10 +52,10 @@ def _convert(args: argparse.Namespace) -> None:
     import yaml
 
     from ..archs.building import build
-    from ..convert import convert, load_foreign
+    from ..checkpoints.conversion import convert, load_foreign
+    from ..checkpoints.download import fetch
+    from ..checkpoints.files import check_fits, save_whole
     from ..errors import UserError
-    from ..models.checkpoint import check_fits, save_whole
-    from ..weights import fetch
 
     block_file = args.output[: -len(".pth")] + ".yml"
     for path in (args.output, block_file):
@@ -62,7 +66,9 @@ def _convert(args: argparse.Namespace) -> None:
         block, state = convert(load_foreign(checkpoint))
         network = build(block)
     except UserError as error:
-        raise UserError(str(error) if str(error).startswith(checkpoint) else f"{checkpoint}: {error}") from error
+        raise UserError(
+            str(error) if str(error).startswith(checkpoint) else f"{checkpoint}: {error}"
+        ) from error
     check_fits(state, network, checkpoint)
     save_whole({"params": state}, args.output)
     text = yaml.safe_dump({"network_g": block}, sort_keys=False, default_flow_style=None)
@@ -70,6 +76,8 @@ def _convert(args: argparse.Namespace) -> None:
         with open(block_file, "w", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
-        raise UserError(f"{block_file}: cannot be written ({error.strerror}); {args.output} is whole, the block is:\n\n{text}") from error
+        raise UserError(
+            f"{block_file}: cannot be written ({error.strerror}); {args.output} is whole, the block is:\n\n{text}"
+        ) from error
     parameters = sum(value.numel() for value in state.values())
     print(f"{args.output}: {block['type']}, {parameters:,} parameters in {len(state)} tensors.\n\n{text}")

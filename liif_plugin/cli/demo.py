@@ -18,15 +18,35 @@ import time
 
 AFTER_INTERRUPT = "The same command goes on from the last checkpoint."
 HELD_OUT = ("chelsea", "coffee")
-TRAINING = ("astronaut", "rocket", "immunohistochemistry", "hubble_deep_field", "retina", "camera", "brick", "grass", "gravel", "coins",
-            "moon", "motorcycle")  # fmt: skip
+TRAINING = (
+    "astronaut",
+    "rocket",
+    "immunohistochemistry",
+    "hubble_deep_field",
+    "retina",
+    "camera",
+    "brick",
+    "grass",
+    "gravel",
+    "coins",
+    "moon",
+    "motorcycle",
+)
 SCALES = (2, 2.7, 3, 4, 6)
 TRAINED = "trained now"  # what the demo's own network is called in the table and in the figure
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-o", "--output", default="liif_demo", metavar="FOLDER", help="folder for everything (default ./liif_demo)")
-    parser.add_argument("--iterations", type=int, metavar="N", help="training steps (default: as in train_liif_demo.yml)")
+    parser.add_argument(
+        "-o",
+        "--output",
+        default="liif_demo",
+        metavar="FOLDER",
+        help="folder for everything (default ./liif_demo)",
+    )
+    parser.add_argument(
+        "--iterations", type=int, metavar="N", help="training steps (default: as in train_liif_demo.yml)"
+    )
 
 
 def _write_pictures(folder: str) -> None:
@@ -37,7 +57,9 @@ def _write_pictures(folder: str) -> None:
     for split, names in (("train", TRAINING), ("val", HELD_OUT)):
         os.makedirs(os.path.join(folder, split), exist_ok=True)
         for name in names:
-            picture = skimage.data.stereo_motorcycle()[0] if name == "motorcycle" else getattr(skimage.data, name)()
+            picture = (
+                skimage.data.stereo_motorcycle()[0] if name == "motorcycle" else getattr(skimage.data, name)()
+            )
             Image.fromarray(picture).save(os.path.join(folder, split, f"{name}.png"))
 
 
@@ -59,10 +81,20 @@ def _train(root: str, option_file: str, total: int, forced: list[str]) -> None:
     from . import Terminated
 
     log_path = os.path.join(root, "train.log")
-    command = [sys.executable, "-m", "liif_plugin", "train", "-opt", os.path.abspath(option_file), "--auto_resume"]
+    command = [
+        sys.executable,
+        "-m",
+        "liif_plugin",
+        "train",
+        "-opt",
+        os.path.abspath(option_file),
+        "--auto_resume",
+    ]
     command += ["--force_yml", *forced] if forced else []
     with open(log_path, "w", encoding="utf-8") as log, tqdm(total=total, unit="it", desc="training") as bar:
-        process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        process = subprocess.Popen(
+            command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
         try:
             for line in process.stdout:
                 log.write(line)
@@ -84,45 +116,63 @@ def _train(root: str, option_file: str, total: int, forced: list[str]) -> None:
 
 def _networks(option_file: str, weights: str) -> dict:
     """Caption -> network: bicubic, what was trained here, what comes with the package."""
-    from ..compat.option_files import read_options
-    from ..pretrained.loading import build, load
+    from ..checkpoints.loading import build, load
+    from ..config.option_files import read_options
 
     trained = build(read_options(option_file)["network_g"], weights, "params", "liif demo")
-    return {"bicubic": build({"type": "Bicubic"}, None, "params", "liif demo"), TRAINED: trained, "liif-light": load("liif-light", "cpu")}
+    return {
+        "bicubic": build({"type": "Bicubic"}, None, "params", "liif demo"),
+        TRAINED: trained,
+        "liif-light": load("liif-light", "cpu"),
+    }
 
 
 def _held_out(root: str, scale: float):
     from ..data.arbitrary_scale_dataset import ArbitraryScaleDataset
 
     lmdb = os.path.join(root, "datasets", "val.lmdb")
-    return ArbitraryScaleDataset({"name": "held out", "phase": "val", "dataroot_gt": lmdb, "scale": scale, "protocol": "benchmark"})
+    return ArbitraryScaleDataset(
+        {"name": "held out", "phase": "val", "dataroot_gt": lmdb, "scale": scale, "protocol": "benchmark"}
+    )
 
 
 def _table(root: str, networks: dict) -> list[list[str]]:
     """PSNR of every held-out picture, network and scale, under a header."""
+    from ..evaluation.validation import predict
     from ..metrics.continuous_metric import continuous_psnr
-    from ..models.validation import predict
 
     first = next(iter(networks))
-    lines = [["luma PSNR, dB", *(f"{picture}: {net}" if net == first else net for picture in HELD_OUT for net in networks)]]
+    lines = [
+        [
+            "luma PSNR, dB",
+            *(f"{picture}: {net}" if net == first else net for picture in HELD_OUT for net in networks),
+        ]
+    ]
     for scale in SCALES:
         scores = {}
         for item in _held_out(root, scale):
             lq, gt = item["lq"].unsqueeze(0), item["gt"].unsqueeze(0)
             picture = os.path.splitext(os.path.basename(item["gt_path"]))[0]
             for name, net in networks.items():
-                scores[picture, name] = continuous_psnr(predict(net, lq, gt.shape[-2:]), gt, scale, "benchmark")
-        lines.append([f"x{scale:g}", *(f"{scores[picture, name]:.2f}" for picture in HELD_OUT for name in networks)])
+                scores[picture, name] = continuous_psnr(
+                    predict(net, lq, gt.shape[-2:]), gt, scale, "benchmark"
+                )
+        lines.append(
+            [f"x{scale:g}", *(f"{scores[picture, name]:.2f}" for picture in HELD_OUT for name in networks)]
+        )
     return lines
 
 
 def _figure(root: str, networks: dict, path: str) -> None:
     """Both held-out pictures at x4 and x12: input, every network, truth, the same part of each."""
-    from ..figure import contact_sheet, to_picture
+    from ..evaluation.figure import contact_sheet, to_picture
+    from ..evaluation.validation import predict
     from ..metrics.continuous_metric import continuous_psnr
-    from ..models.validation import predict
 
-    parts = {"chelsea": {4: (60, 100, 144), 12: (24, 60, 228)}, "coffee": {4: (60, 260, 144), 12: (24, 180, 300)}}  # top, left, side
+    parts = {
+        "chelsea": {4: (60, 100, 144), 12: (24, 60, 228)},
+        "coffee": {4: (60, 260, 144), 12: (24, 180, 300)},
+    }  # top, left, side
     rows = []
     for scale in (4, 12):
         for item in _held_out(root, scale):
@@ -131,10 +181,17 @@ def _figure(root: str, networks: dict, path: str) -> None:
             top, left, side = parts[picture][scale]
             part = (slice(None), slice(None), slice(top, top + side), slice(left, left + side))
             small = tuple(slice(s.start // scale, s.stop // scale) for s in part[2:])
-            row = [(f"input {lq.shape[-1]} x {lq.shape[-2]}\n{picture}, x{scale}", to_picture(lq[..., small[0], small[1]]))]
+            row = [
+                (
+                    f"input {lq.shape[-1]} x {lq.shape[-2]}\n{picture}, x{scale}",
+                    to_picture(lq[..., small[0], small[1]]),
+                )
+            ]
             for name, net in networks.items():
                 sr = predict(net, lq, gt.shape[-2:])
-                row.append((f"{name}\n{continuous_psnr(sr, gt, scale, 'benchmark'):.2f} dB", to_picture(sr[part])))
+                row.append(
+                    (f"{name}\n{continuous_psnr(sr, gt, scale, 'benchmark'):.2f} dB", to_picture(sr[part]))
+                )
             rows.append([*row, ("ground truth", to_picture(gt[part]))])
     contact_sheet(rows).save(path)
 
@@ -143,9 +200,9 @@ def run(args: argparse.Namespace) -> None:
     start = time.perf_counter()
     import torch
 
-    from ..compare.report import grid
-    from ..compat.option_files import find_option_file, read_options
+    from ..config.option_files import find_option_file, read_options
     from ..errors import UserError
+    from ..evaluation.report import grid
 
     if args.iterations is not None and args.iterations < 1:
         raise UserError(f"--iterations: expected a positive number, got {args.iterations}.")
@@ -158,11 +215,17 @@ def run(args: argparse.Namespace) -> None:
     print(f"2/4 LMDB -> {root}/datasets")
     os.makedirs(os.path.join(root, "datasets"), exist_ok=True)
     _prepare(root)
-    print(f"3/4 Training with BasicSR, {total} iterations; log in {root}/train.log, weights in {root}/experiments/{opt['name']}/models")
+    print(
+        f"3/4 Training with BasicSR, {total} iterations; log in {root}/train.log, weights in {root}/experiments/{opt['name']}/models"
+    )
     forced = [f"train:total_iter={total}", f"train:scheduler:periods=[{total}]"] if args.iterations else []
     _train(root, option_file, total, forced)
-    print("4/4 Held-out pictures: bicubic, the network trained now, and the weights that come with the package")
-    networks = _networks(option_file, os.path.join(root, "experiments", opt["name"], "models", "net_g_latest.pth"))
+    print(
+        "4/4 Held-out pictures: bicubic, the network trained now, and the weights that come with the package"
+    )
+    networks = _networks(
+        option_file, os.path.join(root, "experiments", opt["name"], "models", "net_g_latest.pth")
+    )
     figure = os.path.join(root, "figure.png")
     with torch.no_grad():
         header, *lines = _table(root, networks)

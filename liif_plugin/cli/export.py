@@ -18,29 +18,56 @@ AFTER_INTERRUPT = "Nothing was written."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="where encoder, decoder, export.json, README.md go")
-    parser.add_argument("--model", default="liif-light", metavar="NAME|FILE|FOLDER",
-                        help="weights by name, a .pth file or an experiment's folder (default liif-light)")  # fmt: skip
-    parser.add_argument("--format", choices=["onnx", "torch"], default="onnx", help="onnx (default), or torch: torch.export's .pt2")
+    parser.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="FOLDER",
+        help="where encoder, decoder, export.json, README.md go",
+    )
+    parser.add_argument(
+        "--model",
+        default="liif-light",
+        metavar="NAME|FILE|FOLDER",
+        help="weights by name, a .pth file or an experiment's folder (default liif-light)",
+    )
+    parser.add_argument(
+        "--format",
+        choices=["onnx", "torch"],
+        default="onnx",
+        help="onnx (default), or torch: torch.export's .pt2",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an export that is there already")
 
 
 def run(args: argparse.Namespace) -> None:
     import os
 
+    from ..checkpoints.loading import find, load
     from ..export.writing import check_room, export
-    from ..pretrained.loading import find, load
 
     check_room(args.output, args.format, args.overwrite)
     network_g, _ = find(args.model)
     net = load(args.model, "cpu")
-    about = export(net, network_g, args.model, args.output, args.format, args.overwrite, lambda line: print(line, flush=True))
+    about = export(
+        net,
+        network_g,
+        args.model,
+        args.output,
+        args.format,
+        args.overwrite,
+        lambda line: print(line, flush=True),
+    )
     for part in ("encoder", "decoder"):
         path = os.path.join(args.output, about[part]["file"])
         shapes = [
-            ", ".join(f"{name} ({', '.join(map(str, one['shape']))})" for name, one in about[part][way].items())
+            ", ".join(
+                f"{name} ({', '.join(map(str, one['shape']))})" for name, one in about[part][way].items()
+            )
             for way in ("inputs", "outputs")
         ]
         print(f"{path}  {os.path.getsize(path) / 2**20:.1f} MiB  {shapes[0]} -> {shapes[1]}")
-    print(f"Largest difference from PyTorch: {max(about['differences'].values()):.1e} (allowed {about['tolerance']:g}). "
-          f"{os.path.join(args.output, 'README.md')} says how to run them.")  # fmt: skip
+    print(
+        f"Largest difference from PyTorch: {max(about['differences'].values()):.1e} (allowed {about['tolerance']:g}). "
+        f"{os.path.join(args.output, 'README.md')} says how to run them."
+    )

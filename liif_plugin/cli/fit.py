@@ -19,11 +19,17 @@ AFTER_INTERRUPT = "Nothing was written."
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("picture", metavar="PICTURE", help="8 or 16 bits, RGB or gray")
     parser.add_argument("-o", "--output", required=True, metavar="NAME.png", help="the rendered picture")
-    parser.add_argument("--scale", type=float, metavar="S", help="render S times as large (default 1: look at the fit)")
+    parser.add_argument(
+        "--scale", type=float, metavar="S", help="render S times as large (default 1: look at the fit)"
+    )
     parser.add_argument("--size", metavar="WxH", help="render at this size instead")
-    parser.add_argument("--iterations", type=int, default=1000, metavar="N", help="steps of Adam (default 1000)")
+    parser.add_argument(
+        "--iterations", type=int, default=1000, metavar="N", help="steps of Adam (default 1000)"
+    )
     parser.add_argument("--lr", type=float, default=1e-4, help="learning rate (default 1e-4)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the initial parameters (default 0)")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of the initial parameters (default 0)"
+    )
 
 
 def _target(args: argparse.Namespace, h: int, w: int) -> tuple[int, int]:
@@ -47,11 +53,11 @@ def run(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from ..archs.siren_arch import SIREN
+    from ..checkpoints.files import save_whole
     from ..errors import UserError
-    from ..figure import to_picture
-    from ..models.checkpoint import save_whole
-    from ..pictures.reading import read_picture
-    from ..render import as_float, render
+    from ..evaluation.figure import to_picture
+    from ..image_io.reading import read_picture
+    from ..inference.render import as_float, render
 
     if args.iterations < 1:
         raise UserError(f"--iterations {args.iterations}: expected 1 or more.")
@@ -59,7 +65,9 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"-o {args.output}: expected a name that ends in .png.")
     picture = read_picture(args.picture)
     if picture.alpha is not None and picture.alpha.min() < picture.alpha.max(initial=0):
-        raise UserError(f"{args.picture}: has transparent parts, and one function of three colours cannot; put it on a background first.")
+        raise UserError(
+            f"{args.picture}: has transparent parts, and one function of three colours cannot; put it on a background first."
+        )
     image = as_float(picture.colour)[0]
     size = _target(args, *image.shape[-2:])
     weights = os.path.splitext(args.output)[0] + ".pth"
@@ -100,7 +108,11 @@ def run(args: argparse.Namespace) -> None:
     try:
         drawn.save(args.output)
     except OSError as error:
-        raise UserError(f"{args.output}: cannot be written ({error}); the fitted network is in {weights}.") from error
-    print(f"{args.picture}, {image.shape[-1]} x {image.shape[-2]}: fitted to {-10 * math.log10(max(mse, 1e-12)):.2f} dB PSNR in "
-          f"{args.iterations} steps; {len(parameters):,} parameters in {weights}.")  # fmt: skip
+        raise UserError(
+            f"{args.output}: cannot be written ({error}); the fitted network is in {weights}."
+        ) from error
+    print(
+        f"{args.picture}, {image.shape[-1]} x {image.shape[-2]}: fitted to {-10 * math.log10(max(mse, 1e-12)):.2f} dB PSNR in "
+        f"{args.iterations} steps; {len(parameters):,} parameters in {weights}."
+    )
     print(f"{args.output}: {size[1]} x {size[0]}.")

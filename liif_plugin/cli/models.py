@@ -15,20 +15,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(_: argparse.Namespace) -> None:
     import os
 
-    from ..compare.report import grid
-    from ..compat.option_files import read_options
-    from ..models.checkpoint import load_params
-    from ..pretrained.loading import SHIPPED
-    from ..weights import KNOWN
+    from ..checkpoints.download import KNOWN
+    from ..checkpoints.files import load_params
+    from ..checkpoints.loading import SHIPPED
+    from ..config.option_files import read_options
+    from ..evaluation.report import grid
 
     lines = []
     for name, path in SHIPPED.items():
         about = read_options(str(path.with_suffix(".yml"))).get("about", {})
         count = sum(value.numel() for value in load_params(str(path)).values())
         lines.append(
-            [name, f"{count / 1e6:.2f} M", f"{os.path.getsize(path) / 2**20:.1f} MiB", about.get("data", ""), about.get("scores", "")]
+            [
+                name,
+                f"{count / 1e6:.2f} M",
+                f"{os.path.getsize(path) / 2**20:.1f} MiB",
+                about.get("data", ""),
+                about.get("scores", ""),
+            ]
         )
     print(grid(["--model", "parameters", "file", "trained on", "luma PSNR, dB"], lines))
-    print("\nPublished, not included; `liif convert --fetch NAME -o NAME.pth` downloads and verifies one, then --model NAME.pth:\n")
-    sizes = {name: "" if known.size is None else f"{known.size / 2**20:.0f} MiB" for name, known in KNOWN.items()}
+    print(
+        "\nPublished, not included; `liif convert --fetch NAME -o NAME.pth` downloads and verifies one, then --model NAME.pth:\n"
+    )
+    sizes = {
+        name: "" if known.size is None else f"{known.size / 2**20:.0f} MiB" for name, known in KNOWN.items()
+    }
     print(grid(["NAME", "what", "file"], [[name, known.what, sizes[name]] for name, known in KNOWN.items()]))

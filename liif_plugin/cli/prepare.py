@@ -20,11 +20,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="FOLDER", help="folder of images, searched with its sub-folders")
     parser.add_argument("-o", "--output", required=True, metavar="NAME.lmdb", help="the LMDB to write")
     parser.add_argument("--whole", action="store_true", help="keep every image whole instead of cutting it")
-    parser.add_argument("--crop-size", type=int, default=480, metavar="N", help="side of the sub-images (default 480)")
-    parser.add_argument("--step", type=int, default=240, metavar="N", help="distance between sub-images (default 240)")
-    parser.add_argument("--min-size", type=int, default=1, metavar="N", help="leave out images with a side below N, e.g. 192 for 48 x 4")
-    parser.add_argument("--png-level", type=int, choices=range(10), metavar="0-9",
-                        help="store PNG of this level, not BMP: level 1 takes 0.6 of the room, 40 times as long to read")  # fmt: skip
+    parser.add_argument(
+        "--crop-size", type=int, default=480, metavar="N", help="side of the sub-images (default 480)"
+    )
+    parser.add_argument(
+        "--step", type=int, default=240, metavar="N", help="distance between sub-images (default 240)"
+    )
+    parser.add_argument(
+        "--min-size",
+        type=int,
+        default=1,
+        metavar="N",
+        help="leave out images with a side below N, e.g. 192 for 48 x 4",
+    )
+    parser.add_argument(
+        "--png-level",
+        type=int,
+        choices=range(10),
+        metavar="0-9",
+        help="store PNG of this level, not BMP: level 1 takes 0.6 of the room, 40 times as long to read",
+    )
 
 
 def run(args: argparse.Namespace) -> int:

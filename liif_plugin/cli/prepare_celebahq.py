@@ -16,9 +16,17 @@ AFTER_INTERRUPT = "The same command goes on where it stopped."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="FOLDER", help="folder of square images of 256 pixels or more, searched with its sub-folders")
     parser.add_argument(
-        "-o", "--output", required=True, metavar="FOLDER", help="folder that gets 256, 128, 64, 32, their LMDBs, split.json"
+        "source",
+        metavar="FOLDER",
+        help="folder of square images of 256 pixels or more, searched with its sub-folders",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="FOLDER",
+        help="folder that gets 256, 128, 64, 32, their LMDBs, split.json",
     )
     parser.add_argument("--split", metavar="FILE", help="the authors' split.json")
 
@@ -36,7 +44,9 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"{args.output}: is finished already; delete it or choose another name.")
     splits = read_splits(args.split, args.source)
     if not splits:
-        raise UserError(f"{args.source}: has no sub-folders train, val or test; name the authors' split.json with --split.")
+        raise UserError(
+            f"{args.source}: has no sub-folders train, val or test; name the authors' split.json with --split."
+        )
     left_out = []
     if not all(os.path.isdir(os.path.join(args.output, folder)) for folder in folders):
         left_out = derive_folders(args.source, args.output, folders, celebahq_images, {"task": "celebahq"})
@@ -46,13 +56,19 @@ def run(args: argparse.Namespace) -> int:
         if not os.path.isdir(output):
             report = prepare_lmdb(os.path.join(args.output, folder), output, None)
             print(f"{output}: {report.stored} images.")
-    made = set(list_images(os.path.join(args.output, folders[0])))  # an interruption may have lost the list of those left out
-    splits = {split: [f"{lmdb_key(name)}.png" for name in names if name in made] for split, names in splits.items()}
+    made = set(
+        list_images(os.path.join(args.output, folders[0]))
+    )  # an interruption may have lost the list of those left out
+    splits = {
+        split: [f"{lmdb_key(name)}.png" for name in names if name in made] for split, names in splits.items()
+    }
     try:
         with open(f"{split_file}.partial", "w", encoding="utf-8") as file:
             json.dump(splits, file, indent=1)
         os.replace(f"{split_file}.partial", split_file)
     except OSError as error:
-        raise UserError(f"{split_file}: cannot be written ({error}); make room and give the same command again.") from error
+        raise UserError(
+            f"{split_file}: cannot be written ({error}); make room and give the same command again."
+        ) from error
     print(f"{split_file}: " + ", ".join(f"{split} {len(names)}" for split, names in splits.items()) + ".")
     return 1 if left_out else 0

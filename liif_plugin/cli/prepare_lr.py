@@ -16,9 +16,18 @@ AFTER_INTERRUPT = "The same command goes on where it stopped."
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="FOLDER", help="folder of HR images, searched with its sub-folders")
-    parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="folder that gets X2, X3, ...")
-    parser.add_argument("--scales", type=int, nargs="+", default=[2, 3, 4], metavar="N", help="scales (default 2 3 4)")
-    parser.add_argument("--border", choices=["replicate", "mirror"], default="replicate", help="border rule (default replicate)")
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="FOLDER", help="folder that gets X2, X3, ..."
+    )
+    parser.add_argument(
+        "--scales", type=int, nargs="+", default=[2, 3, 4], metavar="N", help="scales (default 2 3 4)"
+    )
+    parser.add_argument(
+        "--border",
+        choices=["replicate", "mirror"],
+        default="replicate",
+        help="border rule (default replicate)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -29,8 +38,13 @@ def run(args: argparse.Namespace) -> int:
     if scales[0] < 1:
         raise UserError(f"--scales: expected whole numbers of 1 or more, got {scales[0]}.")
     folders = [f"X{scale}" for scale in scales]
-    left_out = derive_folders(args.source, args.output, folders, lambda image: lr_images(image, scales, args.border),
-                              {"scales": scales, "border": args.border})  # fmt: skip
+    left_out = derive_folders(
+        args.source,
+        args.output,
+        folders,
+        lambda image: lr_images(image, scales, args.border),
+        {"scales": scales, "border": args.border},
+    )
     print(f"{args.output}: {', '.join(folders)}.")
     for name, reason in left_out:
         print(f"left out: {name}: {reason}")

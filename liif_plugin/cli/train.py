@@ -20,15 +20,26 @@ AFTER_INTERRUPT = "Go on from the last checkpoint with the same command and --au
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_basicsr_arguments(parser)
-    parser.add_argument("--auto_resume", action="store_true", help="go on from the newest whole state of this experiment")
+    parser.add_argument(
+        "--auto_resume", action="store_true", help="go on from the newest whole state of this experiment"
+    )
 
 
 def add_basicsr_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments that BasicSR's train.py and test.py share."""
-    parser.add_argument("-opt", required=True, metavar="FILE", help="option file (yml), a path or the name of a packaged one")
-    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm"], default="none", help="pytorch: under torchrun")
+    parser.add_argument(
+        "-opt", required=True, metavar="FILE", help="option file (yml), a path or the name of a packaged one"
+    )
+    parser.add_argument(
+        "--launcher", choices=["none", "pytorch", "slurm"], default="none", help="pytorch: under torchrun"
+    )
     parser.add_argument("--debug", action="store_true", help="log every iteration, validate and save every 8")
-    parser.add_argument("--force_yml", nargs="+", metavar="KEY:KEY=VALUE", help="change the option file, e.g. train:total_iter=100")
+    parser.add_argument(
+        "--force_yml",
+        nargs="+",
+        metavar="KEY:KEY=VALUE",
+        help="change the option file, e.g. train:total_iter=100",
+    )
     parser.add_argument("--local_rank", type=int, default=0, help=argparse.SUPPRESS)
 
 

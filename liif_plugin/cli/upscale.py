@@ -21,34 +21,68 @@ AFTER_INTERRUPT = "Finished pictures are whole; --skip-existing goes on with the
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="pictures, folders or quoted patterns")
-    parser.add_argument("-o", "--output", required=True, metavar="OUT", help="a file for one picture, else a folder")
-    parser.add_argument("--model", default="liif-light", metavar="NAME|FILE|FOLDER",
-                        help="weights by name, a .pth file or an experiment's folder (default liif-light)")  # fmt: skip
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="OUT", help="a file for one picture, else a folder"
+    )
+    parser.add_argument(
+        "--model",
+        default="liif-light",
+        metavar="NAME|FILE|FOLDER",
+        help="weights by name, a .pth file or an experiment's folder (default liif-light)",
+    )
     size = parser.add_argument_group("size (default: --scale 4)")
     size.add_argument("--scale", metavar="S|SxS", help="2.7, or 2x3.1: width times 2, height times 3.1")
     size.add_argument("--size", metavar="WxH", help="exactly that size")
     size.add_argument("--width", type=int, metavar="N", help="that wide; alone it keeps the shape")
     size.add_argument("--height", type=int, metavar="N", help="that high; alone it keeps the shape")
     size.add_argument("--short-side", type=int, metavar="N", help="the shorter side, the shape kept")
-    size.add_argument("--at-least", metavar="WxH", help="the smallest size that covers it, the shape kept; nothing is shrunk")
-    size.add_argument("--max-pixels", type=float, metavar="N", help="at most N pixels in all, e.g. 50e6, whatever else is asked for")
     size.add_argument(
-        "--window", metavar="x,y,w,h", help="only this part, in pixels of the input, fractions allowed; sizes are then its own"
+        "--at-least",
+        metavar="WxH",
+        help="the smallest size that covers it, the shape kept; nothing is shrunk",
+    )
+    size.add_argument(
+        "--max-pixels",
+        type=float,
+        metavar="N",
+        help="at most N pixels in all, e.g. 50e6, whatever else is asked for",
+    )
+    size.add_argument(
+        "--window",
+        metavar="x,y,w,h",
+        help="only this part, in pixels of the input, fractions allowed; sizes are then its own",
     )
     files = parser.add_argument_group("files")
-    files.add_argument("--format", choices=["png", "jpg", "webp", "tif", "bmp"], help="of the results (default: that of the input)")
-    files.add_argument("--quality", type=int, default=95, metavar="1-100", help="of JPEG and WebP (default 95)")
+    files.add_argument(
+        "--format",
+        choices=["png", "jpg", "webp", "tif", "bmp"],
+        help="of the results (default: that of the input)",
+    )
+    files.add_argument(
+        "--quality", type=int, default=95, metavar="1-100", help="of JPEG and WebP (default 95)"
+    )
     files.add_argument("--skip-existing", action="store_true", help="leave out what is there already")
     files.add_argument("--overwrite", action="store_true", help="write over what is there already")
     how = parser.add_argument_group("how (chosen by itself)")
     how.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to compute")
-    how.add_argument("--precision", choices=["auto", "fp32", "bf16", "fp16"], default="auto",
-                     help="auto: bf16 where the hardware multiplies it, else fp32")  # fmt: skip
     how.add_argument(
-        "--memory", type=float, default=1.0, metavar="GiB", help="for rendering, beside network and input (default 1; 0: no limit)"
+        "--precision",
+        choices=["auto", "fp32", "bf16", "fp16"],
+        default="auto",
+        help="auto: bf16 where the hardware multiplies it, else fp32",
     )
     how.add_argument(
-        "--cell", type=float, metavar="N", help="ask with cells of N input pixels instead of the true ones (Figure 6 of the paper)"
+        "--memory",
+        type=float,
+        default=1.0,
+        metavar="GiB",
+        help="for rendering, beside network and input (default 1; 0: no limit)",
+    )
+    how.add_argument(
+        "--cell",
+        type=float,
+        metavar="N",
+        help="ask with cells of N input pixels instead of the true ones (Figure 6 of the paper)",
     )
 
 
@@ -65,7 +99,11 @@ def _pair(name: str, text: str | None, kind: type) -> tuple | None:
     if len(numbers) == 1 and kind is float:
         numbers *= 2
     if len(numbers) != 2 or not all(0 < number < 1e9 for number in numbers):
-        example = "2.7 or 2x3.1 (WIDTHxHEIGHT), factors above 0" if kind is float else "WIDTHxHEIGHT such as 3840x2160"
+        example = (
+            "2.7 or 2x3.1 (WIDTHxHEIGHT), factors above 0"
+            if kind is float
+            else "WIDTHxHEIGHT such as 3840x2160"
+        )
         raise UserError(f"{name} {text}: expected {example}.")
     return numbers[1], numbers[0]
 
@@ -73,7 +111,7 @@ def _pair(name: str, text: str | None, kind: type) -> tuple | None:
 def _target(args: argparse.Namespace):
     """(Target, window) of the options, each checked."""
     from ..errors import UserError
-    from ..upscaling import Target
+    from ..inference.upscaling import Target
 
     if args.max_pixels is not None and not 1 <= args.max_pixels < 1e12:
         raise UserError(f"--max-pixels {args.max_pixels:g}: expected a number from 1 on.")
@@ -81,8 +119,13 @@ def _target(args: argparse.Namespace):
         value = getattr(args, name)
         if value is not None and not 0 < value < 10**9:
             raise UserError(f"--{name.replace('_', '-')} {value}: expected a positive number of pixels.")
-    ways = {"--scale": args.scale, "--size": args.size, "--width/--height": args.width or args.height, "--short-side": args.short_side,
-            "--at-least": args.at_least}  # fmt: skip
+    ways = {
+        "--scale": args.scale,
+        "--size": args.size,
+        "--width/--height": args.width or args.height,
+        "--short-side": args.short_side,
+        "--at-least": args.at_least,
+    }
     given = [name for name, value in ways.items() if value is not None]
     if len(given) > 1:
         raise UserError(f"{' and '.join(given)}: give one of them.")
@@ -93,7 +136,9 @@ def _target(args: argparse.Namespace):
         except ValueError:
             window = ()
         if len(window) != 4:
-            raise UserError(f"--window {args.window}: expected x,y,width,height in pixels of the input, such as 100.5,80,64,48.")
+            raise UserError(
+                f"--window {args.window}: expected x,y,width,height in pixels of the input, such as 100.5,80,64,48."
+            )
     scale = _pair("--scale", args.scale, float) if given else (4.0, 4.0)
     limit = None if args.max_pixels is None else int(args.max_pixels)
     size, least = _pair("--size", args.size, int), _pair("--at-least", args.at_least, int)
@@ -104,11 +149,11 @@ def engine_of(args: argparse.Namespace):
     """The network and how it is run by ``args`` (model, device, precision, memory, cell), said in one line."""
     import torch
 
+    from ..checkpoints.loading import load
     from ..errors import UserError
+    from ..inference.render import is_continuous
+    from ..inference.upscaling import Engine
     from ..precision import choose_precision
-    from ..pretrained.loading import load
-    from ..render import is_continuous
-    from ..upscaling import Engine
 
     if args.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: this machine shows no CUDA GPU.")
@@ -118,9 +163,17 @@ def engine_of(args: argparse.Namespace):
     precision = choose_precision(args.precision, device)
     net = load(args.model, device)
     if not is_continuous(net):
-        raise UserError(f"--model {args.model}: {type(net).__name__} has one fixed scale; expected a network for any scale, such as LIIF.")
-    why = "chosen: this machine " + ("multiplies" if precision == "bf16" else "does not multiply") + " bfloat16 in hardware"
-    print(f"{args.model}: {type(net).__name__} on {device.type} in {precision}{f' ({why})' if args.precision == 'auto' else ''}.")
+        raise UserError(
+            f"--model {args.model}: {type(net).__name__} has one fixed scale; expected a network for any scale, such as LIIF."
+        )
+    why = (
+        "chosen: this machine "
+        + ("multiplies" if precision == "bf16" else "does not multiply")
+        + " bfloat16 in hardware"
+    )
+    print(
+        f"{args.model}: {type(net).__name__} on {device.type} in {precision}{f' ({why})' if args.precision == 'auto' else ''}."
+    )
     return Engine(net, device, precision, int(args.memory * 2**30), args.cell)
 
 
@@ -130,9 +183,9 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from ..errors import UserError
-    from ..pictures.jobs import jobs_of
-    from ..pictures.reading import read_picture
-    from ..upscaling import geometry, upscale_file
+    from ..image_io.jobs import jobs_of
+    from ..image_io.reading import read_picture
+    from ..inference.upscaling import geometry, upscale_file
 
     if not 1 <= args.quality <= 100:
         raise UserError(f"--quality {args.quality}: expected 1 to 100.")
@@ -148,8 +201,16 @@ def run(args: argparse.Namespace) -> int:
             jobs.make_room(destination, args.overwrite)
             picture = read_picture(source)
             where = geometry(*picture.size, target, window)
-            label = f"{source}  {picture.size[1]} x {picture.size[0]} -> {where.window[3]} x {where.window[2]}"
-            with tqdm(total=where.pixels, unit="px", unit_scale=True, desc=f"{number}/{len(jobs)} {label}", disable=None) as bar:
+            label = (
+                f"{source}  {picture.size[1]} x {picture.size[0]} -> {where.window[3]} x {where.window[2]}"
+            )
+            with tqdm(
+                total=where.pixels,
+                unit="px",
+                unit_scale=True,
+                desc=f"{number}/{len(jobs)} {label}",
+                disable=None,
+            ) as bar:
                 upscale_file(engine, picture, destination, where, bar.update, args.quality)
             if bar.disable:
                 print(f"{number}/{len(jobs)} {label}  {destination}", flush=True)
@@ -160,6 +221,10 @@ def run(args: argparse.Namespace) -> int:
                 error = f"{source}: there is not as much memory as was needed; choose less with --memory, and .png or .tif."
             failed += 1
             print(f"liif upscale: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
-    print(f"{len(jobs) - failed - skipped} of {len(jobs)} written to {args.output}"
-          + (f", {skipped} were there already" if skipped else "") + (f", {failed} failed" if failed else "") + ".")  # fmt: skip
+    print(
+        f"{len(jobs) - failed - skipped} of {len(jobs)} written to {args.output}"
+        + (f", {skipped} were there already" if skipped else "")
+        + (f", {failed} failed" if failed else "")
+        + "."
+    )
     return 1 if failed else 0

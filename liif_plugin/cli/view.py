@@ -19,18 +19,36 @@ AFTER_INTERRUPT = ""
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("picture", metavar="PICTURE", help="what `liif upscale` reads")
-    parser.add_argument("--model", default="liif-light", metavar="NAME|FILE|FOLDER",
-                        help="weights by name, a .pth file or an experiment's folder (default liif-light)")  # fmt: skip
+    parser.add_argument(
+        "--model",
+        default="liif-light",
+        metavar="NAME|FILE|FOLDER",
+        help="weights by name, a .pth file or an experiment's folder (default liif-light)",
+    )
     where = parser.add_argument_group("where")
-    where.add_argument("--host", default="127.0.0.1", metavar="ADDRESS",
-                       help="to listen at (default 127.0.0.1: this machine alone); there is no password, others would see it")  # fmt: skip
+    where.add_argument(
+        "--host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="to listen at (default 127.0.0.1: this machine alone); there is no password, others would see it",
+    )
     where.add_argument("--port", type=int, metavar="N", help="to listen at (default 8321, or any free one)")
     where.add_argument("--no-browser", action="store_true", help="do not open a browser")
     how = parser.add_argument_group("how (chosen by itself)")
     how.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to compute")
-    how.add_argument("--precision", choices=["auto", "fp32", "bf16", "fp16"], default="auto",
-                     help="auto: bf16 where the hardware multiplies it, else fp32")  # fmt: skip
-    how.add_argument("--memory", type=float, default=1.0, metavar="GiB", help="for encoded tiles that are kept (default 1; 0: no limit)")
+    how.add_argument(
+        "--precision",
+        choices=["auto", "fp32", "bf16", "fp16"],
+        default="auto",
+        help="auto: bf16 where the hardware multiplies it, else fp32",
+    )
+    how.add_argument(
+        "--memory",
+        type=float,
+        default=1.0,
+        metavar="GiB",
+        help="for encoded tiles that are kept (default 1; 0: no limit)",
+    )
     parser.set_defaults(cell=None)
 
 
@@ -41,12 +59,14 @@ def run(args: argparse.Namespace) -> int:
     import webbrowser
 
     from ..errors import UserError
-    from ..pictures.reading import read_picture
+    from ..image_io.reading import read_picture
     from .upscale import engine_of
 
     missing = [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]
     if missing:
-        raise UserError(f"{' and '.join(missing)} is not installed; `pip install 'liif-plugin[view]'` brings what the viewer needs.")
+        raise UserError(
+            f"{' and '.join(missing)} is not installed; `pip install 'liif-plugin[view]'` brings what the viewer needs."
+        )
     if args.port is not None and not 1 <= args.port <= 65535:
         raise UserError(f"--port {args.port}: expected 1 to 65535.")
     from ..view.painting import Painter

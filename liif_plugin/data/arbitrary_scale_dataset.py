@@ -7,9 +7,8 @@ import torch
 from basicsr.utils.registry import DATASET_REGISTRY
 from torch.utils.data import Dataset
 
-from ..compat.draws import generator
+from ..config.option_types import ANY
 from ..errors import UserError
-from ..kinds import ANY
 from ..resize import pillow_bicubic
 from .crops import WorkerGenerator, augment, draw_flips, draw_queries, to_tensor
 from .dataset_options import (
@@ -21,6 +20,7 @@ from .dataset_options import (
     parse_scale,
     require_full_epochs,
 )
+from .deterministic import generator
 from .image_source import require_size
 
 
@@ -60,7 +60,9 @@ class ArbitraryScaleDataset(Dataset):
             self.scale_range = self._parse_range(opt.get("scale_range", [1, 4]))
             self.num_queries = opt.get("num_queries", self.lq_size**2)
             self._check_queries()
-            self.kept = require_size(self.source, round(self.lq_size * self.scale_range[1]), opt.get("too_small", "fail"))
+            self.kept = require_size(
+                self.source, round(self.lq_size * self.scale_range[1]), opt.get("too_small", "fail")
+            )
             require_full_epochs(opt, len(self))
         else:
             self.scale = parse_scale(f"dataset {opt.get('name')}", opt.get("scale"))
@@ -69,18 +71,24 @@ class ArbitraryScaleDataset(Dataset):
     def _parse_range(self, scale_range: object) -> tuple[float, float]:
         low, high = parse_scale(f"dataset {self.opt.get('name')}: scale_range", scale_range)
         if low < 1 or high < low:
-            raise UserError(f"dataset {self.opt.get('name')}: scale_range: expected [low, high] with 1 <= low <= high, got {scale_range}.")
+            raise UserError(
+                f"dataset {self.opt.get('name')}: scale_range: expected [low, high] with 1 <= low <= high, got {scale_range}."
+            )
         return low, high
 
     def _check_queries(self) -> None:
         if self.num_queries is None:
             if self.scale_range[0] != self.scale_range[1]:
-                raise UserError(f"dataset {self.opt.get('name')}: num_queries: ~ (whole crops) needs one scale, not {self.scale_range}.")
+                raise UserError(
+                    f"dataset {self.opt.get('name')}: num_queries: ~ (whole crops) needs one scale, not {self.scale_range}."
+                )
             return
         smallest = round(self.lq_size * self.scale_range[0]) ** 2
         if not isinstance(self.num_queries, int) or not 0 < self.num_queries <= smallest:
-            raise UserError(f"dataset {self.opt.get('name')}: num_queries: expected 1 to {smallest} (the smallest crop), "
-                            f"got {self.num_queries}.")  # fmt: skip
+            raise UserError(
+                f"dataset {self.opt.get('name')}: num_queries: expected 1 to {smallest} (the smallest crop), "
+                f"got {self.num_queries}."
+            )
 
     def __len__(self) -> int:
         return len(self.kept)

@@ -46,7 +46,9 @@ def draw_queries(
     vertical, horizontal, transpose = flips
     h, w = hr.shape[:2]
     H, W = (w, h) if transpose else (h, w)
-    chosen = rng.choice(H * W, count, replace=False, shuffle=False)  # as a set equally distributed, without a permutation of H*W
+    chosen = rng.choice(
+        H * W, count, replace=False, shuffle=False
+    )  # as a set equally distributed, without a permutation of H*W
     row = chosen // W
     column = chosen - row * W
     coord, cell = np.empty((count, 2), np.float32), np.empty((count, 2), np.float32)

@@ -6,21 +6,38 @@ import math
 
 from basicsr.utils.dist_util import get_dist_info
 
+from ..config.option_types import ANY, BLOCK, FLAG, FOLDER_NAME, TEXT, check_block, choice, optional, whole
 from ..errors import UserError
-from ..kinds import ANY, BLOCK, FLAG, FOLDER_NAME, TEXT, check_block, choice, optional, whole
 from .image_source import ImageSource
 
 SOURCE_OPTIONS = {
-    "name": FOLDER_NAME, "type": TEXT, "phase": choice("train", "val", "test"), "dataroot_gt": optional(TEXT),
-    "io_backend": optional(BLOCK), "meta_info_file": optional(TEXT), "split": optional(TEXT), "cache": optional(choice("memory")),
-    "first_k": optional(whole(1)), "how_to_get": optional(TEXT), "too_small": choice("fail", "skip"), "num_worker_per_gpu": whole(0, 4096),
-}  # fmt: skip
+    "name": FOLDER_NAME,
+    "type": TEXT,
+    "phase": choice("train", "val", "test"),
+    "dataroot_gt": optional(TEXT),
+    "io_backend": optional(BLOCK),
+    "meta_info_file": optional(TEXT),
+    "split": optional(TEXT),
+    "cache": optional(choice("memory")),
+    "first_k": optional(whole(1)),
+    "how_to_get": optional(TEXT),
+    "too_small": choice("fail", "skip"),
+    "num_worker_per_gpu": whole(0, 4096),
+}
 TRAIN_OPTIONS = {
-    "lq_size": whole(1), "num_queries": optional(whole(1)), "use_hflip": FLAG, "use_rot": FLAG, "seed": whole(0, 2**31),
-    "total_iter": optional(whole(1)), "batch_size_per_gpu": whole(1), "dataset_enlarge_ratio": whole(1),
-    "prefetch_mode": optional(choice("cuda", "cpu")), "num_prefetch_queue": whole(1, 4096), "pin_memory": optional(FLAG),
+    "lq_size": whole(1),
+    "num_queries": optional(whole(1)),
+    "use_hflip": FLAG,
+    "use_rot": FLAG,
+    "seed": whole(0, 2**31),
+    "total_iter": optional(whole(1)),
+    "batch_size_per_gpu": whole(1),
+    "dataset_enlarge_ratio": whole(1),
+    "prefetch_mode": optional(choice("cuda", "cpu")),
+    "num_prefetch_queue": whole(1, 4096),
+    "pin_memory": optional(FLAG),
     "persistent_workers": optional(FLAG),
-}  # fmt: skip
+}
 VAL_OPTIONS = {"scale": ANY, "protocol": optional(TEXT), "metrics": optional(BLOCK)}  # scale: see parse_scale
 LARGEST_SCALE = 10**6
 LARGEST_EPOCH = 10**8  # BasicSR draws the order of an epoch's samples at once, in a list
@@ -41,7 +58,9 @@ def check_phase_options(where: str, opt: dict, source: dict, train: dict, val: d
     valid, other = ({**source, **train}, val) if in_training else ({**source, **val}, train)
     for key in opt:
         if key in other and key not in valid:
-            raise UserError(f"{where}: '{key}' is for {'validation' if in_training else 'training'} sets; this one does not read it.")
+            raise UserError(
+                f"{where}: '{key}' is for {'validation' if in_training else 'training'} sets; this one does not read it."
+            )
     check_block(f"{where} ({opt.get('type')})", opt, valid)
     check_block(f"{where}: io_backend", opt.get("io_backend") or {}, {"type": TEXT})
 
@@ -49,7 +68,9 @@ def check_phase_options(where: str, opt: dict, source: dict, train: dict, val: d
 def parse_scale(where: str, scale: object) -> tuple[float, float]:
     """``scale`` of a validation set, a number or a pair (y, x) -> (sy, sx)."""
     pair = scale if isinstance(scale, (list, tuple)) else [scale, scale]
-    good = len(pair) == 2 and all(isinstance(s, (int, float)) and not isinstance(s, bool) and 0 < s <= LARGEST_SCALE for s in pair)
+    good = len(pair) == 2 and all(
+        isinstance(s, (int, float)) and not isinstance(s, bool) and 0 < s <= LARGEST_SCALE for s in pair
+    )
     if not good:
         raise UserError(f"{where}: scale: expected a positive number or a pair [y, x], got {scale!r}.")
     return float(pair[0]), float(pair[1])
@@ -63,10 +84,20 @@ def open_source(opt: dict, root_key: str = "dataroot_gt") -> ImageSource:
     backend = (opt.get("io_backend") or {}).get("type")
     is_lmdb = str(opt[root_key]).rstrip("/").endswith(".lmdb")
     if backend not in (None, "lmdb" if is_lmdb else "disk"):
-        raise UserError(f"{where}: io_backend.type is '{backend}', but {opt[root_key]} is {'an LMDB' if is_lmdb else 'a folder'}.")
+        raise UserError(
+            f"{where}: io_backend.type is '{backend}', but {opt[root_key]} is {'an LMDB' if is_lmdb else 'a folder'}."
+        )
     meta_info = opt.get("meta_info_file") if root_key == "dataroot_gt" else None
-    return ImageSource(opt[root_key], where, meta_info, opt.get("how_to_get"), opt.get("cache"), opt.get("first_k"), opt.get("split"),
-                       shared=bool(opt.get("num_worker_per_gpu")))  # fmt: skip
+    return ImageSource(
+        opt[root_key],
+        where,
+        meta_info,
+        opt.get("how_to_get"),
+        opt.get("cache"),
+        opt.get("first_k"),
+        opt.get("split"),
+        shared=bool(opt.get("num_worker_per_gpu")),
+    )
 
 
 def _ends_early(samples: int, batch: int, world: int, total: int) -> bool:
@@ -79,12 +110,20 @@ def _ends_early(samples: int, batch: int, world: int, total: int) -> bool:
 def require_full_epochs(opt: dict, images: int) -> None:
     """Raise UserError for data with which BasicSR would end early or at once, without a word and with exit code 0."""
     _, world = get_dist_info()
-    batch, ratio, total = opt.get("batch_size_per_gpu", 1), opt.get("dataset_enlarge_ratio", 1), opt.get("total_iter") or 1
+    batch, ratio, total = (
+        opt.get("batch_size_per_gpu", 1),
+        opt.get("dataset_enlarge_ratio", 1),
+        opt.get("total_iter") or 1,
+    )
     if images * ratio > LARGEST_EPOCH:
-        raise UserError(f"dataset {opt.get('name')}: {images} images x dataset_enlarge_ratio {ratio} are more than {LARGEST_EPOCH} samples "
-                        "an epoch; lower dataset_enlarge_ratio.")  # fmt: skip
+        raise UserError(
+            f"dataset {opt.get('name')}: {images} images x dataset_enlarge_ratio {ratio} are more than {LARGEST_EPOCH} samples "
+            "an epoch; lower dataset_enlarge_ratio."
+        )
     if _ends_early(images * ratio, batch, world, total):
-        enough = next(r for r in (ratio * 2**k for k in range(64)) if not _ends_early(images * r, batch, world, total))
+        enough = next(
+            r for r in (ratio * 2**k for k in range(64)) if not _ends_early(images * r, batch, world, total)
+        )
         raise UserError(
             f"dataset {opt.get('name')}: with {images} images x dataset_enlarge_ratio {ratio}, batches of {batch} and {world} processes "
             f"BasicSR would end before iteration {total}; set dataset_enlarge_ratio to {enough}."

@@ -36,9 +36,14 @@ def lr_images(image: np.ndarray, scales: list[int], border: str) -> dict[str, np
 def celebahq_images(image: np.ndarray) -> dict[str, np.ndarray]:
     """Square (N, N, 3) uint8 -> {'256': ..., '128': ..., '64': ..., '32': ...} by Pillow; the smaller three from 256, as published."""
     if image.shape[0] != image.shape[1] or image.shape[0] < CELEBAHQ_SIZES[0]:
-        raise UserError(f"expected a square image of 256 pixels or more, got {image.shape[0]} x {image.shape[1]}")
+        raise UserError(
+            f"expected a square image of 256 pixels or more, got {image.shape[0]} x {image.shape[1]}"
+        )
     images = {"256": pillow_bicubic(image, (256, 256))}
-    return {**images, **{str(size): pillow_bicubic(images["256"], (size, size)) for size in CELEBAHQ_SIZES[1:]}}
+    return {
+        **images,
+        **{str(size): pillow_bicubic(images["256"], (size, size)) for size in CELEBAHQ_SIZES[1:]},
+    }
 
 
 def _save(image: np.ndarray, gray: bool, path: str) -> None:
@@ -48,8 +53,13 @@ def _save(image: np.ndarray, gray: bool, path: str) -> None:
     os.replace(temporary, path)
 
 
-def derive_folders(source: str, output: str, folders: list[str], make: Callable[[np.ndarray], dict[str, np.ndarray]],
-                   settings: dict) -> list[tuple[str, str]]:  # fmt: skip
+def derive_folders(
+    source: str,
+    output: str,
+    folders: list[str],
+    make: Callable[[np.ndarray], dict[str, np.ndarray]],
+    settings: dict,
+) -> list[tuple[str, str]]:
     """Write ``make(image)`` of every image under ``source`` to ``output``/FOLDER/NAME.png, gray images as gray ones.
 
     Written under ``output``/.partial and moved when whole; called again after an interruption it goes on.
@@ -70,14 +80,20 @@ def derive_folders(source: str, output: str, folders: list[str], make: Callable[
     if not names:
         raise UserError(f"{source}: holds no images (png, jpg, bmp, tif, webp, ppm).")
     stems = [os.path.splitext(name)[0] for name in names]
-    twin = next((stem for stem in stems if stems.count(stem) > 1), None) if len(set(stems)) < len(stems) else None
+    twin = (
+        next((stem for stem in stems if stems.count(stem) > 1), None)
+        if len(set(stems)) < len(stems)
+        else None
+    )
     if twin is not None:
         raise UserError(f"{source}: two images are called {twin}; rename one.")
     partial = os.path.join(output, ".partial")
     whole = os.path.join(partial, WHOLE)
     for folder in folders:
         if os.path.exists(os.path.join(output, folder)) and not os.path.exists(whole):
-            raise UserError(f"{os.path.join(output, folder)}: exists already; delete it or choose another -o.")
+            raise UserError(
+                f"{os.path.join(output, folder)}: exists already; delete it or choose another -o."
+            )
     begin_partial(partial, {"source": os.path.abspath(source), **settings})
     if os.path.exists(whole):
         return _move(partial, output, folders)
@@ -104,16 +120,26 @@ def derive_folders(source: str, output: str, folders: list[str], make: Callable[
 
     try:
         with threads() as pool:
-            bar = tqdm(pool.map(work, names), total=len(names), unit="image", desc=os.path.basename(source.rstrip("/")), disable=None)
+            bar = tqdm(
+                pool.map(work, names),
+                total=len(names),
+                unit="image",
+                desc=os.path.basename(source.rstrip("/")),
+                disable=None,
+            )
             left_out = [(name, reason) for name, reason in zip(names, bar) if reason]
         if len(left_out) == len(names):
             shutil.rmtree(partial)
-            raise UserError(f"{source}: nothing could be made of {len(names)} images: {left_out[0][0]}: {left_out[0][1]}")
+            raise UserError(
+                f"{source}: nothing could be made of {len(names)} images: {left_out[0][0]}: {left_out[0][1]}"
+            )
         with open(f"{whole}.partial", "w", encoding="utf-8") as file:
             json.dump(left_out, file)
         os.replace(f"{whole}.partial", whole)
     except OSError as error:
-        raise UserError(f"{partial}: cannot be written ({error}); make room and give the same command again.") from error
+        raise UserError(
+            f"{partial}: cannot be written ({error}); make room and give the same command again."
+        ) from error
     return _move(partial, output, folders)
 
 
@@ -127,7 +153,9 @@ def _move(partial: str, output: str, folders: list[str]) -> list[tuple[str, str]
                 os.rename(os.path.join(partial, folder), os.path.join(output, folder))
         shutil.rmtree(partial)
     except (OSError, ValueError) as error:
-        raise UserError(f"{partial}: cannot be moved to {output} ({error}); make room and give the same command again.") from error
+        raise UserError(
+            f"{partial}: cannot be moved to {output} ({error}); make room and give the same command again."
+        ) from error
     return left_out
 
 
@@ -143,12 +171,19 @@ def read_splits(path: str | None, folder: str) -> dict[str, list[str]]:
         return {split: names for split, names in splits.items() if names}
     try:
         with open(path, encoding="utf-8") as file:
-            splits = {str(split): [f"{os.path.splitext(name)[0]}.png" for name in names] for split, names in json.load(file).items()}
+            splits = {
+                str(split): [f"{os.path.splitext(name)[0]}.png" for name in names]
+                for split, names in json.load(file).items()
+            }
     except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise UserError(f"{path}: expected a mapping from splits to lists of file names ({type(error).__name__}).") from error
+        raise UserError(
+            f"{path}: expected a mapping from splits to lists of file names ({type(error).__name__})."
+        ) from error
     known = set(there)
     for split, names in splits.items():
         missing = [name for name in names if name not in known]
         if missing:
-            raise UserError(f"{path}: {len(missing)} of {len(names)} names of '{split}' are not in {folder}, e.g. {missing[0]}.")
+            raise UserError(
+                f"{path}: {len(missing)} of {len(names)} names of '{split}' are not in {folder}, e.g. {missing[0]}."
+            )
     return splits

@@ -62,12 +62,18 @@ def header_size(path: str | os.PathLike) -> tuple[int, int]:
         with Image.open(path) as image:
             return image.height, image.width
     except Exception as error:  # Pillow has many ways to say no
-        raise UserError(f"{path}: not an image file ({type(error).__name__}); replace it or take it out.") from error
+        raise UserError(
+            f"{path}: not an image file ({type(error).__name__}); replace it or take it out."
+        ) from error
 
 
 def list_images(folder: str | os.PathLike) -> list[str]:
     """Names of the images under ``folder``, relative to it, sorted. Hidden files are left out."""
-    found = [path.relative_to(folder) for path in Path(folder).rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file()]
+    found = [
+        path.relative_to(folder)
+        for path in Path(folder).rglob("*")
+        if path.suffix.lower() in EXTENSIONS and path.is_file()
+    ]
     return sorted(str(name) for name in found if not any(part.startswith(".") for part in name.parts))
 
 
@@ -84,7 +90,9 @@ def _names_of_split(text: str, path: str, split: str | None) -> list[str]:
         splits = json.loads(text)
         names = {key: [str(name) for name in value] for key, value in splits.items()}
     except (ValueError, AttributeError, TypeError) as error:
-        raise UserError(f"{path}: expected a mapping from splits to lists of file names ({type(error).__name__}).") from error
+        raise UserError(
+            f"{path}: expected a mapping from splits to lists of file names ({type(error).__name__})."
+        ) from error
     check_choice(f"{path}: split", split, names)
     return names[split]
 
@@ -107,18 +115,33 @@ class ImageSource:
         UserError: for a missing root, an empty one, or a listed image that is not there.
     """
 
-    def __init__(self, root: str, where: str, meta_info_file: str | None = None, how_to_get: str | None = None,
-                 cache: str | None = None, first_k: int | None = None, split: str | None = None, shared: bool = True):  # fmt: skip
+    def __init__(
+        self,
+        root: str,
+        where: str,
+        meta_info_file: str | None = None,
+        how_to_get: str | None = None,
+        cache: str | None = None,
+        first_k: int | None = None,
+        split: str | None = None,
+        shared: bool = True,
+    ):
         check_choice(f"{where}: cache", cache, (None, "memory"))
         self.root, self.where = str(root), where
         if not os.path.isdir(self.root):
             missing = f"{where}: there is no folder {self.root} (looked from {os.getcwd()})"
-            raise UserError(f"{missing}. {how_to_get}" if how_to_get else f"{missing}; correct the path or make it with `liif prepare`.")
+            raise UserError(
+                f"{missing}. {how_to_get}"
+                if how_to_get
+                else f"{missing}; correct the path or make it with `liif prepare`."
+            )
         self.is_lmdb = self.root.rstrip("/").endswith(".lmdb")
         entries = self._lmdb_entries() if self.is_lmdb else {name: None for name in list_images(self.root)}
         wanted = self._wanted(meta_info_file, entries, split)[:first_k]
         if not wanted:
-            raise UserError(f"{where}: {self.root} holds no images; expected {', '.join(EXTENSIONS)} or a filled LMDB.")
+            raise UserError(
+                f"{where}: {self.root} holds no images; expected {', '.join(EXTENSIONS)} or a filled LMDB."
+            )
         self._refuse_twins(wanted)
         self.names = wanted
         self.sizes = [entries[name] or header_size(os.path.join(self.root, name)) for name in wanted]
@@ -130,7 +153,9 @@ class ImageSource:
         for line in _read_lines(os.path.join(self.root, "meta_info.txt"), self.where):
             match = _META_LINE.match(line)
             if not match:
-                raise UserError(f"{self.where}: {self.root}/meta_info.txt: expected lines like 'name.png (480,480,3) 1', got '{line}'.")
+                raise UserError(
+                    f"{self.where}: {self.root}/meta_info.txt: expected lines like 'name.png (480,480,3) 1', got '{line}'."
+                )
             entries[match["name"]] = int(match["h"]), int(match["w"])
         return entries
 
@@ -139,7 +164,9 @@ class ImageSource:
         for name in names:
             other = by_stem.setdefault(os.path.splitext(name)[0], name)
             if other != name:
-                raise UserError(f"{self.where}: {self.root} has both {other} and {name}; results and LR files could not tell them apart.")
+                raise UserError(
+                    f"{self.where}: {self.root} has both {other} and {name}; results and LR files could not tell them apart."
+                )
 
     def _wanted(self, meta_info_file: str | None, entries: dict, split: str | None) -> list[str]:
         if meta_info_file is None:
@@ -184,39 +211,51 @@ class ImageSource:
                 raise UserError(f"{self.path(i)}: cannot be read ({error.strerror}).") from error
         image = decode_rgb(data, self.path(i))
         if image.shape[:2] != tuple(self.sizes[i]):
-            raise UserError(f"{self.path(i)}: is {image.shape[:2]}, but its header or meta_info.txt says {tuple(self.sizes[i])}.")
+            raise UserError(
+                f"{self.path(i)}: is {image.shape[:2]}, but its header or meta_info.txt says {tuple(self.sizes[i])}."
+            )
         return image
 
     def _decode_all(self, shared: bool) -> tuple[torch.Tensor, Sequence[int]]:
         ends = np.cumsum([h * w * 3 for h, w in self.sizes])
         offsets = [0, *ends[:-1].tolist()]
-        get_root_logger().info(f"{self.where}: decoding {len(self)} images into memory, {ends[-1] / 2**20:,.0f} MiB.")
+        get_root_logger().info(
+            f"{self.where}: decoding {len(self)} images into memory, {ends[-1] / 2**20:,.0f} MiB."
+        )
         if shared:
             self._check_shared_memory(int(ends[-1]))
         try:
             block = torch.empty(int(ends[-1]), dtype=torch.uint8)
         except RuntimeError as error:
-            raise UserError(f"{self.where}: cache: memory needs {ends[-1] / 2**30:,.1f} GiB; take it out to read on demand.") from error
+            raise UserError(
+                f"{self.where}: cache: memory needs {ends[-1] / 2**30:,.1f} GiB; take it out to read on demand."
+            ) from error
 
         def fill(i: int) -> None:
             image = torch.from_numpy(self._read_and_decode(i))
             block[offsets[i] : offsets[i] + image.numel()] = image.flatten()
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding releases the interpreter lock
-            list(tqdm(pool.map(fill, range(len(self))), total=len(self), unit="image", disable=len(self) < 200))
+            list(
+                tqdm(pool.map(fill, range(len(self))), total=len(self), unit="image", disable=len(self) < 200)
+            )
         return block, offsets
 
     def _check_shared_memory(self, size: int) -> None:
         """Spawned workers (BasicSR's distributed training) get the block through /dev/shm, which containers keep tiny."""
         spawns = torch.multiprocessing.get_start_method(allow_none=True) == "spawn"
-        processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # of this machine, by torchrun: each puts its own block there
+        processes = int(
+            os.environ.get("LOCAL_WORLD_SIZE", 1)
+        )  # of this machine, by torchrun: each puts its own block there
         if not spawns or not os.path.isdir("/dev/shm"):
             return
         free = shutil.disk_usage("/dev/shm").free
         if free < size * processes:
-            raise UserError(f"{self.where}: cache: memory needs {size / 2**30:.1f} GiB of /dev/shm for each of {processes} processes, but "
-                            f"{free / 2**30:.1f} GiB are free there; give the container more (docker run --shm-size), set "
-                            "num_worker_per_gpu: 0 or take cache out.")  # fmt: skip
+            raise UserError(
+                f"{self.where}: cache: memory needs {size / 2**30:.1f} GiB of /dev/shm for each of {processes} processes, but "
+                f"{free / 2**30:.1f} GiB are free there; give the container more (docker run --shm-size), set "
+                "num_worker_per_gpu: 0 or take cache out."
+            )
 
 
 def require_size(source: ImageSource, side: int, policy: str) -> list[int]:

@@ -8,9 +8,8 @@ import torch
 from basicsr.utils.registry import DATASET_REGISTRY
 from torch.utils.data import Dataset
 
-from ..compat.draws import generator
+from ..config.option_types import ANY, TEXT, optional
 from ..errors import UserError
-from ..kinds import ANY, TEXT, optional
 from .crops import WorkerGenerator, augment, draw_flips, draw_queries, to_tensor
 from .dataset_options import (
     SOURCE_OPTIONS,
@@ -21,6 +20,7 @@ from .dataset_options import (
     parse_scale,
     require_full_epochs,
 )
+from .deterministic import generator
 from .image_source import require_size
 
 
@@ -68,8 +68,10 @@ class PairedScaleDataset(Dataset):
         for j, name in enumerate(self.gt.names):
             wanted = template.format(os.path.splitext(name)[0])
             if wanted not in by_name:
-                raise UserError(f"dataset {self.opt.get('name')}: {self.gt.root} has {name}, but {self.lq.root} has no '{wanted}' "
-                                f"({len(self.gt)} HR, {len(self.lq)} LR images); see filename_tmpl.")  # fmt: skip
+                raise UserError(
+                    f"dataset {self.opt.get('name')}: {self.gt.root} has {name}, but {self.lq.root} has no '{wanted}' "
+                    f"({len(self.gt)} HR, {len(self.lq)} LR images); see filename_tmpl."
+                )
             pairs.append((by_name[wanted], j))
         return pairs
 
@@ -81,20 +83,35 @@ class PairedScaleDataset(Dataset):
         else:
             sy, sx = float(H // h), float(W // w)
         unequal = sy != sx and self.opt.get("scale") is None
-        if unequal or min(sy, sx) <= 0 or round(h * sy) > H or round(w * sx) > W or H - h * sy >= 2 * sy or W - w * sx >= 2 * sx:
-            raise UserError(f"{where}: {self.lq.path(i)} is {h}x{w} and {self.gt.path(j)} is {H}x{W}: no LR image of it at scale "
-                            f"{sy:g} x {sx:g}; give `scale` or mend the files.")  # fmt: skip
+        if (
+            unequal
+            or min(sy, sx) <= 0
+            or round(h * sy) > H
+            or round(w * sx) > W
+            or H - h * sy >= 2 * sy
+            or W - w * sx >= 2 * sx
+        ):
+            raise UserError(
+                f"{where}: {self.lq.path(i)} is {h}x{w} and {self.gt.path(j)} is {H}x{W}: no LR image of it at scale "
+                f"{sy:g} x {sx:g}; give `scale` or mend the files."
+            )
         return sy, sx
 
     def _keep_for_training(self) -> None:
         where = f"dataset {self.opt.get('name')}"
         if any(sy != sx or sy != int(sy) for sy, sx in self.scales):
-            raise UserError(f"{where}: training crops need one integer scale, got {sorted(set(self.scales))[:3]}.")
+            raise UserError(
+                f"{where}: training crops need one integer scale, got {sorted(set(self.scales))[:3]}."
+            )
         if self.num_queries is None and len(set(self.scales)) > 1:
-            raise UserError(f"{where}: num_queries: ~ (whole crops) needs one scale, got {sorted(set(self.scales))[:3]}.")
+            raise UserError(
+                f"{where}: num_queries: ~ (whole crops) needs one scale, got {sorted(set(self.scales))[:3]}."
+            )
         smallest = round(self.lq_size * min(self.scales)[0]) ** 2
         if self.num_queries is not None and not 0 < self.num_queries <= smallest:
-            raise UserError(f"{where}: num_queries: expected 1 to {smallest} (the smallest crop), got {self.num_queries}.")
+            raise UserError(
+                f"{where}: num_queries: expected 1 to {smallest} (the smallest crop), got {self.num_queries}."
+            )
         kept = set(require_size(self.lq, self.lq_size, self.opt.get("too_small", "fail")))
         chosen = [k for k, (i, _) in enumerate(self.pairs) if i in kept]
         self.pairs, self.scales = [self.pairs[k] for k in chosen], [self.scales[k] for k in chosen]
@@ -111,8 +128,13 @@ class PairedScaleDataset(Dataset):
         gt = gt[: round(h * scale[0]), : round(w * scale[1])]
         if self.train:
             return self._train_item(index, lq, gt, int(scale[0]))
-        return {"lq": to_tensor(lq), "gt": to_tensor(gt), "scale": torch.tensor(scale, dtype=torch.float64),
-                "lq_path": self.lq.path(i), "gt_path": self.gt.path(j)}  # fmt: skip
+        return {
+            "lq": to_tensor(lq),
+            "gt": to_tensor(gt),
+            "scale": torch.tensor(scale, dtype=torch.float64),
+            "lq_path": self.lq.path(i),
+            "gt_path": self.gt.path(j),
+        }
 
     def _train_item(self, index: int, lq, gt, s: int) -> dict:
         rng = generator(self.opt.get("seed", 0), index) or self.rng.get()

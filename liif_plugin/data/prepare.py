@@ -30,7 +30,9 @@ class Cut:
 
     def __post_init__(self):
         if self.size < 1 or self.step < 1:
-            raise UserError(f"--crop-size and --step: expected positive numbers, got {self.size} and {self.step}.")
+            raise UserError(
+                f"--crop-size and --step: expected positive numbers, got {self.size} and {self.step}."
+            )
 
     def starts(self, n: int) -> list[int]:
         """First pixels of the windows along a side of ``n`` pixels; a side below ``size`` is one window."""
@@ -63,7 +65,9 @@ def _pieces(image: np.ndarray, key: str, cut: Cut | None) -> Iterator[tuple[str,
         yield f"{key}_s{number:03d}", image[y : y + cut.size, x : x + cut.size]
 
 
-def _encode(source: str, name: str, cut: Cut | None, min_size: int, level: int | None) -> list[tuple[str, bytes, tuple]] | str:
+def _encode(
+    source: str, name: str, cut: Cut | None, min_size: int, level: int | None
+) -> list[tuple[str, bytes, tuple]] | str:
     """All pieces of one file as (key, BMP or PNG bytes, shape), or the reason why it is left out."""
     path = os.path.join(source, name)
     with open(path, "rb") as file:
@@ -119,7 +123,9 @@ def begin_partial(partial: str, settings: dict) -> None:
     note = os.path.join(partial, "settings.json")
     try:
         os.makedirs(partial, exist_ok=True)
-        if not set(os.listdir(partial)) - {"settings.json.partial"}:  # new, or killed before anything was in it
+        if not set(os.listdir(partial)) - {
+            "settings.json.partial"
+        }:  # new, or killed before anything was in it
             with open(f"{note}.partial", "w", encoding="utf-8") as file:
                 json.dump(settings, file)
                 file.flush()
@@ -127,14 +133,18 @@ def begin_partial(partial: str, settings: dict) -> None:
             os.replace(f"{note}.partial", note)
             return
     except OSError as error:
-        raise UserError(f"{partial}: cannot be written ({error}); make room and give the same command again.") from error
+        raise UserError(
+            f"{partial}: cannot be written ({error}); make room and give the same command again."
+        ) from error
     try:
         with open(note, encoding="utf-8") as file:
             begun = json.load(file)
     except (OSError, ValueError):
         begun = None
     if begun != settings:
-        raise UserError(f"{partial}: was begun from other images or with other settings; delete that folder to start anew.")
+        raise UserError(
+            f"{partial}: was begun from other images or with other settings; delete that folder to start anew."
+        )
 
 
 @contextlib.contextmanager
@@ -150,7 +160,9 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 MARK = "liif_prepare_done/"  # keys of our bookkeeping; removed at the end
 
 
-def prepare_lmdb(source: str, output: str, cut: Cut | None, min_size: int = 1, png_level: int | None = None) -> Report:
+def prepare_lmdb(
+    source: str, output: str, cut: Cut | None, min_size: int = 1, png_level: int | None = None
+) -> Report:
     """Write the images under ``source`` to the LMDB ``output``.
 
     Written as ``.NAME.partial`` beside it, one transaction per file, and renamed when whole; called again after an interruption
@@ -180,25 +192,38 @@ def prepare_lmdb(source: str, output: str, cut: Cut | None, min_size: int = 1, p
         if other != name:
             raise UserError(f"{source}: {other} and {name} would get the same key; rename one.")
     partial = os.path.join(os.path.dirname(output), f".{os.path.basename(output)}.partial")
-    settings = {"source": os.path.abspath(source), "cut": cut and asdict(cut), "min_size": min_size, "png_level": png_level}
+    settings = {
+        "source": os.path.abspath(source),
+        "cut": cut and asdict(cut),
+        "min_size": min_size,
+        "png_level": png_level,
+    }
     begin_partial(partial, settings)
     try:
         report = _fill(partial, source, names, cut, min_size, png_level)
     except (lmdb.Error, OSError) as error:
-        raise UserError(f"{partial}: cannot be written ({error}); make room and give the same command again.") from error
+        raise UserError(
+            f"{partial}: cannot be written ({error}); make room and give the same command again."
+        ) from error
     if not report.stored:
         shutil.rmtree(partial)
         reasons = "; ".join(f"{name}: {reason}" for name, reason in report.left_out[:3])
         raise UserError(f"{source}: none of {len(names)} images could be stored: {reasons}")
     try:
         os.rename(partial, output)
-        os.remove(os.path.join(output, "settings.json"))  # not before: killed between the two, the next start would not know its own work
+        os.remove(
+            os.path.join(output, "settings.json")
+        )  # not before: killed between the two, the next start would not know its own work
     except OSError as error:
-        raise UserError(f"{output}: {partial} is whole, but cannot be renamed or tidied ({error}); rename it by hand.") from error
+        raise UserError(
+            f"{output}: {partial} is whole, but cannot be renamed or tidied ({error}); rename it by hand."
+        ) from error
     return report
 
 
-def _fill(partial: str, source: str, names: list[str], cut: Cut | None, min_size: int, level: int | None) -> Report:
+def _fill(
+    partial: str, source: str, names: list[str], cut: Cut | None, min_size: int, level: int | None
+) -> Report:
     report = Report(sources=len(names))
     env = lmdb.open(partial, map_size=64 * 2**20, readahead=False)
     try:
@@ -206,8 +231,20 @@ def _fill(partial: str, source: str, names: list[str], cut: Cut | None, min_size
             done = {name for name in names if txn.get((MARK + lmdb_key(name)).encode())}
         with threads() as pool:
             ahead = 2 * (os.cpu_count() or 1)
-            work = _in_order(pool, lambda name: _encode(source, name, cut, min_size, level), [n for n in names if n not in done], ahead)
-            for name, future in tqdm(work, total=len(names), initial=len(done), unit="file", desc=os.path.basename(source), disable=None):
+            work = _in_order(
+                pool,
+                lambda name: _encode(source, name, cut, min_size, level),
+                [n for n in names if n not in done],
+                ahead,
+            )
+            for name, future in tqdm(
+                work,
+                total=len(names),
+                initial=len(done),
+                unit="file",
+                desc=os.path.basename(source),
+                disable=None,
+            ):
                 try:
                     result = future.result()
                 except UserError as error:

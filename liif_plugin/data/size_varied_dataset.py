@@ -7,12 +7,20 @@ import torch
 from basicsr.utils.registry import DATASET_REGISTRY
 from torch.utils.data import Dataset
 
-from ..compat.draws import generator
+from ..config.option_types import TEXT, optional, whole
 from ..errors import UserError
-from ..kinds import TEXT, optional, whole
 from ..resize import pillow_bicubic
 from .crops import WorkerGenerator, augment, draw_queries, to_tensor
-from .dataset_options import SOURCE_OPTIONS, TRAIN_OPTIONS, VAL_OPTIONS, check_phase_options, open_source, require_full_epochs, without
+from .dataset_options import (
+    SOURCE_OPTIONS,
+    TRAIN_OPTIONS,
+    VAL_OPTIONS,
+    check_phase_options,
+    open_source,
+    require_full_epochs,
+    without,
+)
+from .deterministic import generator
 from .image_source import ImageSource
 
 
@@ -59,21 +67,29 @@ class SizeVariedDataset(Dataset):
         by_name = {name: i for i, name in enumerate(self.lq.names)}
         for name in self.gt.names:
             if name not in by_name:
-                raise UserError(f"{self.where}: {self.gt.root} has {name}, but {self.lq.root} has not ({len(self.lq)} images there).")
+                raise UserError(
+                    f"{self.where}: {self.gt.root} has {name}, but {self.lq.root} has not ({len(self.lq)} images there)."
+                )
         return [by_name[name] for name in self.gt.names]
 
     def _side(self, source: ImageSource) -> int:
         sizes = set(source.sizes)
         if len(sizes) != 1 or len(set(next(iter(sizes)))) != 1:
-            raise UserError(f"{self.where}: expected square images of one size in {source.root}, got {sorted(sizes)[:3]}.")
+            raise UserError(
+                f"{self.where}: expected square images of one size in {source.root}, got {sorted(sizes)[:3]}."
+            )
         return next(iter(sizes))[0]
 
     def _check_queries(self) -> None:
         if self.num_queries is None and self.gt_resize is None:
-            raise UserError(f"{self.where}: num_queries: ~ (whole ground truths) needs gt_resize, because their sizes differ.")
+            raise UserError(
+                f"{self.where}: num_queries: ~ (whole ground truths) needs gt_resize, because their sizes differ."
+            )
         smallest = min(self.size_min, self.gt_resize or self.size_min) ** 2
         if self.num_queries is not None and not 0 < self.num_queries <= smallest:
-            raise UserError(f"{self.where}: num_queries: expected 1 to {smallest} (the smallest ground truth), got {self.num_queries}.")
+            raise UserError(
+                f"{self.where}: num_queries: expected 1 to {smallest} (the smallest ground truth), got {self.num_queries}."
+            )
 
     def side_of(self, index: int) -> int:
         """Side of the ground truth of item ``index`` in pixels."""

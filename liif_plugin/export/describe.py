@@ -19,8 +19,15 @@ MEANING = {
 }
 
 
-def description(net: nn.Module, network_g: dict, model: str, format: str, parts: dict[str, nn.Module], files: list[str],
-                found: dict[str, float]) -> dict:  # fmt: skip
+def description(
+    net: nn.Module,
+    network_g: dict,
+    model: str,
+    format: str,
+    parts: dict[str, nn.Module],
+    files: list[str],
+    found: dict[str, float],
+) -> dict:
     """The contents of export.json.
 
     halo: LR pixels around a part of the image that its result depends on, null where it is the whole image. pad_multiple: parts must start
@@ -48,7 +55,10 @@ def description(net: nn.Module, network_g: dict, model: str, format: str, parts:
 
 
 def _tensors(shapes: dict[str, tuple]) -> dict:
-    return {name: {"shape": list(shape), "dtype": "float32", "meaning": MEANING[name]} for name, shape in shapes.items()}
+    return {
+        name: {"shape": list(shape), "dtype": "float32", "meaning": MEANING[name]}
+        for name, shape in shapes.items()
+    }
 
 
 _ONNX = """import numpy as np
@@ -112,7 +122,11 @@ def _parts(about: dict) -> str:
     if about["halo"] is None:
         return "Encode an image as a whole: every pixel depends on all of it."
     multiple = about["pad_multiple"]
-    where = "" if multiple == 1 else f" Parts begin and end at multiples of {multiple} pixels or at the border of the image."
+    where = (
+        ""
+        if multiple == 1
+        else f" Parts begin and end at multiples of {multiple} pixels or at the border of the image."
+    )
     halo = about["halo"]
     return f"A pixel depends on the {halo} pixels around it (halo): a large image can be encoded in parts with so much around each.{where}"
 

@@ -17,7 +17,12 @@ from .parts import DecoderPart, EncoderPart
 
 OLDEST = "2.6"  # of PyTorch: the first whose exporter takes all that is asked of it here
 OPSET = 18  # the oldest that PyTorch's exporter writes without converting: as many runtimes as possible
-EXAMPLE = {"batch": 2, "height": 11, "width": 14, "queries": 37}  # no 1 and no two alike: what is equal here would stay tied together
+EXAMPLE = {
+    "batch": 2,
+    "height": 11,
+    "width": 14,
+    "queries": 37,
+}  # no 1 and no two alike: what is equal here would stay tied together
 Part = Union[EncoderPart, DecoderPart]
 
 
@@ -28,7 +33,9 @@ def _example(part: Part) -> tuple[Tensor, ...]:
 def _free_sizes(part: Part) -> tuple:
     """What torch.export wants to know: the free sizes of each input, one tuple for a *args."""
     free = {name: torch.export.Dim(name, min=1) for name in EXAMPLE}
-    shapes = tuple({axis: free[n] for axis, n in enumerate(shape) if n in free} for shape in part.inputs.values())
+    shapes = tuple(
+        {axis: free[n] for axis, n in enumerate(shape) if n in free} for shape in part.inputs.values()
+    )
     return shapes if isinstance(part, EncoderPart) else (shapes,)
 
 
@@ -39,9 +46,17 @@ def write_onnx(part: Part, path: str) -> None:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         # optimize=False: its rules take numbers below 1e-8 for 0 and drop the 1e-9 that keeps the ensemble's areas off zero
-        program = torch.onnx.export(part.eval(), _example(part), dynamo=True, verbose=False, optimize=False, opset_version=OPSET,
-                                    input_names=list(part.inputs), output_names=list(part.outputs),
-                                    dynamic_shapes=_free_sizes(part))  # fmt: skip
+        program = torch.onnx.export(
+            part.eval(),
+            _example(part),
+            dynamo=True,
+            verbose=False,
+            optimize=False,
+            opset_version=OPSET,
+            input_names=list(part.inputs),
+            output_names=list(part.outputs),
+            dynamic_shapes=_free_sizes(part),
+        )
         optimizer.fold_constants(program.model)
         optimizer.remove_unused_nodes(program.model)
         program.save(path, external_data=False)
@@ -51,7 +66,9 @@ def write_torch(part: Part, path: str) -> None:
     """Raises whatever the exporter raises."""
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        torch.export.save(torch.export.export(part.eval(), _example(part), dynamic_shapes=_free_sizes(part)), path)
+        torch.export.save(
+            torch.export.export(part.eval(), _example(part), dynamic_shapes=_free_sizes(part)), path
+        )
 
 
 def run_onnx(encoder: str, decoder: str) -> Run:
@@ -63,12 +80,19 @@ def run_onnx(encoder: str, decoder: str) -> Run:
     options.log_severity_level = 3
     for path in (encoder, decoder):
         onnx.checker.check_model(path, full_check=True)
-    first, second = (onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]) for path in (encoder, decoder))
+    first, second = (
+        onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        for path in (encoder, decoder)
+    )
 
     def run(lq: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
-        values = dict(zip([output.name for output in first.get_outputs()], first.run(None, {"lq": lq.numpy()})))
+        values = dict(
+            zip([output.name for output in first.get_outputs()], first.run(None, {"lq": lq.numpy()}))
+        )
         values.update(coord=coord.contiguous().numpy(), cell=cell.contiguous().numpy())
-        return torch.from_numpy(second.run(["rgb"], {one.name: values[one.name] for one in second.get_inputs()})[0])
+        return torch.from_numpy(
+            second.run(["rgb"], {one.name: values[one.name] for one in second.get_inputs()})[0]
+        )
 
     return run
 
@@ -77,7 +101,9 @@ def run_torch(encoder: str, decoder: str) -> Run:
     """The two files as one function."""
     programs = [torch.export.load(path) for path in (encoder, decoder)]
     first, second = (program.module() for program in programs)
-    count = len(programs[1].graph_signature.user_inputs)  # without the cell for a network that does not look at it
+    count = len(
+        programs[1].graph_signature.user_inputs
+    )  # without the cell for a network that does not look at it
 
     def run(lq: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
         features = first(lq)
@@ -109,4 +135,6 @@ def check_installed(name: str) -> None:
         raise UserError(f"export needs PyTorch {OLDEST} or newer; this is {torch.__version__}.")
     missing = [package for package in FORMATS[name].needs if importlib.util.find_spec(package) is None]
     if missing:
-        raise UserError(f"--format {name} needs {' and '.join(missing)}: `pip install 'liif-plugin[export]'`.")
+        raise UserError(
+            f"--format {name} needs {' and '.join(missing)}: `pip install 'liif-plugin[export]'`."
+        )

@@ -23,7 +23,9 @@ def check_exportable(net: nn.Module, where: str) -> None:
     """Raise UserError for a network that has no two halves."""
     if not isinstance(net, (LIIF, MetaSR)):
         name = type(net).__name__
-        why = WHY_NOT.get(name, "it is not one for any scale, and torch.onnx.export takes networks of one scale as they are")
+        why = WHY_NOT.get(
+            name, "it is not one for any scale, and torch.onnx.export takes networks of one scale as they are"
+        )
         raise UserError(f"{where}: expected LIIF or MetaSR, got {name}: {why}.")
 
 
@@ -75,4 +77,6 @@ class DecoderPart(nn.Module):
         if isinstance(self.net, MetaSR):
             return self.net.query_unfolded(table.reshape(B * h * w, D), (h, w), coord, cell)
         skip = named["skip"].reshape(B * h * w, 3) if "skip" in named else None
-        return self.net.query_projected(Projection(table.reshape(B * h * w, D), skip, (h, w), (0, 0, h, w)), coord, cell)
+        return self.net.query_projected(
+            Projection(table.reshape(B * h * w, D), skip, (h, w), (0, 0, h, w)), coord, cell
+        )

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from ..compat.swinir_windows import traceable
+from ..basicsr_patches.swinir_windows import traceable
 from ..errors import UserError
 from .check import check
 from .describe import description, readme
@@ -55,8 +55,15 @@ def _beside(folder: str):
                 os.rmdir(folder)
 
 
-def export(net: nn.Module, network_g: dict, model: str, folder: str, format: str = "onnx", overwrite: bool = False,
-           say: Callable[[str], None] = lambda line: None) -> dict:  # fmt: skip
+def export(
+    net: nn.Module,
+    network_g: dict,
+    model: str,
+    folder: str,
+    format: str = "onnx",
+    overwrite: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict:
     """Write ``net`` as encoder, decoder, export.json and README.md into ``folder``, each file whole or not at all.
 
     Args:
@@ -85,11 +92,15 @@ def export(net: nn.Module, network_g: dict, model: str, folder: str, format: str
             except Exception as error:  # exporters raise of many kinds
                 kind = f"{type(net).__name__} with {network_g.get('encoder', {}).get('type', 'its encoder')}"
                 first_line = next(iter(str(error).strip().splitlines()), "")
-                raise UserError(f"--model {model}: PyTorch {torch.__version__} cannot export the {name} of {kind} ({type(error).__name__}: "
-                                f"{first_line[:200]}).") from error  # fmt: skip
+                raise UserError(
+                    f"--model {model}: PyTorch {torch.__version__} cannot export the {name} of {kind} ({type(error).__name__}: "
+                    f"{first_line[:200]})."
+                ) from error
         say("compared with PyTorch ...")
         found = check(own, form.run(*paths[:2]), f"--model {model}")
-        about = description(own, network_g, model, format, parts, [os.path.basename(path) for path in paths[:2]], found)
+        about = description(
+            own, network_g, model, format, parts, [os.path.basename(path) for path in paths[:2]], found
+        )
         with open(paths[2], "w", encoding="utf-8") as file:
             json.dump(about, file, indent=1)
         with open(paths[3], "w", encoding="utf-8") as file:

@@ -18,13 +18,19 @@ def _pair(scale: float | tuple[float, float] | Tensor) -> tuple[float, float]:
     return (values[0], values[-1])
 
 
-def _prepare(img: Tensor, img2: Tensor, scale, protocol: str, gray_as_luma: bool, footroom: float) -> tuple[Tensor, Tensor]:
+def _prepare(
+    img: Tensor, img2: Tensor, scale, protocol: str, gray_as_luma: bool, footroom: float
+) -> tuple[Tensor, Tensor]:
     """Clamp, go to luma where the protocol asks for it, shave: two (B, C, H, W) float64 tensors."""
     for image in (img, img2):
         if not (isinstance(image, Tensor) and image.is_floating_point()):
-            raise UserError("continuous metrics compare float tensors: use them with `model_type: ContinuousSRModel`.")
+            raise UserError(
+                "continuous metrics compare float tensors: use them with `model_type: ContinuousSRModel`."
+            )
     if img.shape != img2.shape or img.dim() != 4:
-        raise ValueError(f"expected two images (B, C, H, W) of one shape, got {tuple(img.shape)} and {tuple(img2.shape)}.")
+        raise ValueError(
+            f"expected two images (B, C, H, W) of one shape, got {tuple(img.shape)} and {tuple(img2.shape)}."
+        )
     rules = protocol_named(protocol)
     pair = [image.double().clamp(0, 1) for image in (img, img2)]
     if rules.luma and img.shape[1] == 3:
@@ -36,12 +42,21 @@ def _prepare(img: Tensor, img2: Tensor, scale, protocol: str, gray_as_luma: bool
     top, left = rules.shave(_pair(scale))
     H, W = img.shape[-2:]
     if 2 * top >= H or 2 * left >= W:
-        raise UserError(f"protocol {protocol} cuts {top} and {left} pixels off each border; nothing of {H} x {W} is left.")
+        raise UserError(
+            f"protocol {protocol} cuts {top} and {left} pixels off each border; nothing of {H} x {W} is left."
+        )
     return tuple(image[..., top : H - top, left : W - left] for image in pair)
 
 
 @METRIC_REGISTRY.register()
-def continuous_psnr(img: Tensor, img2: Tensor, scale, protocol: str = "plain", gray_as_luma: bool = False, better: str = "higher") -> float:
+def continuous_psnr(
+    img: Tensor,
+    img2: Tensor,
+    scale,
+    protocol: str = "plain",
+    gray_as_luma: bool = False,
+    better: str = "higher",
+) -> float:
     """PSNR in dB of (B, 3, H, W) float RGB in [0, 1], clamped, not rounded; inf for equal images.
 
     Args:
@@ -60,7 +75,14 @@ def continuous_psnr(img: Tensor, img2: Tensor, scale, protocol: str = "plain", g
 
 
 @METRIC_REGISTRY.register()
-def continuous_ssim(img: Tensor, img2: Tensor, scale, protocol: str = "plain", gray_as_luma: bool = False, better: str = "higher") -> float:
+def continuous_ssim(
+    img: Tensor,
+    img2: Tensor,
+    scale,
+    protocol: str = "plain",
+    gray_as_luma: bool = False,
+    better: str = "higher",
+) -> float:
     """SSIM of (B, 3, H, W) float RGB in [0, 1]: Gaussian window of 11 pixels, sigma 1.5, mean over channels; arguments as above.
 
     Source: Wang et al. 2004, equation 13, with K1 = 0.01 and K2 = 0.03.
@@ -68,7 +90,9 @@ def continuous_ssim(img: Tensor, img2: Tensor, scale, protocol: str = "plain", g
     a, b = _prepare(img, img2, scale, protocol, gray_as_luma, footroom=16 / 255)
     C = a.shape[1]
     if min(a.shape[-2:]) < 11:
-        raise UserError(f"SSIM needs 11 x 11 pixels after the protocol's shave, got {a.shape[-2]} x {a.shape[-1]}. Use larger images.")
+        raise UserError(
+            f"SSIM needs 11 x 11 pixels after the protocol's shave, got {a.shape[-2]} x {a.shape[-1]}. Use larger images."
+        )
     position = torch.arange(-5, 6, dtype=torch.float64, device=a.device)
     line = torch.exp(-(position**2) / (2 * 1.5**2))
     line = line / line.sum()

@@ -10,10 +10,9 @@ import torch
 from basicsr.utils.registry import DATASET_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
 
 from ..archs.building import build
-from ..compat.distributed import require_a_gpu_each
-from ..compat.options import EARLY, PATHS
-from ..errors import UserError
-from ..kinds import (
+from ..basicsr_patches.distributed import require_a_gpu_each
+from ..checkpoints.files import check_fits, load_params
+from ..config.option_types import (
     ANY,
     BLOCK,
     FLAG,
@@ -29,26 +28,68 @@ from ..kinds import (
     registered,
     whole,
 )
+from ..config.parser import EARLY, PATHS
+from ..errors import UserError
 from ..metrics.protocols import PROTOCOLS
 from ..precision import DTYPES
-from .checkpoint import check_fits, load_params
 from .samples import check_samples
 from .scores import BestBy
 from .trials import try_loss, try_metric, try_network, try_optimiser
 
 SET_BY_BASICSR = dict.fromkeys(("dist", "rank", "world_size", "auto_resume", "is_train", "root_path"), ANY)
-TOP = {**EARLY, **SET_BY_BASICSR, "model_type": TEXT, "network_g": BLOCK, "train": optional(BLOCK), "val": optional(BLOCK),
-       "logger": optional(BLOCK), "dist_params": optional(BLOCK), "find_unused_parameters": FLAG}  # fmt: skip
-TRAIN = {"total_iter": whole(1), "warmup_iter": whole(-1), "optim_g": BLOCK, "scheduler": BLOCK, "pixel_opt": BLOCK,
-         "ema_decay": number(0, 1), "precision": optional(choice("auto", *DTYPES)), "channels_last": optional(FLAG),
-         "compile": optional(FLAG), "grad_clip": optional(number(0))}  # fmt: skip
-PATH = {**PATHS, "param_key_g": optional(TEXT), "strict_load_g": FLAG, "ignore_resume_networks": ANY, "experiments_root": TEXT,
-        "results_root": TEXT, "models": TEXT, "training_states": TEXT, "log": TEXT, "visualization": TEXT}  # fmt: skip
-VAL = {"val_freq": whole(1), "save_img": FLAG, "metrics": optional(BLOCK), "pbar": FLAG, "suffix": optional(FOLDER_NAME),
-       "precision": optional(choice(*DTYPES)), "samples": optional(BLOCK), "best_by": optional(TEXT)}  # fmt: skip
+TOP = {
+    **EARLY,
+    **SET_BY_BASICSR,
+    "model_type": TEXT,
+    "network_g": BLOCK,
+    "train": optional(BLOCK),
+    "val": optional(BLOCK),
+    "logger": optional(BLOCK),
+    "dist_params": optional(BLOCK),
+    "find_unused_parameters": FLAG,
+}
+TRAIN = {
+    "total_iter": whole(1),
+    "warmup_iter": whole(-1),
+    "optim_g": BLOCK,
+    "scheduler": BLOCK,
+    "pixel_opt": BLOCK,
+    "ema_decay": number(0, 1),
+    "precision": optional(choice("auto", *DTYPES)),
+    "channels_last": optional(FLAG),
+    "compile": optional(FLAG),
+    "grad_clip": optional(number(0)),
+}
+PATH = {
+    **PATHS,
+    "param_key_g": optional(TEXT),
+    "strict_load_g": FLAG,
+    "ignore_resume_networks": ANY,
+    "experiments_root": TEXT,
+    "results_root": TEXT,
+    "models": TEXT,
+    "training_states": TEXT,
+    "log": TEXT,
+    "visualization": TEXT,
+}
+VAL = {
+    "val_freq": whole(1),
+    "save_img": FLAG,
+    "metrics": optional(BLOCK),
+    "pbar": FLAG,
+    "suffix": optional(FOLDER_NAME),
+    "precision": optional(choice(*DTYPES)),
+    "samples": optional(BLOCK),
+    "best_by": optional(TEXT),
+}
 DIST_PARAMS = {"backend": TEXT, "port": whole(1, 65535)}
-LOGGER = {"print_freq": whole(1), "save_checkpoint_freq": whole(1), "use_tb_logger": FLAG, "wandb": optional(BLOCK),
-          "keep_checkpoints": optional(whole(1))}  # fmt: skip
+LOGGER = {
+    "print_freq": whole(1),
+    "save_checkpoint_freq": whole(1),
+    "use_tb_logger": FLAG,
+    "wandb": optional(BLOCK),
+    "keep_checkpoints": optional(whole(1)),
+}
 WANDB = {"project": optional(TEXT), "resume_id": optional(TEXT)}
 
 
@@ -64,7 +105,9 @@ def _check_datasets(opt: dict) -> None:
         if key != "train" and key.split("_")[0] not in ("val", "test"):
             raise UserError(f"{where}: expected train, val, val_NAME or test_NAME.")
         if opt["is_train"] and key.startswith("test"):
-            raise UserError(f"{where}: while training the sets are called val_NAME; test_NAME is for `liif test`.")
+            raise UserError(
+                f"{where}: while training the sets are called val_NAME; test_NAME is for `liif test`."
+            )
         _need(dataset, where, "name", "type")
         check_values(where, dataset, {"name": FOLDER_NAME, "protocol": optional(choice(*PROTOCOLS))})
         kind = registered(f"{where}.type", DATASET_REGISTRY, dataset["type"])
@@ -76,11 +119,15 @@ def _check_datasets(opt: dict) -> None:
         for root in ("dataroot_gt", "dataroot_lq"):
             if dataset.get(root) is not None and not os.path.isdir(dataset[root]):
                 hint = dataset.get("how_to_get") or "Correct the path, or make it with `liif prepare`."
-                raise UserError(f"{where}.{root}: there is no folder {dataset[root]} (looked from {os.getcwd()}). {hint}")
+                raise UserError(
+                    f"{where}.{root}: there is no folder {dataset[root]} (looked from {os.getcwd()}). {hint}"
+                )
     names = [dataset["name"] for dataset in opt["datasets"].values()]
     for name in names:
         if names.count(name) > 1:
-            raise UserError(f"datasets: two sets are called '{name}'; their results would overwrite one another.")
+            raise UserError(
+                f"datasets: two sets are called '{name}'; their results would overwrite one another."
+            )
 
 
 def _check_metrics(opt: dict) -> None:
@@ -98,7 +145,9 @@ def _check_metrics(opt: dict) -> None:
                 continue
             check_call(where, function, metric, ("img", "img2", "scale"))
             if metric.get("protocol", dataset.get("protocol")) not in PROTOCOLS:
-                raise UserError(f"{where}: needs a protocol; write `protocol:` into datasets.{key}, one of {', '.join(PROTOCOLS)}.")
+                raise UserError(
+                    f"{where}: needs a protocol; write `protocol:` into datasets.{key}, one of {', '.join(PROTOCOLS)}."
+                )
 
 
 def _check_loader(loader: dict) -> None:
@@ -107,9 +156,13 @@ def _check_loader(loader: dict) -> None:
     if loader.get("persistent_workers") and workers == 0:
         raise UserError("datasets.train.persistent_workers: true needs num_worker_per_gpu of 1 or more.")
     if mode == "cpu" and loader.get("persistent_workers"):
-        raise UserError("datasets.train.prefetch_mode: cpu hangs with persistent_workers: true (a fault of BasicSR); write ~ instead.")
+        raise UserError(
+            "datasets.train.prefetch_mode: cpu hangs with persistent_workers: true (a fault of BasicSR); write ~ instead."
+        )
     if mode == "cuda" and not (torch.cuda.is_available() and loader.get("pin_memory")):
-        raise UserError("datasets.train.prefetch_mode: cuda needs a CUDA GPU and pin_memory: true; write ~ instead.")
+        raise UserError(
+            "datasets.train.prefetch_mode: cuda needs a CUDA GPU and pin_memory: true; write ~ instead."
+        )
 
 
 def _check_network(opt: dict) -> torch.nn.Module:
@@ -119,13 +172,17 @@ def _check_network(opt: dict) -> torch.nn.Module:
     weights = opt["path"].get("pretrain_network_g")
     if weights is None:
         if not opt["is_train"] and any(True for _ in network.parameters()):
-            raise UserError("path.pretrain_network_g: a test needs trained weights; name a net_g_*.pth there, or on the command line with "
-                            "`--force_yml path:pretrain_network_g=FILE`.")  # fmt: skip
+            raise UserError(
+                "path.pretrain_network_g: a test needs trained weights; name a net_g_*.pth there, or on the command line with "
+                "`--force_yml path:pretrain_network_g=FILE`."
+            )
         return network
     if not os.path.isfile(weights):
         raise UserError(f"path.pretrain_network_g: there is no file {weights} (looked from {os.getcwd()}).")
     if not opt["is_train"]:
-        opt["path"].setdefault("param_key_g", "params_ema")  # what training validates and `liif upscale` takes, where there is one
+        opt["path"].setdefault(
+            "param_key_g", "params_ema"
+        )  # what training validates and `liif upscale` takes, where there is one
     state = load_params(weights, opt["path"].get("param_key_g", "params"))
     if opt["path"].get("strict_load_g", True):
         check_fits(state, network, weights)
@@ -135,15 +192,22 @@ def _check_network(opt: dict) -> torch.nn.Module:
 def _check_devices(opt: dict) -> None:
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if opt["num_gpu"] != 0 and not gpus:
-        raise UserError(f"num_gpu: {opt['num_gpu']}, but this machine shows no CUDA GPU; write `num_gpu: auto`, which trains on the CPU.")
+        raise UserError(
+            f"num_gpu: {opt['num_gpu']}, but this machine shows no CUDA GPU; write `num_gpu: auto`, which trains on the CPU."
+        )
     if opt["num_gpu"] > 1 and not opt["dist"]:
         logging.getLogger("basicsr").warning(
             "Without a launcher one GPU of %d is used; for all of them: torchrun --nproc_per_node=%d -m liif_plugin train -opt ... "
-            "--launcher pytorch --force_yml datasets:train:batch_size_per_gpu=N, N being that of one GPU divided by %d", gpus, gpus, gpus
-        )  # fmt: skip
+            "--launcher pytorch --force_yml datasets:train:batch_size_per_gpu=N, N being that of one GPU divided by %d",
+            gpus,
+            gpus,
+            gpus,
+        )
         opt["num_gpu"] = 1  # BasicSR would take DataParallel, whose threads lose autocast's dtype
     if opt["dist"] and gpus and opt["num_gpu"] == 0:
-        raise UserError("num_gpu: 0 under torchrun on a machine with GPUs: hide them with CUDA_VISIBLE_DEVICES= to train on the CPU.")
+        raise UserError(
+            "num_gpu: 0 under torchrun on a machine with GPUs: hide them with CUDA_VISIBLE_DEVICES= to train on the CPU."
+        )
     if opt["dist"]:
         require_a_gpu_each()
 
@@ -156,7 +220,9 @@ def _check_logger(logger: dict) -> None:
     wandb = logger.get("wandb") or {}
     check_block("logger.wandb", wandb, WANDB)
     if wandb.get("project") and not logger["use_tb_logger"]:
-        raise UserError("logger.wandb.project: BasicSR sends to wandb what goes to TensorBoard; it needs use_tb_logger: true.")
+        raise UserError(
+            "logger.wandb.project: BasicSR sends to wandb what goes to TensorBoard; it needs use_tb_logger: true."
+        )
     if wandb.get("project") and importlib.util.find_spec("wandb") is None:
         raise UserError("logger.wandb.project: needs wandb: pip install wandb; or write `project: ~`.")
 
@@ -193,7 +259,9 @@ def check_options(opt: dict) -> None:
     if model != "ContinuousSRModel":
         return
     if "scale" in opt:
-        raise UserError("scale: at the top of an option file BasicSR writes it over every dataset's own; give each dataset its `scale`.")
+        raise UserError(
+            "scale: at the top of an option file BasicSR writes it over every dataset's own; give each dataset its `scale`."
+        )
     check_plain("", {key: value for key, value in opt.items() if key not in SET_BY_BASICSR})
     check_block("option file", opt, TOP)
     check_block("path", opt["path"], PATH)

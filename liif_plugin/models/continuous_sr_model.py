@@ -11,17 +11,17 @@ import torch
 from basicsr.utils import get_root_logger
 from basicsr.utils.registry import MODEL_REGISTRY
 
-from ..compat import stopping
-from ..compat.loop import Loop
+from ..basicsr_patches.loop import Loop
+from ..checkpoints.files import remove_partial
 from ..errors import UserError
+from ..evaluation.validation import evaluating, picture_writer, predict, validate
+from ..inference.render import is_continuous
 from ..precision import DTYPES, choose_precision
-from ..render import is_continuous
-from .checkpoint import remove_partial
+from . import signals as stopping
 from .progress import ProgressLine
 from .record import Record
 from .resumable import ResumableSRModel
 from .scores import label, metrics_of, val_sets
-from .validation import evaluating, picture_writer, predict, validate
 
 
 @MODEL_REGISTRY.register()
@@ -54,7 +54,9 @@ class ContinuousSRModel(ResumableSRModel):
         if (self.opt.get("train") or {}).get("channels_last"):
             net = net.to(memory_format=torch.channels_last)
         if not self.is_train:
-            return net.to(self.device)  # DistributedDataParallel is for gradients, and refuses a network without parameters
+            return net.to(
+                self.device
+            )  # DistributedDataParallel is for gradients, and refuses a network without parameters
         return super().model_to_device(net)
 
     def init_training_settings(self):
@@ -69,14 +71,21 @@ class ContinuousSRModel(ResumableSRModel):
         self.record = Record(self.opt)
         self.progress = ProgressLine(int(train["total_iter"]), on=self.opt["rank"] == 0)
         if self.opt["rank"] == 0:
-            remove_partial(self.record.folder, *(os.path.join(self.record.folder, f) for f in ("models", "training_states", "samples")))
+            remove_partial(
+                self.record.folder,
+                *(os.path.join(self.record.folder, f) for f in ("models", "training_states", "samples")),
+            )
 
     def _val_dtype(self) -> torch.dtype:
         return DTYPES[(self.opt.get("val") or {}).get("precision") or "fp32"]
 
     def feed_data(self, data: dict) -> None:
         """Move one batch to the device: lq (B, 3, h, w), gt (B, Q, 3) with coord and cell (B, Q, 2), or gt (B, 3, H, W)."""
-        memory = torch.channels_last if (self.opt.get("train") or {}).get("channels_last") else torch.contiguous_format
+        memory = (
+            torch.channels_last
+            if (self.opt.get("train") or {}).get("channels_last")
+            else torch.contiguous_format
+        )
         self.lq = data["lq"].to(self.device, non_blocking=True, memory_format=memory)
         self.inputs = (self.lq,)
         if "gt" in data:
@@ -95,7 +104,9 @@ class ContinuousSRModel(ResumableSRModel):
         self._restore_rng()
         if self.continuous != (len(self.inputs) == 3):
             wanted = "a number" if self.continuous else "~ (whole crops)"
-            raise UserError(f"{type(self.get_bare_model(self.net_g)).__name__}: set datasets.train.num_queries to {wanted}.")
+            raise UserError(
+                f"{type(self.get_bare_model(self.net_g)).__name__}: set datasets.train.num_queries to {wanted}."
+            )
         self.optimizer_g.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, dtype=DTYPES[self.precision], enabled=self.precision != "fp32"):
             self.output = self.train_net(*self.inputs)
@@ -110,11 +121,15 @@ class ContinuousSRModel(ResumableSRModel):
         loss, stop = self._share(loss.detach())
         self.log_dict = OrderedDict(l_pix=loss)
         if not math.isfinite(loss):
-            raise UserError(f"the loss became {loss} at iteration {current_iter}; resume from the last checkpoint with a "
-                            "lower learning rate, with train.grad_clip, or with train.precision: bf16 or fp32.")  # fmt: skip
+            raise UserError(
+                f"the loss became {loss} at iteration {current_iter}; resume from the last checkpoint with a "
+                "lower learning rate, with train.grad_clip, or with train.precision: bf16 or fp32."
+            )
         if self.ema_decay > 0:
             self.model_ema(decay=self.ema_decay)
-        self.progress.step(current_iter, loss, self.get_current_learning_rate()[0], len(self.lq) * self.opt["world_size"])
+        self.progress.step(
+            current_iter, loss, self.get_current_learning_rate()[0], len(self.lq) * self.opt["world_size"]
+        )
         if stop:
             self._stop(current_iter)
 
@@ -146,19 +161,32 @@ class ContinuousSRModel(ResumableSRModel):
         metrics = metrics_of(self.opt, dataset.opt)
         suffix = current_iter if self.is_train else self.opt["val"].get("suffix") or self.opt["name"]
         if self.is_train:
-            suffix = current_iter = min(current_iter, int(self.opt["train"]["total_iter"]))  # BasicSR's last call counts too many
+            suffix = current_iter = min(
+                current_iter, int(self.opt["train"]["total_iter"])
+            )  # BasicSR's last call counts too many
             if self._validated.get(name) == self._steps:
-                get_root_logger().info(f"Validation {name}: nothing was trained since iteration {current_iter}, see there.")
+                get_root_logger().info(
+                    f"Validation {name}: nothing was trained since iteration {current_iter}, see there."
+                )
                 self._settle(current_iter, self._first_set(dataset), tb_logger)
                 return
         root = dataset.opt.get("dataroot_lq") or dataset.opt.get("dataroot_gt")
-        with self.progress.paused() if self.is_train else nullcontext(), evaluating(self._net_to_evaluate()) as net:
+        with (
+            self.progress.paused() if self.is_train else nullcontext(),
+            evaluating(self._net_to_evaluate()) as net,
+        ):
             results = validate(
-                net, dataset, metrics, self.device, self.opt["rank"], self.opt["world_size"],
+                net,
+                dataset,
+                metrics,
+                self.device,
+                self.opt["rank"],
+                self.opt["world_size"],
                 on_image=picture_writer(os.path.join(save_to, name), root, suffix) if save_img else None,
-                progress=self.opt["val"].get("pbar", False), dtype=self._val_dtype(),
+                progress=self.opt["val"].get("pbar", False),
+                dtype=self._val_dtype(),
                 stop=stopping.requested if self.is_train else None,
-            )  # fmt: skip
+            )
         if results is None:
             self._stop(current_iter)
         self.metric_results, self._validated[name] = results, self._steps
@@ -190,7 +218,9 @@ class ContinuousSRModel(ResumableSRModel):
             self._settled_at, best_by = current_iter, self.record.best_by
             score = best_by.score(self.record.scores.at(current_iter))
             if self.record.keep_best(current_iter, self._weights):
-                get_root_logger().info(f"Best so far, {best_by} {score:.4f}: net_g_best.pth is that of iteration {current_iter:,}.")
+                get_root_logger().info(
+                    f"Best so far, {best_by} {score:.4f}: net_g_best.pth is that of iteration {current_iter:,}."
+                )
             if tb_logger and score is not None:
                 tb_logger.add_scalar(f"metrics/{best_by}", score, current_iter)
             with self.progress.paused(), evaluating(self._net_to_evaluate()) as net:
@@ -223,7 +253,9 @@ class ContinuousSRModel(ResumableSRModel):
         record = self.best_metric_results.setdefault(name, {})
         for metric, opt in metrics.items():
             better = opt.get("better", "higher")
-            record.setdefault(metric, {"better": better, "val": -math.inf if better == "higher" else math.inf, "iter": -1})
+            record.setdefault(
+                metric, {"better": better, "val": -math.inf if better == "higher" else math.inf, "iter": -1}
+            )
 
     def resume_training(self, resume_state: dict) -> None:
         super().resume_training(resume_state)
@@ -231,7 +263,10 @@ class ContinuousSRModel(ResumableSRModel):
         if not self.opt.get("auto_resume"):
             self.record.go_back(resume_state["iter"])
         sets = val_sets(self.opt)
-        for (step, name), line in self.record.scores.lines.items():  # the state was saved before the validation of its iteration
+        for (
+            (step, name),
+            line,
+        ) in self.record.scores.lines.items():  # the state was saved before the validation of its iteration
             metrics = metrics_of(self.opt, sets.get(name, {}))
             self._initialize_best(name, metrics)
             for metric in set(metrics) & set(line["metrics"]):

@@ -57,9 +57,13 @@ class ProgressLine:
         speed = self.samples / max(now - self.drawn, 1e-6)
         self.speed = speed if self.speed is None else SPEED_MEMORY * self.speed + (1 - SPEED_MEMORY) * speed
         self.samples, self.drawn = 0, now
-        left = (now - self.first) / self.steps * (self.total - iteration)  # with its share of validations and checkpoints
-        self._draw(f"iter {iteration:,}/{self.total:,}  {iteration / self.total:.1%}  loss {self.loss:.4f}  lr {lr:.1e}  "
-                   f"{self.speed:.3g} samples/s  {datetime.timedelta(seconds=round(left))} left")  # fmt: skip
+        left = (
+            (now - self.first) / self.steps * (self.total - iteration)
+        )  # with its share of validations and checkpoints
+        self._draw(
+            f"iter {iteration:,}/{self.total:,}  {iteration / self.total:.1%}  loss {self.loss:.4f}  lr {lr:.1e}  "
+            f"{self.speed:.3g} samples/s  {datetime.timedelta(seconds=round(left))} left"
+        )
 
     @contextmanager
     def paused(self):

@@ -7,7 +7,10 @@ import torch
 
 def gather_random_states(device: torch.device, world_size: int) -> list[dict]:
     """{cpu, cuda} of every rank, on every rank; all of them must call it."""
-    own = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state() if device.type == "cuda" else None}
+    own = {
+        "cpu": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state() if device.type == "cuda" else None,
+    }
     states = [own]
     if world_size > 1:
         states = [None] * world_size

@@ -6,8 +6,8 @@ import os
 
 from basicsr.utils import get_root_logger
 
+from ..checkpoints.files import load_safely, numbered, save_whole
 from ..errors import UserError
-from .checkpoint import load_safely, numbered, save_whole
 from .samples import draw_samples, save_samples
 from .scores import BestBy, Scores, val_sets
 from .summary import summary, write_summary
@@ -36,7 +36,11 @@ class Record:
             scale = getattr(dataset, "scale", None) or next(iter(getattr(dataset, "scales", ())), None)
             if scale is None:
                 item = dataset[0]
-                scale = [big / small for big, small in zip(item["gt"].shape[-2:], item["lq"].shape[-2:])] if "gt" in item else None
+                scale = (
+                    [big / small for big, small in zip(item["gt"].shape[-2:], item["lq"].shape[-2:])]
+                    if "gt" in item
+                    else None
+                )
             self._scales[name] = None if scale is None else [float(s) for s in scale]
         return self._scales[name]
 
@@ -45,7 +49,9 @@ class Record:
             return None
         content = load_safely(self.best_path)
         if not isinstance(content, dict) or "best" not in content:
-            raise UserError(f"{self.best_path}: not written by this trainer, which would write over it; move it away.")
+            raise UserError(
+                f"{self.best_path}: not written by this trainer, which would write over it; move it away."
+            )
         return content["best"]
 
     def go_back(self, iteration: int) -> None:
@@ -56,17 +62,25 @@ class Record:
         if self.best is not best:
             kept = f"net_g_best_{best['iter']}.pth"
             os.replace(self.best_path, os.path.join(os.path.dirname(self.best_path), kept))
-            get_root_logger().info(f"The best network so far is of iteration {best['iter']:,}, later than {iteration:,}: it is called "
-                                   f"{kept} now.")  # fmt: skip
+            get_root_logger().info(
+                f"The best network so far is of iteration {best['iter']:,}, later than {iteration:,}: it is called "
+                f"{kept} now."
+            )
         samples = os.path.join(self.folder, "samples")
         for name in os.listdir(samples) if os.path.isdir(samples) else []:
             number, ending = os.path.splitext(name)
             if ending == ".png" and number.isdecimal() and int(number) > iteration:
                 os.remove(os.path.join(samples, name))
-        later = [step for step in numbered(self.opt["path"]["models"], self.opt["path"]["training_states"]) if step > iteration]
+        later = [
+            step
+            for step in numbered(self.opt["path"]["models"], self.opt["path"]["training_states"])
+            if step > iteration
+        ]
         if later:
-            get_root_logger().warning(f"There are checkpoints of later iterations, up to {later[0]:,}: --auto_resume would go on from "
-                                      "those; move them away to keep to this course.")  # fmt: skip
+            get_root_logger().warning(
+                f"There are checkpoints of later iterations, up to {later[0]:,}: --auto_resume would go on from "
+                "those; move them away to keep to this course."
+            )
 
     def missing(self, iteration: int) -> set[str]:
         """The val sets without results of ``iteration``."""
@@ -77,7 +91,12 @@ class Record:
         results = self.scores.at(iteration)
         if not self.best_by.better(results, self.best and self.best["results"]):
             return False
-        best = {"iter": iteration, "by": str(self.best_by), "score": self.best_by.score(results), "results": results}
+        best = {
+            "iter": iteration,
+            "by": str(self.best_by),
+            "score": self.best_by.score(results),
+            "results": results,
+        }
         save_whole({**weights(), "best": best}, self.best_path)
         self.best = best
         return True

@@ -9,9 +9,9 @@ import torch
 from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger
 
-from ..compat import stopping
-from ..compat.loop import Loop
-from .checkpoint import check_fits, load_named_params, prune, save_whole
+from ..basicsr_patches.loop import Loop
+from ..checkpoints.files import check_fits, load_named_params, prune, save_whole
+from . import signals as stopping
 from .random_state import draws_at_random, gather_random_states, set_random_state
 from .schedule import require_same_optimiser, resume_settings
 
@@ -39,8 +39,14 @@ class ResumableSRModel(SRModel):
         net.load_state_dict(state, strict=strict)
 
     def _weights(self) -> dict[str, dict[str, torch.Tensor]]:
-        nets = {"params": self.net_g, **({"params_ema": self.net_g_ema} if hasattr(self, "net_g_ema") else {})}
-        return {key: {k: v.cpu() for k, v in self.get_bare_model(net).state_dict().items()} for key, net in nets.items()}
+        nets = {
+            "params": self.net_g,
+            **({"params_ema": self.net_g_ema} if hasattr(self, "net_g_ema") else {}),
+        }
+        return {
+            key: {k: v.cpu() for k, v in self.get_bare_model(net).state_dict().items()}
+            for key, net in nets.items()
+        }
 
     def save(self, epoch: int, current_iter: int) -> None:
         """As BasicSR's; then the older checkpoints are pruned where ``logger.keep_checkpoints`` says so."""
@@ -53,14 +59,21 @@ class ResumableSRModel(SRModel):
         self._saved_at = current_iter
         keep, path = (self.opt.get("logger") or {}).get("keep_checkpoints"), self.opt["path"]
         if keep and self.opt["rank"] == 0:
-            named = () if self.opt["auto_resume"] else (path.get("resume_state"), path.get("pretrain_network_g"))
+            named = (
+                () if self.opt["auto_resume"] else (path.get("resume_state"), path.get("pretrain_network_g"))
+            )
             prune(path["models"], path["training_states"], current_iter, keep, spare=named)
 
     def save_network(self, net, net_label, current_iter, param_key="params"):
         """As BasicSR's, but whole or not at all."""
         if self.opt["rank"] == 0:
-            step, iteration = ("latest", self._iteration) if current_iter == -1 else (current_iter, current_iter)
-            save_whole({**self._weights(), "iter": iteration}, os.path.join(self.opt["path"]["models"], f"{net_label}_{step}.pth"))
+            step, iteration = (
+                ("latest", self._iteration) if current_iter == -1 else (current_iter, current_iter)
+            )
+            save_whole(
+                {**self._weights(), "iter": iteration},
+                os.path.join(self.opt["path"]["models"], f"{net_label}_{step}.pth"),
+            )
 
     def save_training_state(self, epoch: int, current_iter: int) -> None:
         """As BasicSR's, with the random state of every rank, the gradient scaler and the best results; whole or not at all."""
@@ -70,20 +83,29 @@ class ResumableSRModel(SRModel):
         if self.opt["rank"] != 0:
             return
         state = {
-            "epoch": epoch, "iter": current_iter, "shape": Loop.shape,
-            "optimizers": [o.state_dict() for o in self.optimizers], "schedulers": [s.state_dict() for s in self.schedulers],
+            "epoch": epoch,
+            "iter": current_iter,
+            "shape": Loop.shape,
+            "optimizers": [o.state_dict() for o in self.optimizers],
+            "schedulers": [s.state_dict() for s in self.schedulers],
             "optimizer_types": [type(o).__name__ for o in self.optimizers],
-            "rng": ranks, "scaler": self.scaler.state_dict(), "best_metric_results": getattr(self, "best_metric_results", {}),
-        }  # fmt: skip
+            "rng": ranks,
+            "scaler": self.scaler.state_dict(),
+            "best_metric_results": getattr(self, "best_metric_results", {}),
+        }
         save_whole(state, os.path.join(self.opt["path"]["training_states"], f"{current_iter}.state"))
 
     def resume_training(self, resume_state: dict) -> None:
         """As BasicSR's; the option file's settings of the optimiser and the schedule hold, see schedule.py."""
         require_same_optimiser(resume_state.get("optimizer_types"), self.optimizers)
-        changed = resume_settings(self.optimizers, self.schedulers, partial(super().resume_training, resume_state))
+        changed = resume_settings(
+            self.optimizers, self.schedulers, partial(super().resume_training, resume_state)
+        )
         if changed:
-            get_root_logger().warning(f"train.optim_g and train.scheduler differ from those of the state ({', '.join(changed)}): "
-                                      f"from iteration {resume_state['iter']:,} on the option file's hold.")  # fmt: skip
+            get_root_logger().warning(
+                f"train.optim_g and train.scheduler differ from those of the state ({', '.join(changed)}): "
+                f"from iteration {resume_state['iter']:,} on the option file's hold."
+            )
         if self.scaler.is_enabled() and resume_state.get("scaler"):
             self.scaler.load_state_dict(resume_state["scaler"])
         if resume_state.get("best_metric_results"):
@@ -95,8 +117,10 @@ class ResumableSRModel(SRModel):
             # at the very end of an epoch the state lacks one draw: the seed that the next epoch's loader takes
             self._draw_once = bool(Loop.epoch_length) and resume_state["iter"] % Loop.epoch_length == 0
         elif draws_at_random(self.get_bare_model(self.net_g)):
-            get_root_logger().warning(f"The state was saved by {len(ranks)} processes, not {world}: what the network draws at random "
-                                      "(dropout) does not repeat.")  # fmt: skip
+            get_root_logger().warning(
+                f"The state was saved by {len(ranks)} processes, not {world}: what the network draws at random "
+                "(dropout) does not repeat."
+            )
 
     def _restore_rng(self) -> None:
         """Before the first step: what BasicSR draws while it sets up must not count."""
@@ -113,8 +137,10 @@ class ResumableSRModel(SRModel):
             self.save(Loop.epoch, current_iter)
         if self.opt["dist"]:
             torch.distributed.barrier()  # a launcher kills the others when the first one ends: not while one still writes
-        get_root_logger().info(f"Stopped by {stopping.NAMES[signum]} at iteration {current_iter}, l_pix {self._last_loss()}; its state is "
-                               "saved: the same command goes on from it with --auto_resume.")  # fmt: skip
+        get_root_logger().info(
+            f"Stopped by {stopping.NAMES[signum]} at iteration {current_iter}, l_pix {self._last_loss()}; its state is "
+            "saved: the same command goes on from it with --auto_resume."
+        )
         raise SystemExit(128 + signum)
 
     def _last_loss(self) -> str:

@@ -13,11 +13,11 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from ..checkpoints.files import write_whole
 from ..errors import UserError, check_keys
-from ..figure import contact_sheet, to_picture
-from ..render import is_continuous
-from .checkpoint import write_whole
-from .validation import own_scale, predict
+from ..evaluation.figure import contact_sheet, to_picture
+from ..evaluation.validation import own_scale, predict
+from ..inference.render import is_continuous
 
 DEFAULTS = {"count": 2, "scales": [2, 4, 8], "size": 48}
 
@@ -25,14 +25,22 @@ DEFAULTS = {"count": 2, "scales": [2, 4, 8], "size": 48}
 def check_samples(options: object) -> None:
     """Raise UserError for a mistake in ``val.samples``."""
     if not isinstance(options, dict):
-        raise UserError(f"val.samples: expected a block such as {{count: 2, scales: [2, 4, 8]}}, got {options!r}.")
+        raise UserError(
+            f"val.samples: expected a block such as {{count: 2, scales: [2, 4, 8]}}, got {options!r}."
+        )
     check_keys("val.samples", options, DEFAULTS)
     options = {**DEFAULTS, **options}
     for key in ("count", "size"):
         if isinstance(options[key], bool) or not isinstance(options[key], int) or options[key] < 1:
-            raise UserError(f"val.samples: {key}: expected a whole number of 1 or more, got {options[key]!r}.")
+            raise UserError(
+                f"val.samples: {key}: expected a whole number of 1 or more, got {options[key]!r}."
+            )
     scales = options["scales"]
-    good = isinstance(scales, (list, tuple)) and scales and all(isinstance(s, (int, float)) and 0 < s <= 64 for s in scales)
+    good = (
+        isinstance(scales, (list, tuple))
+        and scales
+        and all(isinstance(s, (int, float)) and 0 < s <= 64 for s in scales)
+    )
     if not good or any(isinstance(s, bool) for s in scales):
         raise UserError(f"val.samples: scales: expected a list of numbers up to 64, got {scales!r}.")
 
@@ -47,7 +55,9 @@ def _middle(lq: Tensor, gt: Tensor, size: int) -> tuple[Tensor, Tensor]:
     return lq[tuple(part)], gt[tuple(same)]
 
 
-def draw_samples(net: nn.Module, dataset: Dataset, options: dict, device: torch.device, dtype: torch.dtype = torch.float32) -> Image.Image:
+def draw_samples(
+    net: nn.Module, dataset: Dataset, options: dict, device: torch.device, dtype: torch.dtype = torch.float32
+) -> Image.Image:
     """One strip per picture: the input and the truth, then for each scale bicubic (above) and the network (below).
 
     Args:
@@ -64,12 +74,20 @@ def draw_samples(net: nn.Module, dataset: Dataset, options: dict, device: torch.
         h, w = lq.shape[-2:]
         scales = options["scales"] if is_continuous(net) else [own_scale(net, lq)]
         name = os.path.splitext(os.path.basename(item["lq_path"]))[0]
-        given, truth = (f"input {w} x {h}\n{name}", to_picture(lq)), (f"truth {gt.shape[-1]} x {gt.shape[-2]}\n{name}", to_picture(gt))
+        given, truth = (
+            (f"input {w} x {h}\n{name}", to_picture(lq)),
+            (f"truth {gt.shape[-1]} x {gt.shape[-2]}\n{name}", to_picture(gt)),
+        )
         for network, label, first in ((bicubic, "bicubic", given), (net, type(net).__name__, truth)):
             row = [first]
             for scale in scales:
                 size = (max(1, round(h * scale)), max(1, round(w * scale)))
-                row.append((f"{label}\nx{scale:g}", to_picture(predict(network, lq, size, dtype if network is net else torch.float32))))
+                row.append(
+                    (
+                        f"{label}\nx{scale:g}",
+                        to_picture(predict(network, lq, size, dtype if network is net else torch.float32)),
+                    )
+                )
             rows.append(row)
     return contact_sheet(rows, side=max(tile.width for row in rows for _, tile in row[1:]))
 

@@ -10,7 +10,16 @@ from collections.abc import Callable
 
 from ..errors import UserError
 
-SCHEDULE = ("base_lrs", "milestones", "gamma", "restarts", "restart_weights", "periods", "cumulative_period", "eta_min")
+SCHEDULE = (
+    "base_lrs",
+    "milestones",
+    "gamma",
+    "restarts",
+    "restart_weights",
+    "periods",
+    "cumulative_period",
+    "eta_min",
+)
 PASSING = ("params", "lr")  # of a group of the optimiser; the file's learning rate is its initial_lr
 
 
@@ -30,16 +39,26 @@ def _plain(value: object) -> object:
 
 
 def _changes(old: dict, new: dict, hidden: tuple[str, ...]) -> list[str]:
-    pairs = [(key, _plain(old[key]), _plain(value)) for key, value in new.items() if key in old and key not in hidden]
-    return [f"{'lr' if key == 'initial_lr' else key} {before} -> {now}" for key, before, now in pairs if before != now]
+    pairs = [
+        (key, _plain(old[key]), _plain(value))
+        for key, value in new.items()
+        if key in old and key not in hidden
+    ]
+    return [
+        f"{'lr' if key == 'initial_lr' else key} {before} -> {now}"
+        for key, before, now in pairs
+        if before != now
+    ]
 
 
 def require_same_optimiser(saved: list[str] | None, optimizers: list) -> None:
     """Raise UserError where the state is of another kind of optimiser; states of older versions do not say."""
     own = [type(optimizer).__name__ for optimizer in optimizers]
     if saved is not None and saved != own:
-        raise UserError(f"train.optim_g.type: the state was saved by {', '.join(saved)}, and {', '.join(own)} cannot go on from it; "
-                        "begin a new run from its weights with path.pretrain_network_g.")  # fmt: skip
+        raise UserError(
+            f"train.optim_g.type: the state was saved by {', '.join(saved)}, and {', '.join(own)} cannot go on from it; "
+            "begin a new run from its weights with path.pretrain_network_g."
+        )
 
 
 def resume_settings(optimizers: list, schedulers: list, load: Callable[[], None]) -> list[str]:

@@ -6,8 +6,8 @@ import json
 import math
 import os
 
+from ..checkpoints.files import write_whole
 from ..errors import UserError, nearest
-from .checkpoint import write_whole
 
 Results = dict[str, dict[str, float]]  # set -> metric -> value
 
@@ -19,12 +19,18 @@ def metrics_of(opt: dict, dataset: dict) -> dict[str, dict]:
 
 def val_sets(opt: dict) -> dict[str, dict]:
     """name -> options of the val sets of an option file."""
-    return {block["name"]: block for key, block in opt.get("datasets", {}).items() if key.split("_")[0] == "val"}
+    return {
+        block["name"]: block for key, block in opt.get("datasets", {}).items() if key.split("_")[0] == "val"
+    }
 
 
 def scale_text(scale: object) -> str:
     """``x2``, ``x2x3.1`` for (2, 3.1), empty where the scale is not known."""
-    pair = [float(s) for s in (scale if isinstance(scale, (list, tuple)) else [scale, scale])] if scale is not None else []
+    pair = (
+        [float(s) for s in (scale if isinstance(scale, (list, tuple)) else [scale, scale])]
+        if scale is not None
+        else []
+    )
     return "x" + "x".join(f"{s:g}" for s in dict.fromkeys(pair)) if pair else ""
 
 
@@ -52,14 +58,26 @@ class Scores:
     def _parse(self, text: str) -> dict:
         try:
             line = json.loads(text)
-            return {"iter": int(line["iter"]), "set": str(line["set"]), "scale": line["scale"], "metrics": dict(line["metrics"])}
+            return {
+                "iter": int(line["iter"]),
+                "set": str(line["set"]),
+                "scale": line["scale"],
+                "metrics": dict(line["metrics"]),
+            }
         except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{self.path}: not as written by the trainer ({type(error).__name__}); delete it to go on without the "
-                            "earlier validations.") from error  # fmt: skip
+            raise UserError(
+                f"{self.path}: not as written by the trainer ({type(error).__name__}); delete it to go on without the "
+                "earlier validations."
+            ) from error
 
     def add(self, iteration: int, dataset: str, scale: object, values: dict[str, float]) -> None:
         """Keep the results of one set."""
-        self.lines[iteration, dataset] = {"iter": iteration, "set": dataset, "scale": scale, "metrics": values}
+        self.lines[iteration, dataset] = {
+            "iter": iteration,
+            "set": dataset,
+            "scale": scale,
+            "metrics": values,
+        }
         self._save()
 
     def at(self, iteration: int) -> Results:
@@ -68,7 +86,9 @@ class Scores:
 
     def scale(self, dataset: str) -> object:
         """The scale of a set, as its last validation found it."""
-        return next((line["scale"] for (_, name), line in reversed(self.lines.items()) if name == dataset), None)
+        return next(
+            (line["scale"] for (_, name), line in reversed(self.lines.items()) if name == dataset), None
+        )
 
     def forget_after(self, iteration: int) -> None:
         """A resumed run finds the later ones again."""
@@ -96,11 +116,20 @@ class BestBy:
         known = [metric for name in metrics for metric in metrics[name]]
         asked = (opt.get("val") or {}).get("best_by")
         self.set, _, self.metric = str(asked or next(iter(known), "")).rpartition("/")
-        if asked is not None and not any(self.metric in metrics[name] for name in metrics if self.set in ("", name)):
+        if asked is not None and not any(
+            self.metric in metrics[name] for name in metrics if self.set in ("", name)
+        ):
             if not known:
-                raise UserError(f"val.best_by: '{asked}' is the best of no set: datasets has no val_NAME with metrics.")
-            valid = [*dict.fromkeys(known), *(f"{name}/{metric}" for name in metrics for metric in metrics[name])]
-            raise UserError(f"val.best_by: no val set has '{asked}'{nearest(asked, valid)}; valid are {', '.join(valid)}.")
+                raise UserError(
+                    f"val.best_by: '{asked}' is the best of no set: datasets has no val_NAME with metrics."
+                )
+            valid = [
+                *dict.fromkeys(known),
+                *(f"{name}/{metric}" for name in metrics for metric in metrics[name]),
+            ]
+            raise UserError(
+                f"val.best_by: no val set has '{asked}'{nearest(asked, valid)}; valid are {', '.join(valid)}."
+            )
         options = next((metrics[name][self.metric] for name in metrics if self.metric in metrics[name]), {})
         self.sign = -1 if options.get("better") == "lower" else 1
 
@@ -109,13 +138,23 @@ class BestBy:
 
     def score(self, results: Results) -> float | None:
         """The number to be compared, or None where ``results`` has none."""
-        values = [values[self.metric] for name, values in results.items() if self.metric in values and self.set in ("", name)]
+        values = [
+            values[self.metric]
+            for name, values in results.items()
+            if self.metric in values and self.set in ("", name)
+        ]
         return sum(values) / len(values) if values else None
 
     def better(self, results: Results, than: Results | None) -> bool:
         """Whether ``results`` is better than ``than``, by the sets that both have; of equals the earlier one stays the best."""
         if than is not None:
-            common = [name for name in results if self.metric in results[name] and self.metric in than.get(name, {})]
-            results, than = ({name: one[name] for name in common} for one in (results, than)) if common else (results, None)
+            common = [
+                name for name in results if self.metric in results[name] and self.metric in than.get(name, {})
+            ]
+            results, than = (
+                ({name: one[name] for name in common} for one in (results, than))
+                if common
+                else (results, None)
+            )
         new, old = self.score(results), None if than is None else self.score(than)
         return new is not None and not math.isnan(new) and (old is None or self.sign * new > self.sign * old)

@@ -12,18 +12,25 @@ from basicsr.models.lr_scheduler import CosineAnnealingRestartLR, MultiStepResta
 from basicsr.utils.registry import LOSS_REGISTRY
 
 from ..archs.encoder import pad_to_multiple
+from ..config.option_types import check_call, check_values, each, number, registered, whole
 from ..errors import UserError, check_choice, nearest
-from ..kinds import check_call, check_values, each, number, registered, whole
-from ..render import is_continuous
-from .validation import evaluating, measure, window_of
+from ..evaluation.validation import evaluating, measure, window_of
+from ..inference.render import is_continuous
 
 SCHEDULERS = {
     "MultiStepLR": MultiStepRestartLR,
     "MultiStepRestartLR": MultiStepRestartLR,
     "CosineAnnealingRestartLR": CosineAnnealingRestartLR,
 }
-SCHEDULER = {"milestones": each(whole(0)), "gamma": number(0), "periods": each(whole(1)), "restarts": each(whole(0)),
-             "restart_weights": each(number(0)), "eta_min": number(0), "last_epoch": whole(-1)}  # fmt: skip
+SCHEDULER = {
+    "milestones": each(whole(0)),
+    "gamma": number(0),
+    "periods": each(whole(1)),
+    "restarts": each(whole(0)),
+    "restart_weights": each(number(0)),
+    "eta_min": number(0),
+    "last_epoch": whole(-1),
+}
 TRIAL_SIDE = 256
 LARGEST_CROP = 512  # larger ones are tried at this size
 
@@ -48,7 +55,11 @@ def try_network(net: torch.nn.Module, name: str, train: dict | None) -> None:
     if not any(True for _ in net.parameters()):
         return  # bicubic, and a network that is fitted to each picture
     where = f"network_g ({name})"
-    crops = None if train is None or is_continuous(net) or train.get("type") != "ArbitraryScaleDataset" else train.get("lq_size", 48)
+    crops = (
+        None
+        if train is None or is_continuous(net) or train.get("type") != "ArbitraryScaleDataset"
+        else train.get("lq_size", 48)
+    )
     side = min(crops or 16, LARGEST_CROP)
     with _named(where), torch.no_grad(), evaluating(net):
         lq = torch.full((1, 3, side, side), 0.5)
@@ -60,12 +71,16 @@ def try_network(net: torch.nn.Module, name: str, train: dict | None) -> None:
             scale = out.shape[-1] / padded.shape[-1]
             expected = (1, 3, round(scale * padded.shape[-2]), out.shape[-1])
     if tuple(out.shape) != expected:
-        raise UserError(f"{where}: expected three channels, RGB, but its output for a picture of {side} x {side} is {tuple(out.shape)}.")
+        raise UserError(
+            f"{where}: expected three channels, RGB, but its output for a picture of {side} x {side} is {tuple(out.shape)}."
+        )
     if not bool(out.isfinite().all()):
         raise UserError(f"{where}: a gray picture gives values that are not finite.")
     scales = train.get("scale_range", [1, 4]) if crops else []
     if any(one != scale for one in (scales if isinstance(scales, (list, tuple)) else [scales])):
-        raise UserError(f"{where}: enlarges x{scale:g}, but datasets.train.scale_range is {scales}; both must be one scale.")
+        raise UserError(
+            f"{where}: enlarges x{scale:g}, but datasets.train.scale_range is {scales}; both must be one scale."
+        )
 
 
 def try_metric(where: str, metric: dict) -> None:
@@ -78,7 +93,9 @@ def try_metric(where: str, metric: dict) -> None:
         warnings.simplefilter("ignore")  # of an empty mean, which is named below
         value = measure(metric, sr, gt, torch.ones(2), None, "trial.png")
     if math.isnan(value):
-        raise UserError(f"{where}: nothing is left to compare of a picture of {TRIAL_SIDE} x {TRIAL_SIDE}; check crop_border.")
+        raise UserError(
+            f"{where}: nothing is left to compare of a picture of {TRIAL_SIDE} x {TRIAL_SIDE}; check crop_border."
+        )
 
 
 def try_optimiser(train: dict) -> None:
@@ -86,7 +103,9 @@ def try_optimiser(train: dict) -> None:
     kind = train["optim_g"].get("type")
     optimiser = getattr(torch.optim, str(kind), None)
     if not (isinstance(optimiser, type) and issubclass(optimiser, torch.optim.Optimizer)):
-        raise UserError(f"train.optim_g.type: torch.optim has no optimiser '{kind}'{nearest(kind, dir(torch.optim))}.")
+        raise UserError(
+            f"train.optim_g.type: torch.optim has no optimiser '{kind}'{nearest(kind, dir(torch.optim))}."
+        )
     if train["optim_g"].get("lr") is None:
         raise UserError("train.optim_g: 'lr' is missing; the packaged option files show it.")
     check_call(f"train.optim_g ({kind})", optimiser, train["optim_g"], ("params",))
@@ -95,14 +114,20 @@ def try_optimiser(train: dict) -> None:
     check_call(f"train.scheduler ({name})", SCHEDULERS[name], train["scheduler"], ("optimizer",))
     check_values("train.scheduler", train["scheduler"], SCHEDULER)
     if "periods" in train["scheduler"] and sum(train["scheduler"]["periods"]) < train["total_iter"]:
-        raise UserError(f"train.scheduler.periods: end after {sum(train['scheduler']['periods'])} iterations, before total_iter "
-                        f"{train['total_iter']}; make them as long.")  # fmt: skip
+        raise UserError(
+            f"train.scheduler.periods: end after {sum(train['scheduler']['periods'])} iterations, before total_iter "
+            f"{train['total_iter']}; make them as long."
+        )
     parameter = torch.nn.Parameter(torch.zeros(4, 4))  # two axes: some are for matrices
     parameter.grad = torch.zeros_like(parameter)
     with _named(f"train.optim_g ({kind})"):
-        built = optimiser([parameter], **{key: value for key, value in train["optim_g"].items() if key != "type"})
+        built = optimiser(
+            [parameter], **{key: value for key, value in train["optim_g"].items() if key != "type"}
+        )
     with _named(f"train.scheduler ({name})"):
-        scheduler = SCHEDULERS[name](built, **{key: value for key, value in train["scheduler"].items() if key != "type"})
+        scheduler = SCHEDULERS[name](
+            built, **{key: value for key, value in train["scheduler"].items() if key != "type"}
+        )
     with _named(f"train.optim_g ({kind})"):
         built.step()
     with _named(f"train.scheduler ({name})"):
@@ -117,6 +142,10 @@ def try_loss(pixel_opt: dict) -> None:
     if pixel_opt["type"] not in ("L1Loss", "MSELoss", "CharbonnierLoss"):
         return
     with _named(where):
-        loss = kind(**{key: value for key, value in pixel_opt.items() if key != "type"})(torch.zeros(2, 3), torch.ones(2, 3))
+        loss = kind(**{key: value for key, value in pixel_opt.items() if key != "type"})(
+            torch.zeros(2, 3), torch.ones(2, 3)
+        )
     if loss.dim():
-        raise UserError(f"{where}: expected one number as the loss, got one for each pixel; write `reduction: mean`.")
+        raise UserError(
+            f"{where}: expected one number as the loss, got one for each pixel; write `reduction: mean`."
+        )

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..inference.render import as_float, prepare, tile_of
+from ..inference.upscaling import Engine, Geometry
 from ..precision import DTYPES
-from ..render import as_float, prepare, tile_of
-from ..upscaling import Engine, Geometry
 
 TILE = 128  # side in pixels of the picture: small, because a view waits for whole tiles
 Span = tuple[int, int]  # first, last + 1
@@ -68,7 +68,9 @@ class Features:
         engine = self.engine
         if not self.tiled:
             return prepare(engine.net, as_float(self.lq, engine.device), DTYPES[engine.precision])
-        rows, columns = ((i * self.side, min((i + 1) * self.side, n)) for i, n in zip((row, column), self.size))
+        rows, columns = (
+            (i * self.side, min((i + 1) * self.side, n)) for i, n in zip((row, column), self.size)
+        )
         return tile_of(engine.net, self.lq, rows, columns, DTYPES[engine.precision], engine.device)
 
 

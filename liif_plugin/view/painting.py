@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..pictures.reading import Picture
+from ..image_io.reading import Picture
+from ..inference.render import decode
+from ..inference.upscaling import Engine
 from ..precision import DTYPES
-from ..render import decode
-from ..upscaling import Engine
 from .features import Features
 from .plain import Plain
 from .views import View
@@ -36,7 +36,9 @@ class Painter:
     @property
     def has_ensemble(self) -> bool:
         """Whether the network asks four codes, so that asking one is another thing."""
-        return bool(getattr(self.engine.net, "local_ensemble", False)) and hasattr(self.engine.net, "with_one_code")
+        return bool(getattr(self.engine.net, "local_ensemble", False)) and hasattr(
+            self.engine.net, "with_one_code"
+        )
 
     @property
     def has_cell(self) -> bool:
@@ -65,13 +67,19 @@ class Painter:
         y, x = (view.in_picture(axis, n) for axis, n in enumerate(self.size))
         # below x1 the network would only take samples; what is shown then is the picture, properly shrunk
         layer = "bicubic" if view.layer == "network" and view.scale < 1 else view.layer
-        for start, colours in self._network(view) if layer == "network" else self._plain(layer, y, x, view.scale / view.step):
+        for start, colours in (
+            self._network(view) if layer == "network" else self._plain(layer, y, x, view.scale / view.step)
+        ):
             opacity = None
             if self.alpha is not None and len(colours):
-                opacity = self._resampled(self.alpha, layer, y[start : start + len(colours)], x, view.scale / view.step)[:, :, 0]
+                opacity = self._resampled(
+                    self.alpha, layer, y[start : start + len(colours)], x, view.scale / view.step
+                )[:, :, 0]
             yield colours, opacity
 
-    def _plain(self, layer: str, y: np.ndarray, x: np.ndarray, scale: float) -> Iterator[tuple[int, np.ndarray]]:
+    def _plain(
+        self, layer: str, y: np.ndarray, x: np.ndarray, scale: float
+    ) -> Iterator[tuple[int, np.ndarray]]:
         step = max(1, 4 * BAND // len(x))
         for start in range(0, len(y), step):
             yield start, self._resampled(self.colour, layer, y[start : start + step], x, scale)
@@ -100,5 +108,8 @@ class Painter:
                 yield top, torch.empty(3, 0, len(x))
             for start in range(top, bottom, step):
                 rows = y[start : min(start + step, bottom)]
-                parts = (decode(net, self.features.tile(row, column), rows, x[a:b], cell, dtype) for column, (a, b) in columns)
+                parts = (
+                    decode(net, self.features.tile(row, column), rows, x[a:b], cell, dtype)
+                    for column, (a, b) in columns
+                )
                 yield start, torch.cat([part[0] for part in parts], dim=2)

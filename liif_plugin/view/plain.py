@@ -20,7 +20,9 @@ class Plain:
     def nearest(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """Rows (R,) and columns (C,) in pixels, pixel i with its centre at i -> (R, C, channels) float32 in [0, 1]."""
         image = self.levels[0]
-        y, x = (np.floor(at + 0.5).astype(np.int64).clip(0, n - 1) for at, n in zip((rows, columns), image.shape))
+        y, x = (
+            np.floor(at + 0.5).astype(np.int64).clip(0, n - 1) for at, n in zip((rows, columns), image.shape)
+        )
         return image[y[:, None], x].astype(np.float32) / self.largest
 
     def bicubic(self, rows: np.ndarray, columns: np.ndarray, scale: float) -> np.ndarray:
@@ -28,10 +30,15 @@ class Plain:
         smallest = (max(self.levels[0].shape[:2]) - 1).bit_length()  # the level of one pixel
         level = min(max(0, math.floor(-math.log2(scale))), smallest)
         image, shrink = self._level(level), 1 << level
-        y, x = (_taps((at + 0.5) / shrink - 0.5, n, min(scale * shrink, 1.0)) for at, n in zip((rows, columns), image.shape))
+        y, x = (
+            _taps((at + 0.5) / shrink - 0.5, n, min(scale * shrink, 1.0))
+            for at, n in zip((rows, columns), image.shape)
+        )
         left, right = int(x[0].min()), int(x[0].max()) + 1
         image = image[:, left:right]
-        lines = sum(image[index].astype(np.float32) * weight[:, None, None] for index, weight in zip(*y))  # (R, columns, channels)
+        lines = sum(
+            image[index].astype(np.float32) * weight[:, None, None] for index, weight in zip(*y)
+        )  # (R, columns, channels)
         return sum(lines[:, index - left] * weight[:, None] for index, weight in zip(*x)) / self.largest
 
     def _level(self, level: int) -> np.ndarray:

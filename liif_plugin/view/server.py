@@ -22,16 +22,31 @@ from .turns import Busy, Turn, Turns
 from .views import LAYERS, MAX_PIXELS, MAX_SIDE, SCALES, TooLarge, parsed
 
 PAGE = Path(__file__).parent / "page"
-FILES = {"/": "index.html", "/view.css": "view.css", "/view.js": "view.js", "/layer.js": "layer.js", "/icon.svg": "icon.svg"}
+FILES = {
+    "/": "index.html",
+    "/view.css": "view.css",
+    "/view.js": "view.js",
+    "/layer.js": "layer.js",
+    "/icon.svg": "icon.svg",
+}
 MAX_QUERY = 1000  # bytes
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
-PRIVATE_DOMAINS = ("local", "lan", "home", "home.arpa", "internal", "localdomain")  # nobody elsewhere can own a name in them
+PRIVATE_DOMAINS = (
+    "local",
+    "lan",
+    "home",
+    "home.arpa",
+    "internal",
+    "localdomain",
+)  # nobody elsewhere can own a name in them
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
-                               "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "same-origin", "Referrer-Policy": "no-referrer",
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
-}  # fmt: skip
+}
 
 
 def is_own_host(header: str, host: str) -> bool:
@@ -47,7 +62,11 @@ def is_own_host(header: str, host: str) -> bool:
         ipaddress.ip_address(name)
     except ValueError:
         own = socket.gethostname().lower()
-        names = {own, socket.getfqdn().lower(), *(f"{own.partition('.')[0]}.{domain}" for domain in PRIVATE_DOMAINS)}
+        names = {
+            own,
+            socket.getfqdn().lower(),
+            *(f"{own.partition('.')[0]}.{domain}" for domain in PRIVATE_DOMAINS),
+        }
         return host not in LOOPBACK and name in names
     return host not in LOOPBACK
 
@@ -65,19 +84,30 @@ class Gate:
 
         async def send_guarded(message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *((k.lower().encode(), v.encode()) for k, v in HEADERS.items())]
+                message["headers"] = [
+                    *message["headers"],
+                    *((k.lower().encode(), v.encode()) for k, v in HEADERS.items()),
+                ]
             await send(message)
 
         refused = self._refusal(Request(scope))
-        await (PlainTextResponse(f"{refused[1]}\n", refused[0]) if refused else self.app)(scope, receive, send_guarded)
+        await (PlainTextResponse(f"{refused[1]}\n", refused[0]) if refused else self.app)(
+            scope, receive, send_guarded
+        )
 
     def _refusal(self, request: Request) -> tuple[int, str] | None:
         headers = request.headers
         if not is_own_host(headers.get("host", ""), self.host):
-            wanted = "give --host to `liif view` to reach it from elsewhere" if self.host in LOOPBACK else "write its numeric one"
+            wanted = (
+                "give --host to `liif view` to reach it from elsewhere"
+                if self.host in LOOPBACK
+                else "write its numeric one"
+            )
             return 403, f"Host: this server answers to its own address alone; {wanted}."
         site = headers.get("sec-fetch-site", "none")
-        opened = request.url.path == "/" and headers.get("sec-fetch-mode") == "navigate"  # a link that somebody followed
+        opened = (
+            request.url.path == "/" and headers.get("sec-fetch-mode") == "navigate"
+        )  # a link that somebody followed
         if site not in ("none", "same-origin") and not opened:
             return 403, "Sec-Fetch-Site: pages of other addresses may not ask this server."
         if request.method not in ("GET", "HEAD"):
@@ -101,11 +131,22 @@ def app_of(painter: Painter, name: str, model: str, host: str = "127.0.0.1") -> 
         return FileResponse(PAGE / FILES[request.url.path])
 
     async def about(request: Request) -> Response:
-        return JSONResponse({
-            "name": name, "width": painter.size[1], "height": painter.size[0], "clear": painter.alpha is not None, "model": model,
-            "how": f"{type(engine.net).__name__} on {engine.device.type} in {engine.precision}", "ensemble": painter.has_ensemble,
-            "cell": painter.has_cell, "layers": LAYERS, "scales": SCALES, "max_pixels": MAX_PIXELS, "max_side": MAX_SIDE,
-        })  # fmt: skip
+        return JSONResponse(
+            {
+                "name": name,
+                "width": painter.size[1],
+                "height": painter.size[0],
+                "clear": painter.alpha is not None,
+                "model": model,
+                "how": f"{type(engine.net).__name__} on {engine.device.type} in {engine.precision}",
+                "ensemble": painter.has_ensemble,
+                "cell": painter.has_cell,
+                "layers": LAYERS,
+                "scales": SCALES,
+                "max_pixels": MAX_PIXELS,
+                "max_side": MAX_SIDE,
+            }
+        )
 
     async def render(request: Request) -> Response:
         query = dict(request.query_params)
@@ -125,7 +166,9 @@ def app_of(painter: Painter, name: str, model: str, host: str = "127.0.0.1") -> 
         if first is None:
             return PlainTextResponse("stale: a newer view was asked for.\n", 409)
         size = {"X-Size": f"{view.size[1]}x{view.size[0]}"}
-        return StreamingResponse(_rows(turns, turn, first, request), media_type="application/octet-stream", headers=size)
+        return StreamingResponse(
+            _rows(turns, turn, first, request), media_type="application/octet-stream", headers=size
+        )
 
     def told(status: int):
         async def handler(request: Request, error: Exception) -> Response:
@@ -137,7 +180,9 @@ def app_of(painter: Painter, name: str, model: str, host: str = "127.0.0.1") -> 
         return PlainTextResponse(f"{error.detail}: there is /, /about and /render.\n", error.status_code)
 
     async def busy(request: Request, error: Busy) -> Response:
-        return PlainTextResponse("busy: too many views at once; ask again in a moment.\n", 503, headers={"Retry-After": "1"})
+        return PlainTextResponse(
+            "busy: too many views at once; ask again in a moment.\n", 503, headers={"Retry-After": "1"}
+        )
 
     app = Starlette(
         routes=[*(Route(path, page) for path in FILES), Route("/about", about), Route("/render", render)],
@@ -174,7 +219,9 @@ def listening(host: str, port: int | None, wanted: int = 8321) -> socket.socket:
         UserError: where ``port`` is in use or ``host`` is no address of this machine.
     """
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port or 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        family, _, _, _, address = socket.getaddrinfo(
+            host, port or 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
     except OSError as error:
         raise UserError(f"--host {host}: is not known here ({error.strerror}).") from error
     for number in (wanted, 0) if port is None else (port,):
@@ -195,6 +242,17 @@ def listening(host: str, port: int | None, wanted: int = 8321) -> socket.socket:
 
 def serve(app: Starlette, sock: socket.socket) -> uvicorn.Server:
     """The server of ``app`` on ``sock``: run() it."""
-    config = uvicorn.Config(app, log_level="error", access_log=False, lifespan="off", ws="none", http="h11", loop="asyncio",
-                            limit_concurrency=64, timeout_graceful_shutdown=1, server_header=False, proxy_headers=False)  # fmt: skip
+    config = uvicorn.Config(
+        app,
+        log_level="error",
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        http="h11",
+        loop="asyncio",
+        limit_concurrency=64,
+        timeout_graceful_shutdown=1,
+        server_header=False,
+        proxy_headers=False,
+    )
     return uvicorn.Server(config)

@@ -15,7 +15,10 @@ from ..errors import UserError, check_choice, check_keys
 LAYERS = ("network", "bicubic", "nearest")
 MAX_PIXELS = 1 << 24  # of one view: a screen of 5120 x 2880, and room
 MAX_SIDE = 1 << 14
-SCALES = (1e-4, 1e6)  # at a million float32 positions are farther apart than screen pixels, and a view has one colour
+SCALES = (
+    1e-4,
+    1e6,
+)  # at a million float32 positions are farther apart than screen pixels, and a view has one colour
 MAX_STEP = 64
 
 
@@ -84,13 +87,20 @@ def parsed(query: Mapping[str, str]) -> View:
     check_choice("ensemble", ensemble, ("0", "1"))
     cell = query.get("cell", "true")
     view = View(
-        _number(query, "x", float, -1e9, 1e9), _number(query, "y", float, -1e9, 1e9), _number(query, "scale", float, *SCALES),
-        _number(query, "width", int, 1, 1 << 31), _number(query, "height", int, 1, 1 << 31),
-        _number({"step": "1", **query}, "step", int, 1, MAX_STEP), layer,
-        None if cell == "true" else _number(query, "cell", float, 1e-6, 1e4), ensemble == "1",
-    )  # fmt: skip
+        _number(query, "x", float, -1e9, 1e9),
+        _number(query, "y", float, -1e9, 1e9),
+        _number(query, "scale", float, *SCALES),
+        _number(query, "width", int, 1, 1 << 31),
+        _number(query, "height", int, 1, 1 << 31),
+        _number({"step": "1", **query}, "step", int, 1, MAX_STEP),
+        layer,
+        None if cell == "true" else _number(query, "cell", float, 1e-6, 1e4),
+        ensemble == "1",
+    )
     if view.width * view.height > MAX_PIXELS or max(view.width, view.height) > MAX_SIDE:
-        raise TooLarge(f"width, height: expected at most {MAX_PIXELS} pixels and {MAX_SIDE} a side, got {view.width} x {view.height}.")
+        raise TooLarge(
+            f"width, height: expected at most {MAX_PIXELS} pixels and {MAX_SIDE} a side, got {view.width} x {view.height}."
+        )
     return view
 
 

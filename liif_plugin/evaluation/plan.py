@@ -1,0 +1,309 @@
+"""What a compare_*.yml asks for: models, columns (a set at a scale), metrics. Checked as a whole before anything runs."""
+
+from __future__ import annotations
+
+import os
+from fractions import Fraction
+
+from basicsr.data import build_dataset
+from basicsr.utils.registry import DATASET_REGISTRY, METRIC_REGISTRY
+
+from ..checkpoints.files import newest_weights
+from ..checkpoints.loading import find
+from ..config.option_files import find_option_file, read_options
+from ..config.option_types import (
+    ANY,
+    BLOCK,
+    FOLDER_NAME,
+    TEXT,
+    Kind,
+    check_block,
+    check_call,
+    check_values,
+    each,
+    optional,
+    registered,
+    whole,
+)
+from ..data.dataset_options import parse_scale
+from ..errors import UserError, check_choice, check_keys
+from ..metrics.protocols import PROTOCOLS
+from ..precision import DTYPES
+from .entries import Column, Model, Plan, Source
+
+TOP = {
+    "name": FOLDER_NAME,
+    "device": optional(TEXT),
+    "precision": optional(TEXT),
+    "models": ANY,
+    "datasets": BLOCK,
+    "metrics": optional(BLOCK),
+    "figure": optional(BLOCK),
+}
+NETWORK = {
+    "network_g": optional(BLOCK),
+    "opt": optional(TEXT),
+    "model": optional(TEXT),
+    "weights": optional(TEXT),
+    "param_key": TEXT,
+}
+LABEL = Kind(
+    "text",
+    lambda v: (
+        isinstance(v, (str, int, float)) and not isinstance(v, bool) and str(v).isprintable() and bool(str(v))
+    ),
+)
+MODEL = {
+    **NETWORK,
+    "cell": ANY,
+    "name": LABEL,
+    "published": LABEL,
+    "scale": ANY,
+    "scales": optional(BLOCK),
+    "images": optional(TEXT),
+}
+SET = {
+    "protocol": TEXT,
+    "scales": ANY,
+    "dataroot_gt": TEXT,
+    "dataroot_lq": optional(TEXT),
+    "lq_scales": ANY,
+    "filename_tmpl": TEXT,
+    "meta_info_file": optional(TEXT),
+    "first_k": optional(whole(1)),
+    "how_to_get": optional(TEXT),
+    "published": LABEL,
+}
+FIGURE = {"dataset": LABEL, "scale": ANY, "image": LABEL, "box": ANY, "models": optional(each(LABEL))}
+DEVICES = ("auto", "cpu", "cuda")
+
+
+def _block(where: str, value: object) -> dict:
+    if not isinstance(value, dict):
+        raise UserError(f"{where}: expected a block of options, got {value!r}.")
+    return value
+
+
+def _source(where: str, opt: dict) -> Source:
+    """One network of the file: given in place, by the option file that trains it, whose newest weights are the default, or as
+    `liif upscale --model` takes it."""
+    network, weights = opt.get("network_g"), opt.get("weights")
+    if sum(opt.get(key) is not None for key in ("network_g", "opt", "model")) != 1:
+        raise UserError(
+            f"{where}: expected one of `opt: train_NAME.yml`, `model: liif-light` and `network_g:`."
+        )
+    if opt.get("model") is not None:
+        if weights is not None:
+            raise UserError(f"{where}: model and weights: give one of them.")
+        network, weights = find(str(opt["model"]))
+        return Source(network, weights, opt.get("param_key", "params_ema"))
+    if network is None:
+        trained = read_options(find_option_file(str(opt["opt"])))
+        network = _block(f"{opt['opt']}: network_g", trained.get("network_g"))
+        folder = os.path.join("experiments", str(trained.get("name")), "models")
+        weights = weights or newest_weights(folder) or os.path.join(folder, "net_g_latest.pth")
+    network = _block(f"{where}: network_g", network)
+    if weights is not None and not os.path.isfile(weights):
+        raise UserError(
+            f"{where}: there are no weights {weights} (looked from {os.getcwd()}); train it, or name them with `weights:`."
+        )
+    return Source(network, weights, opt.get("param_key", "params_ema"))
+
+
+def _one_scale(where: str, value: object) -> float:
+    """The scale of a fixed-scale network, equal in both axes."""
+    sy, sx = parse_scale(where, value)
+    if sy != sx:
+        raise UserError(f"{where}: scale: expected one number, got {value!r}.")
+    return sy
+
+
+def _cell(where: str, value: object) -> float | None:
+    """'1/30' or 0.5, of an input pixel."""
+    if value is None:
+        return None
+    try:
+        cell = float(Fraction(str(value)))
+    except (ValueError, ZeroDivisionError):
+        cell = 0.0
+    if not cell > 0:
+        raise UserError(f"{where}: cell: expected a part of an input pixel such as 1/2, got {value!r}.")
+    return cell
+
+
+def _model(number: int, opt: object) -> Model:
+    opt = _block(f"models, entry {number}", opt)
+    check_values(f"models, entry {number}", opt, {"name": LABEL})
+    if not opt.get("name"):
+        raise UserError(f"models, entry {number}: 'name' is missing.")
+    opt = {**opt, "name": str(opt["name"])}
+    where = f"model {opt['name']}"
+    check_block(where, opt, MODEL)
+    label = str(opt.get("published", opt["name"]))
+    if opt.get("images") is not None:
+        check_keys(f"{where} (images)", opt, {"name", "published", "images"})
+        return Model(opt["name"], label, {None: Source(images=str(opt["images"]))})
+    if opt.get("scales") is not None:
+        check_keys(f"{where} (scales)", opt, {"name", "published", "scales"})
+        by_scale = {}
+        for scale, entry in _block(f"{where}: scales", opt["scales"]).items():
+            check_block(f"{where}, x{scale}", entry, NETWORK)
+            by_scale[_one_scale(where, scale)] = _source(f"{where}, x{scale}", entry)
+        return Model(opt["name"], label, by_scale)
+    scale = None if opt.get("scale") is None else _one_scale(where, opt["scale"])
+    return Model(opt["name"], label, {scale: _source(where, opt)}, _cell(where, opt.get("cell")))
+
+
+def _columns(name: str, opt: object) -> list[Column]:
+    """The columns of one entry of ``datasets``: a set with several scales, or any registered dataset with a ``type``."""
+    where = f"dataset {name}"
+    opt = dict(_block(where, opt))
+    check_values(where, {"name": name}, {"name": FOLDER_NAME})
+    check_values(where, opt, {**SET, "type": TEXT, "split": optional(TEXT)})
+    if "type" not in opt:
+        check_keys(where, opt, SET)
+    if opt.get("protocol") not in PROTOCOLS:
+        raise UserError(
+            f"{where}: protocol: expected one of {', '.join(PROTOCOLS)}, got {opt.get('protocol')!r}."
+        )
+    label = opt.pop("published", name)
+    if "type" in opt:
+        scale = parse_scale(where, opt.pop("at_scale", None) or opt.get("scale"))
+        check_choice(f"{where}: type", opt["type"], [key for key, _ in DATASET_REGISTRY])
+        return [Column(name, scale, opt["protocol"], {"name": name, "phase": "val", **opt}, label)]
+    if not opt.get("dataroot_gt"):
+        raise UserError(f"{where}: 'dataroot_gt' is missing.")
+    if not isinstance(opt.get("scales"), list) or not opt["scales"]:
+        raise UserError(
+            f"{where}: scales: expected a list such as [2, 3, 4, 6.5], got {opt.get('scales')!r}."
+        )
+    given = opt.get("lq_scales") or []
+    if not isinstance(given, list) or not all(isinstance(scale, (int, float)) for scale in given):
+        raise UserError(f"{where}: lq_scales: expected a list of numbers such as [2, 3, 4], got {given!r}.")
+    columns = []
+    for entry in opt["scales"]:
+        scale = parse_scale(where, entry)
+        options = {"name": name, "phase": "val", "protocol": opt["protocol"]}
+        options.update(
+            {
+                key: opt[key]
+                for key in ("dataroot_gt", "meta_info_file", "first_k", "how_to_get")
+                if key in opt
+            }
+        )
+        if entry in given:
+            if not opt.get("dataroot_lq"):
+                raise UserError(
+                    f"{where}: lq_scales needs dataroot_lq, e.g. datasets/{name}/LR_bicubic/X{{scale}}."
+                )
+            options.update(
+                type="PairedScaleDataset",
+                scale=list(scale),
+                dataroot_lq=opt["dataroot_lq"].replace("{scale}", f"{entry:g}"),
+                filename_tmpl=opt.get("filename_tmpl", "{}").replace("{scale}", f"{entry:g}"),
+            )
+        else:
+            options.update(type="ArbitraryScaleDataset", scale=list(scale))
+        columns.append(Column(name, scale, opt["protocol"], options, label))
+    return columns
+
+
+def _unique(what: str, names: list) -> None:
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UserError(f"{what}: {twice} is given twice.")
+
+
+def read_plan(path: str) -> Plan:
+    """The option file ``path``, checked: names, weights, folders, metrics.
+
+    Raises:
+        UserError: for the first mistake found.
+    """
+    opt = read_options(path)
+    check_block(os.path.basename(path), opt, TOP)
+    for key in ("name", "models", "datasets"):
+        if not opt.get(key):
+            raise UserError(f"{path}: '{key}' is missing; compare it with the packaged compare_set5.yml.")
+    device, precision = opt.get("device") or "auto", opt.get("precision") or "fp32"
+    check_choice("device", device, DEVICES)
+    check_choice("precision", precision, tuple(DTYPES))  # no auto: a table is to mean the same everywhere
+    if not isinstance(opt["models"], list):
+        raise UserError(f"{path}: models: expected a list of `- name: ...`.")
+    columns = [
+        column
+        for name, entry in _block("datasets", opt["datasets"]).items()
+        for column in _columns(str(name), entry)
+    ]
+    for column in columns:
+        for root in ("dataroot_gt", "dataroot_lq"):
+            folder = column.options.get(root)
+            if folder is not None and not os.path.isdir(folder):
+                raise UserError(
+                    f"dataset {column.dataset}: {root}: there is no folder {folder} (looked from {os.getcwd()}). "
+                    f"{column.options.get('how_to_get', '')}".rstrip()
+                )
+    models = [_model(number, entry) for number, entry in enumerate(opt["models"], start=1)]
+    _unique("models", [model.name for model in models])
+    _unique("datasets", [(column.dataset, column.scale_text) for column in columns])
+    metrics = _block("metrics", opt.get("metrics") or {"psnr": {"type": "continuous_psnr"}})
+    for name, metric in metrics.items():
+        kind = _block(f"metric {name}", metric).get("type")
+        check_call(
+            f"metric {name} ({kind})",
+            registered(f"metric {name}: type", METRIC_REGISTRY, kind),
+            metric,
+            ("img", "img2", "scale"),
+        )
+    plan = Plan(opt["name"], device, precision, models, columns, metrics, opt.get("figure"))
+    _check_figure(plan)
+    return plan
+
+
+def _check_figure(plan: Plan) -> None:
+    if plan.figure is None:
+        return
+    figure = _block("figure", plan.figure)
+    check_block("figure", figure, FIGURE)
+    for key in ("dataset", "scale"):
+        if figure.get(key) is None:
+            raise UserError(f"figure: '{key}' is missing.")
+    for name in figure.get("models") or []:
+        check_choice("figure: models", name, [model.name for model in plan.models])
+    figure_column(plan)
+    box = figure.get("box")
+    if box is not None and not (
+        isinstance(box, list)
+        and len(box) == 4
+        and all(isinstance(n, int) and n >= 0 for n in box)
+        and min(box[2:]) > 0
+    ):
+        raise UserError(
+            f"figure: box: expected [top, left, height, width] in pixels of the truth, got {box!r}."
+        )
+
+
+def figure_column(plan: Plan) -> Column:
+    """The column that the figure shows: one of the table's, or the same set at a scale of the figure's own."""
+    figure = plan.figure
+    scale = parse_scale("figure", figure["scale"])
+    of_set = [column for column in plan.columns if column.dataset == figure["dataset"]]
+    if not of_set:
+        raise UserError(
+            f"figure: dataset: '{figure['dataset']}' is none of {', '.join(dict.fromkeys(c.dataset for c in plan.columns))}."
+        )
+    same = next((column for column in of_set if column.scale == scale), None)
+    if same is not None:
+        return same
+    kept = {
+        key: of_set[0].options[key]
+        for key in ("name", "phase", "protocol", "dataroot_gt", "meta_info_file")
+        if key in of_set[0].options
+    }
+    options = {**kept, "type": "ArbitraryScaleDataset", "scale": list(scale)}
+    return Column(of_set[0].dataset, scale, of_set[0].protocol, options, of_set[0].published)
+
+
+def open_column(column: Column):
+    """The validation dataset of a column."""
+    return build_dataset(dict(column.options))
