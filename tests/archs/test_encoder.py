@@ -1,0 +1,91 @@
+"""Every recipe: shapes, the features BasicSR's own forward has, the stated receptive radius, any size."""
+
+import numpy as np
+import pytest
+import torch
+from basicsr.archs import build_network
+
+from helpers.networks import ENCODERS as SMALL
+from liif_plugin.archs.encoder import RECIPES, Encoder, pad_to_multiple
+from liif_plugin.errors import UserError
+from liif_plugin.inference.render import render
+
+
+@pytest.mark.parametrize("kind", RECIPES)
+def test_shapes_and_every_parameter_used(kind):
+    encoder = Encoder({"type": kind, **SMALL[kind]})
+    feat = encoder(torch.rand(2, 3, 11, 14))
+    assert feat.shape == (2, encoder.out_channels, 11, 14)
+    feat.sum().backward()
+    unused = [name for name, p in encoder.named_parameters() if p.grad is None]
+    assert not unused  # DistributedDataParallel stops at parameters without a gradient
+
+
+def test_edsr_features_are_those_of_the_stock_network():
+    """Hook the stock network at its upsampler; its input shift and range are undone."""
+    torch.manual_seed(0)
+    stock = build_network(
+        {"type": "EDSR", "num_in_ch": 3, "num_out_ch": 3, "upscale": 2, "img_range": 1.0, **SMALL["EDSR"]}
+    )
+    encoder = Encoder({"type": "EDSR", **SMALL["EDSR"]})
+    encoder.net.load_state_dict(stock.state_dict(), strict=False)
+    seen = []
+    stock.upsample.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    x = torch.rand(1, 3, 9, 10)
+    stock(x)
+    assert torch.allclose(encoder(x - stock.mean), seen[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in RECIPES if kind not in ("RCAN", "SwinIR")])
+def test_halo_is_the_receptive_radius(kind):
+    encoder = Encoder({"type": kind, **SMALL[kind]}).double()
+    for parameter in encoder.parameters():
+        parameter.data.fill_(0.1)  # so that no influence is too faint to see
+    n = 2 * encoder.halo + 5
+    x = torch.rand(1, 3, 3, n, dtype=torch.float64)
+    y = x.clone()
+    y[..., n // 2] += 1
+    changed = (encoder(x) != encoder(y)).any(dim=1).any(dim=1)[0].nonzero().flatten()
+    assert (changed - n // 2).abs().max() == encoder.halo
+
+
+def test_swinir_halo_bounds_the_receptive_radius():
+    torch.manual_seed(0)
+    encoder = Encoder({"type": "SwinIR", **SMALL["SwinIR"]}).double().eval()
+    n = 4 * ((2 * encoder.halo + 8) // 4)
+    x = torch.rand(1, 3, 4, n, dtype=torch.float64)
+    y = x.clone()
+    y[..., n // 2] += 1
+    changed = ((encoder(x) - encoder(y)).abs() > 1e-12).any(dim=1).any(dim=1)[0].nonzero().flatten()
+    assert 4 < (changed - n // 2).abs().max() <= encoder.halo
+
+
+def test_swinir_at_an_odd_scale_and_size():
+    torch.manual_seed(0)
+    net = build_network(
+        {"type": "LIIF", "encoder": {"type": "SwinIR", **SMALL["SwinIR"]}, "hidden_list": [16]}
+    ).eval()
+    assert net.encoder.pad_multiple == 4
+    lq, size = torch.rand(2, 3, 37, 53), (round(37 * 2.3), round(53 * 2.3))
+    whole = render(net, lq, size)
+    assert whole.shape == (2, 3, 85, 122)
+    assert (render(net, lq, size, queries_at_once=500) - whole).abs().max() < 1e-5
+    assert (torch.cat([render(net, one, size) for one in lq.split(1)]) - whole).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("h, w", [(8, 8), (5, 9), (1, 3), (2, 17)])
+def test_padding_keeps_the_picture(h, w):
+    x = torch.rand(1, 2, h, w)
+    padded = pad_to_multiple(x, 8)
+    assert padded.shape[-2] % 8 == 0 and padded.shape[-1] % 8 == 0
+    assert torch.equal(padded[..., :h, :w], x)
+    assert np.array_equal(
+        padded.numpy(), np.pad(x.numpy(), ((0, 0), (0, 0), (0, -h % 8), (0, -w % 8)), "reflect")
+    )
+
+
+def test_mistakes_are_named():
+    with pytest.raises(UserError, match="did you mean 'EDSR'"):
+        Encoder({"type": "EDRS"})
+    with pytest.raises(UserError, match="unknown option 'num_feats'.*did you mean 'num_feat'"):
+        Encoder({"type": "EDSR", "num_feats": 8})

@@ -1,0 +1,201 @@
+"""Option files that say what differs from another one; every row of the paper's tables is one, trains, validates and saves."""
+
+import pytest
+import yaml
+from basicsr.utils.registry import ARCH_REGISTRY
+
+from helpers import ROOT
+from helpers.processes import liif, losses
+from helpers.training import TINY_YML
+from liif_plugin.config.option_files import merge, packaged_options, read_options
+from liif_plugin.config.parser import copy_opt_file
+from liif_plugin.errors import UserError
+
+TRAIN_FILES = sorted(path.name for path in (ROOT / "options").glob("train_*.yml"))
+
+
+@pytest.fixture
+def write(tmp_path):
+    def file(name, text):
+        (tmp_path / name).write_text(text)
+        return str(tmp_path / name)
+
+    return file
+
+
+def test_blocks_are_merged_key_by_key(write):
+    write(
+        "a.yml",
+        "name: a\nnetwork_g: {type: LIIF, hidden_list: [1], encoder: {type: EDSR, num_feat: 8}}\ntrain: {lr: 1e-3, steps: 5}\n",
+    )
+    opt = read_options(
+        write("b.yml", "_base_: a.yml\nname: b\nnetwork_g: {encoder: {num_feat: 16}}\ntrain: {steps: ~}\n")
+    )
+    assert opt == {
+        "name": "b",
+        "network_g": {"type": "LIIF", "hidden_list": [1], "encoder": {"type": "EDSR", "num_feat": 16}},
+        "train": {"lr": 1e-3, "steps": None},
+    }
+
+
+def test_another_type_replaces_a_block_and_nothing_takes_it_out(write):
+    write(
+        "a.yml",
+        "network_g: {type: LIIF, hidden_list: [1]}\ndatasets: {train: {type: A, x: 1}, val: {type: A}}\n",
+    )
+    write("c.yml", "extra: 1\n")
+    opt = read_options(
+        write("b.yml", "_base_: [a.yml, c.yml]\nnetwork_g: {type: EDSR, upscale: 2}\ndatasets: {val: ~}\n")
+    )
+    assert opt == {
+        "network_g": {"type": "EDSR", "upscale": 2},
+        "datasets": {"train": {"type": "A", "x": 1}},
+        "extra": 1,
+    }
+
+
+def test_merge_alters_neither():
+    base, changes = {"a": {"b": 1}}, {"a": {"c": 2}}
+    assert (
+        merge(base, changes) == {"a": {"b": 1, "c": 2}}
+        and base == {"a": {"b": 1}}
+        and changes == {"a": {"c": 2}}
+    )
+
+
+def test_a_packaged_file_is_a_base_anywhere(write):
+    opt = read_options(write("mine.yml", "_base_: train_liif_edsr.yml\nname: mine\ntrain: {total_iter: 7}\n"))
+    assert opt["name"] == "mine" and opt["train"]["total_iter"] == 7 and opt["network_g"]["type"] == "LIIF"
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("_base_: nowhere.yml", "there is no .*nowhere.yml"),
+        ("_base_: train_lif_edsr.yml", "did you mean 'train_liif_edsr.yml'"),
+        ("_base_: 3", "expected the name of an option file"),
+        ("_base_: x.yml", "is built on this very file"),
+    ],
+)
+def test_mistakes_with_bases(write, text, words):
+    with pytest.raises(UserError, match=words):
+        read_options(write("x.yml", text + "\nname: x\n"))
+
+
+def test_a_circle_of_two_is_noticed(write):
+    write("a.yml", "_base_: b.yml\n")
+    with pytest.raises(UserError, match="is built on this very file"):
+        read_options(write("b.yml", "_base_: a.yml\n"))
+
+
+def test_the_copy_in_the_experiment_is_whole(write, tmp_path):
+    write("a.yml", "train: {lr: 1e-4}\n")
+    (tmp_path / "experiment").mkdir()
+    path = write("b.yml", "# words\n_base_: a.yml\nname: b\n")
+    copy_opt_file(path, str(tmp_path / "experiment"))
+    copy = tmp_path / "experiment" / "b.yml"
+    assert (
+        "GENERATE TIME" in copy.read_text()
+        and "_base_" not in copy.read_text()
+        and read_options(str(copy)) == read_options(path)
+    )
+
+
+def test_rows_differ_in_few_lines():
+    """A reader sees at once what differs: every derived file changes at most 25 lines."""
+    for name in TRAIN_FILES:
+        lines = [
+            line
+            for line in (packaged_options() / name).read_text().splitlines()
+            if line.strip() and not line.startswith("#")
+        ]
+        if name not in ("train_liif_edsr.yml", "train_liif_demo.yml", "train_liif_celebahq_64_128.yml"):
+            assert lines[0].startswith("_base_") and len(lines) <= 25, name
+
+
+def test_the_ablations_differ_from_liif_in_one_thing():
+    whole = read_options(str(packaged_options() / "train_liif_edsr.yml"))["network_g"]
+    for part, key, value in (
+        ("no_cell", "cell_decode", False),
+        ("no_unfold", "feat_unfold", False),
+        ("no_ensemble", "local_ensemble", False),
+        ("shallow", "hidden_list", [256, 256]),
+    ):
+        other = read_options(str(packaged_options() / f"train_liif_edsr_{part}.yml"))["network_g"]
+        assert {k: v for k, v in other.items() if whole[k] != v} == {key: value}
+    assert ARCH_REGISTRY.get("LIIF")  # the names above are arguments of it: test_options builds every file
+
+
+def smoke(name: str, root) -> dict:
+    """The changes that let the row ``name`` run 4 iterations on a few small pictures; its network stays as it is."""
+    opt = read_options(str(packaged_options() / name))
+    tiny = yaml.safe_load(TINY_YML.format(root=root / "hr", total=4, every=4, workers=0))
+    celeb = "celebahq" in name
+    train = {
+        "batch_size_per_gpu": 1,
+        "num_worker_per_gpu": 0,
+        "persistent_workers": False,
+        "pin_memory": False,
+        "dataset_enlarge_ratio": 8,
+        "cache": None,
+        "dataroot_gt": str(root / "hr"),
+    }
+    if celeb:
+        low, high = name[:-4].rsplit("_", 2)[1:]
+        sides = {
+            "dataroot_gt": str(root / "faces" / f"{high}.lmdb"),
+            "dataroot_lq": str(root / "faces" / f"{low}.lmdb"),
+            "meta_info_file": str(root / "faces" / "split.json"),
+        }
+        train.update(sides)
+        sets = {"val": {**sides, "split": "test"}}
+    else:
+        train.update(lq_size=16, io_backend={"type": "disk"})
+        train.update({} if opt["datasets"]["train"].get("num_queries", 0) is None else {"num_queries": 64})
+        scale = int(name[-5]) if name[-5].isdigit() else 2.5
+        val = {**tiny["datasets"]["val_x2"], "scale": scale}
+        sets = {**{key: None for key in opt["datasets"] if key != "train"}, "val_small": val}
+    logger = {"print_freq": 1, "save_checkpoint_freq": 4, "use_tb_logger": False}
+    return {
+        "_base_": name,
+        "name": "smoke",
+        "datasets": {"train": train, **sets},
+        "logger": logger,
+        "train": {"total_iter": 4, "scheduler": tiny["train"]["scheduler"]},
+        "val": {"val_freq": 4, "save_img": True},
+    }
+
+
+@pytest.fixture(scope="module")
+def smoke_data(tmp_path_factory):
+    """hr: three pictures of 72 x 80; faces: what `liif prepare celebahq` makes of six of 256 x 256."""
+    from PIL import Image
+
+    from helpers.pictures import picture
+
+    root = tmp_path_factory.mktemp("smoke")
+    for folder, count, h, w in (
+        ("hr", 3, 72, 80),
+        ("faces_in/train", 4, 256, 256),
+        ("faces_in/test", 2, 256, 256),
+    ):
+        (root / folder).mkdir(parents=True)
+        for i in range(count):
+            Image.fromarray(picture(i, h, w)).save(root / folder / f"{i}.png")
+    done = liif("prepare", "celebahq", "faces_in", "-o", "faces", cwd=root)
+    assert done.returncode == 0, done.stderr
+    return root
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TRAIN_FILES)
+def test_every_row_trains_validates_and_saves(name, smoke_data, tmp_path):
+    (tmp_path / "smoke.yml").write_text(yaml.safe_dump(smoke(name, smoke_data), sort_keys=False))
+    done = liif("train", "-opt", "smoke.yml", cwd=tmp_path, env={"OMP_NUM_THREADS": "2"})
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+    assert sorted(losses(done.stdout + done.stderr)) == [1, 2, 3, 4] and "# psnr" in done.stdout + done.stderr
+    experiment = tmp_path / "experiments" / "smoke"
+    assert (experiment / "models" / "net_g_4.pth").is_file() and (
+        experiment / "training_states" / "4.state"
+    ).is_file()
+    assert list((experiment / "visualization").rglob("*.png"))

@@ -1,0 +1,322 @@
+"""One table: cells that are kept, numbers of the right model at the right scale, mistakes named before anything runs."""
+
+import copy
+import csv
+import json
+
+import pytest
+import torch
+import yaml
+from basicsr.archs import build_network
+from PIL import Image
+
+from helpers import ROOT
+from liif_plugin.cli import main
+from liif_plugin.config.option_files import read_options
+from liif_plugin.data.arbitrary_scale_dataset import ArbitraryScaleDataset
+from liif_plugin.errors import UserError
+from liif_plugin.evaluation import results as measure
+from liif_plugin.evaluation.plan import read_plan
+from liif_plugin.evaluation.published import PUBLISHED, published
+from liif_plugin.metrics.continuous_metric import continuous_psnr
+
+LIIF = {"type": "LIIF", "encoder": {"type": "EDSR", "num_feat": 8, "num_block": 1}, "hidden_list": [16]}
+EDSR = {"type": "EDSR", "num_in_ch": 3, "num_out_ch": 3, "num_feat": 8, "num_block": 1, "upscale": 2}
+
+
+@pytest.fixture
+def opt(tmp_path, image_folder, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    image_folder("hr", 2, 48, 60)
+    for name, block in (("liif", LIIF), ("edsr", EDSR)):
+        torch.manual_seed(1)
+        torch.save({"params": build_network(dict(block)).state_dict()}, f"{name}.pth")
+    return {
+        "name": "small",
+        "models": [
+            {"name": "Bicubic", "network_g": {"type": "Bicubic"}},
+            {"name": "EDSR", "scales": {2: {"network_g": EDSR, "weights": "edsr.pth"}}},
+            {"name": "LIIF", "published": "RDN-LIIF", "network_g": LIIF, "weights": "liif.pth"},
+        ],
+        "datasets": {"Set5": {"dataroot_gt": "hr", "protocol": "benchmark", "scales": [2, 3, [2, 3.5]]}},
+    }
+
+
+def compare(opt) -> dict:
+    """Run `liif compare`; the parsed table.json."""
+    with open("compare.yml", "w") as file:
+        yaml.safe_dump(opt, file)
+    with pytest.raises(SystemExit) as stop:
+        main(["compare", "-opt", "compare.yml", "-o", "out"])
+    assert stop.value.code == 0, stop.value.code
+    with open("out/table.json") as file:
+        return json.load(file)
+
+
+def refused(opt) -> str:
+    with open("compare.yml", "w") as file:
+        yaml.safe_dump(opt, file)
+    with pytest.raises(UserError) as error:
+        read_plan("compare.yml")
+    return str(error.value)
+
+
+def test_table_and_figure(opt, tmp_path):
+    opt["figure"] = {"dataset": "Set5", "scale": 4}
+    table = compare(opt)
+    scales = {(cell["model"], cell["scale"]) for cell in table["cells"]}
+    assert scales == {(m, s) for m in ("Bicubic", "LIIF") for s in ("2", "3", "2 x 3.5")} | {("EDSR", "2")}
+    item = ArbitraryScaleDataset(
+        {"name": "a", "phase": "val", "dataroot_gt": "hr", "scale": 3, "protocol": "benchmark"}
+    )[1]
+    net = build_network({"type": "Bicubic"})
+    from liif_plugin.inference.render import render
+
+    expected = continuous_psnr(render(net, item["lq"][None], (48, 60)), item["gt"][None], 3, "benchmark")
+    got = next(
+        i for i in table["images"] if (i["model"], i["scale"], i["image"]) == ("Bicubic", "3", "img_1")
+    )
+    assert got["psnr"] == pytest.approx(expected, abs=1e-9)
+    cell = next(c for c in table["cells"] if (c["model"], c["scale"]) == ("LIIF", "3"))
+    assert cell["published"] == 34.68 and cell["difference"] == pytest.approx(cell["value"] - 34.68)
+    assert (
+        cell["parameters"] == sum(p.numel() for p in build_network(dict(LIIF)).parameters())
+        and cell["seconds"] > 0
+    )
+    md, tex = (tmp_path / "out" / "table.md").read_text(), (tmp_path / "out" / "table.tex").read_text()
+    assert (
+        "| model   | x2    | x3    | x2 x 3.5 |" in md
+        and f"{cell['value']:.2f}" in md
+        and "published and measured" in md
+    )
+    assert tex.count("\\textbf") == 3 and "\\toprule" in tex and "--" in tex
+    rows = list(csv.DictReader((tmp_path / "out" / "table.csv").open()))
+    assert len(rows) == len(table["cells"]) and float(rows[0]["value"]) == table["cells"][0]["value"]
+    with Image.open(tmp_path / "out" / "figure.png") as figure:
+        assert figure.width > 600 and (255, 0, 0) in {
+            color for _, color in figure.getcolors(figure.width * figure.height)
+        }
+
+
+def test_only_what_changed_is_measured_again(opt, monkeypatch):
+    compare(opt)
+    measured = []
+    stock = measure.measure_cell
+    monkeypatch.setattr(measure, "measure_cell", lambda *a: measured.append(a[0].name) or stock(*a))
+    compare(opt)
+    assert not measured
+    torch.save({"params": build_network(dict(LIIF)).state_dict()}, "liif.pth")
+    compare(opt)
+    assert measured == ["LIIF"] * 3
+
+
+def test_finished_pictures_are_a_model(opt, tmp_path):
+    for scale in ("2", "3"):
+        (tmp_path / f"theirs_Set5_{scale}").mkdir()
+        for i in range(2):
+            Image.open(tmp_path / "hr" / f"img_{i}.png").save(
+                tmp_path / f"theirs_Set5_{scale}" / f"img_{i}.png"
+            )
+    opt["models"] = [{"name": "theirs", "images": "theirs_{dataset}_{scale}"}]
+    opt["datasets"]["Set5"]["scales"] = [2, 3]
+    table = compare(opt)
+    assert [cell["value"] for cell in table["cells"]] == [float("inf")] * 2 and table["cells"][0][
+        "parameters"
+    ] is None
+
+
+def test_given_lr_files_are_used(opt, bench):
+    opt["models"] = opt["models"][:1]
+    opt["datasets"] = {
+        "Set5": {
+            "dataroot_gt": str(bench / "Set5" / "HR"),
+            "dataroot_lq": str(bench / "Set5" / "LR_bicubic" / "X{scale}"),
+            "protocol": "benchmark",
+            "lq_scales": [4],
+            "scales": [4],
+        }
+    }
+    (cell,) = compare(opt)["cells"]
+    assert cell["value"] == pytest.approx(28.433, abs=1e-3) and abs(cell["difference"]) < 0.02
+
+
+def test_multiply_adds_are_the_literatures():
+    """EDSR-baseline x2 on 1280 x 720: 316.3 G and 1.37 M parameters (Ahn et al. 2018, Table 1)."""
+    net = build_network(dict(read_options(str(ROOT / "options" / "train_edsr_x2.yml"))["network_g"]))
+    parameters, adds = measure.complexity(net.eval(), (2, 2))
+    assert abs(adds / 1e9 - 316.3) < 0.1 and round(parameters / 1e6, 2) == 1.37
+
+
+def test_multiply_adds_of_a_continuous_network():
+    """LIIF with EDSR-baseline: every query costs 4 x 3 x 256 x 256 + 4 corners' place, the rest is paid once per LR pixel."""
+    net = build_network(dict(read_options(str(ROOT / "options" / "train_liif_edsr.yml"))["network_g"])).eval()
+    (_, x2), (_, x30) = (measure.complexity(net, (scale, scale)) for scale in (2, 30))
+    pixels = 1280 * 720
+    query = (900 * x30 - 4 * x2) / 896 / pixels  # x_s = LR part / s^2 + query
+    assert 4 * 3 * 256**2 < query < 1.01 * 4 * 3 * 256**2
+    assert abs(x2 / 1e9 - 1042.5) < 1  # counted in one call on 48 x 48 -> 96 x 96
+
+
+def test_an_lr_folder_of_another_scale_is_refused(opt, tmp_path, image_folder):
+    image_folder("lr4", 2, 12, 15)
+    opt["datasets"]["Set5"].update(dataroot_lq="lr4", lq_scales=[2], scales=[2])
+    with open("compare.yml", "w") as file:
+        yaml.safe_dump(opt, file)
+    with pytest.raises(SystemExit) as stop:
+        main(["compare", "-opt", "compare.yml", "-o", "out"])
+    assert "no LR image of it at scale 2" in stop.value.code
+
+
+def test_other_pictures_are_measured_anew(opt, tmp_path):
+    opt["models"], opt["datasets"]["Set5"]["scales"] = [{"name": "theirs", "images": "theirs"}], [2]
+    (tmp_path / "theirs").mkdir()
+    for i in range(2):
+        Image.new("RGB", (60, 48)).save(tmp_path / "theirs" / f"img_{i}.png")
+    black = compare(opt)["cells"][0]["value"]
+    for i in range(2):
+        Image.open(tmp_path / "hr" / f"img_{i}.png").save(tmp_path / "theirs" / f"img_{i}.png")
+    assert black < 30 and compare(opt)["cells"][0]["value"] == float("inf")
+
+
+def test_a_network_that_has_diverged_still_gets_its_table(opt, tmp_path):
+    state = torch.load("liif.pth", weights_only=True)
+    state["params"]["imnet.layers.0.bias"].fill_(float("nan"))
+    torch.save(state, "liif.pth")
+    compare(opt)
+    assert "nan" in (tmp_path / "out" / "table.md").read_text() and (tmp_path / "out" / "table.tex").is_file()
+
+
+@pytest.mark.parametrize("change", [{"first_k": 1}, {"protocol": "plain"}])
+def test_another_task_is_not_compared_with_the_published_one(opt, change):
+    opt["datasets"]["Set5"].update(change, scales=[2])
+    assert all(cell["published"] is None for cell in compare(opt)["cells"])
+
+
+def test_peak_memory_sees_what_is_allocated():
+    with measure.PeakMemory(torch.device("cpu")) as peak:
+        torch.ones(64 * 2**18).sum()
+    assert peak.mib is None or 60 < peak.mib < 200
+
+
+def test_published_numbers():
+    assert (
+        published("Set5", "RDN-LIIF", 8.0, "continuous_psnr") == 27.14
+        and published("Set5", "RDN-LIIF", 8, "continuous_ssim") is None
+    )
+    assert (
+        published("DIV2K_valid", "LIIF (-c)", 30, "continuous_psnr") == 20.51
+        and published("Set5", "RDN", 6, "continuous_psnr") is None
+    )
+    assert (
+        sum(len(row) for rows in PUBLISHED.values() for row in rows.values())
+        == 8 * 9 + 3 + 4 * (3 + 3 + 3 * 5) + 4
+    )
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "options").glob("compare_*.yml")), ids=lambda p: p.name)
+def test_packaged_files(path, tmp_path, monkeypatch):
+    """With the folders and the weights that it names, every packaged comparison passes its own checks and builds its networks."""
+    monkeypatch.chdir(tmp_path)
+    opt = read_options(str(path))
+    for dataset in opt["datasets"].values():
+        for root in {"dataroot_gt", "dataroot_lq"} & dataset.keys():
+            for scale in (2, 3, 4):
+                (tmp_path / dataset[root].replace("{scale}", str(scale))).mkdir(parents=True, exist_ok=True)
+    for model in opt["models"]:
+        for source in model.get("scales", {0: model}).values():
+            if "opt" in source:
+                weights = (
+                    tmp_path
+                    / "experiments"
+                    / read_options(str(path.parent / source["opt"]))["name"]
+                    / "models"
+                    / "net_g_latest.pth"
+                )
+                weights.parent.mkdir(parents=True, exist_ok=True)
+                weights.touch()
+    plan = read_plan(str(path))
+    for model in plan.models:
+        for source in model.by_scale.values():
+            build_network(copy.deepcopy(source.network_g))
+        if path.name.startswith("compare_table"):
+            known = [
+                published(column.published, model.published, column.scale[0], "continuous_psnr")
+                for column in plan.columns
+            ]
+            assert any(known) or "only" in model.name, model.name
+    assert f"liif compare -opt {path.name}" in path.read_text()
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda o: o.update(modles=1), "did you mean 'models'"),
+        (lambda o: o.pop("datasets"), "'datasets' is missing"),
+        (lambda o: o["models"][2].update(weights="no.pth"), "there are no weights no.pth"),
+        (
+            lambda o: o["models"][2].pop("network_g"),
+            "expected one of `opt: train_NAME.yml`, `model: liif-light`",
+        ),
+        (lambda o: o["models"][2].update(name="EDSR"), "EDSR is given twice"),
+        (lambda o: o["models"][1].pop("name"), "'name' is missing"),
+        (lambda o: o["models"][1].update(scale=2, weight="x"), "did you mean 'weights'"),
+        (lambda o: o["datasets"]["Set5"].update(protocol="bench"), "expected one of div2k"),
+        (lambda o: o["datasets"]["Set5"].update(scales=2), "expected a list such as"),
+        (lambda o: o["datasets"]["Set5"].update(lq_scales=4), "lq_scales: expected a list of numbers"),
+        (lambda o: o["models"][1].update(param_key="params_ema"), "unknown option 'param_key'"),
+        (lambda o: o["models"][2].update(scale=[2, 3]), "expected one number"),
+        (lambda o: o["models"][2].update(cell="0/1"), "a part of an input"),
+        (lambda o: o["models"].append({"name": "t", "images": "f", "scale": 4}), "unknown option 'scale'"),
+        (lambda o: o.update(metrics=["psnr"]), "metrics: expected a block"),
+        (lambda o: o.update(metrics={"p": {"type": "calculate_psnr"}}), "'crop_border' is missing"),
+        (
+            lambda o: o.update(metrics={"p": {"type": "continuous_psnr", "shave": 1}}),
+            "unknown option 'shave'",
+        ),
+        (lambda o: o["datasets"]["Set5"].update(scales=[2, 2]), "is given twice"),
+        (lambda o: o["datasets"]["Set5"].update(dataroot_gt="nowhere"), "there is no folder nowhere"),
+        (lambda o: o["datasets"]["Set5"].update(lq_scales=[2]), "lq_scales needs dataroot_lq"),
+        (lambda o: o.update(metrics={"psnr": {"type": "continuous_pnsr"}}), "did you mean 'continuous_psnr'"),
+        (lambda o: o.update(device="gpu"), "expected one of auto"),
+        (lambda o: o.update(precision="bf61"), "did you mean 'bf16'"),
+        (lambda o: o.update(figure={"dataset": "Set5"}), "figure: 'scale' is missing"),
+        (lambda o: o.update(figure={"dataset": "Set6", "scale": 2, "image": "a"}), "'Set6' is none of Set5"),
+        (
+            lambda o: o.update(figure={"dataset": "Set5", "scale": 2, "image": "a", "box": [1, 2]}),
+            "expected .top, left, height, width.",
+        ),
+    ],
+)
+def test_mistakes_are_named(opt, change, words):
+    import re
+
+    change(opt)
+    assert re.search(words, refused(opt))
+
+
+@pytest.mark.parametrize(
+    "models, words",
+    [
+        ([{"name": "LIIF", "network_g": LIIF}], "has no weights"),
+        ([{"name": "LIIF", "network_g": LIIF, "weights": "edsr.pth"}], "holds another network"),
+        ([{"name": "EDSR", "network_g": EDSR, "weights": "edsr.pth"}], "enlarges x2 and nothing else"),
+        ([{"name": "theirs", "images": "nowhere"}], "cannot be read"),
+    ],
+)
+def test_mistakes_while_measuring(opt, models, words):
+    opt["models"] = models
+    opt["datasets"]["Set5"]["scales"] = [3]
+    with open("compare.yml", "w") as file:
+        yaml.safe_dump(opt, file)
+    with pytest.raises(SystemExit) as stop:
+        main(["compare", "-opt", "compare.yml", "-o", "out"])
+    assert words in stop.value.code
+
+
+def test_figure_outside_the_picture(opt):
+    opt["figure"] = {"dataset": "Set5", "scale": 2, "image": "img_1", "box": [40, 0, 20, 20]}
+    with open("compare.yml", "w") as file:
+        yaml.safe_dump(opt, file)
+    with pytest.raises(SystemExit) as stop:
+        main(["compare", "-opt", "compare.yml", "-o", "out"])
+    assert "reaches beyond the truth of 48 x 60" in stop.value.code

@@ -1,0 +1,342 @@
+"""`liif prepare` and `liif upscale` killed, stopped and out of room: no half file has a final name, and the next start goes on."""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from helpers import ROOT
+from helpers.pictures import picture
+from liif_plugin.cli import main
+from liif_plugin.data import derive
+from liif_plugin.data.image_source import ImageSource
+from liif_plugin.errors import UserError
+
+KILLS = 20
+SAID: dict[int, tuple[int, Path]] = {}  # pid -> where its words can be read, where they go
+
+
+def start(argv, log: Path, file_limit: int | None = None) -> int:
+    """Fork a process that runs ``liif ARGV``; its pid. A fork, because it stands in the middle of the work at once."""
+    reader, out = os.pipe()  # a file could not grow either where none may
+    pid = os.fork()
+    if pid:
+        os.close(out)
+        SAID[pid] = reader, log
+        return pid
+    code = 1
+    try:
+        os.dup2(out, 1)
+        os.dup2(out, 2)
+        sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        torch.set_num_threads(1)  # the parent's threads do not live here
+        gc.callbacks.clear()  # hypothesis leaves one in the parent: a signal that comes while it runs raises in it, and is ignored
+        if file_limit is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
+        main([str(arg) for arg in argv])
+        code = 0
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
+        if isinstance(stop.code, str):
+            print(stop.code, file=sys.stderr)
+    except BaseException as error:  # noqa: BLE001
+        print("Traceback", repr(error), file=sys.stderr)
+        code = 99
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def ended(pid: int) -> int:
+    """Exit code, or minus the signal; what the process said is in its log then."""
+    status = os.waitpid(pid, 0)[1]
+    reader, log = SAID.pop(pid)
+    log.write_bytes(os.read(reader, 1 << 20))
+    os.close(reader)
+    return os.waitstatus_to_exitcode(status)
+
+
+def when(begun, pid: int, seconds: float) -> bool:
+    """Wait until ``begun()`` and some seconds more; False where the process has ended before."""
+    deadline = time.monotonic() + 60
+    while not begun() and time.monotonic() < deadline:
+        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            return False
+        time.sleep(0.001)
+    time.sleep(seconds)
+    return True
+
+
+class Work:
+    """One command: what it is called with, when it has begun, what it leaves, and whether that is whole."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        self.log = root / "log.txt"
+
+    def clean(self):
+        for path in (*self.outputs, *self.leftovers):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+    def begun(self) -> bool:
+        return any(path.exists() for path in self.leftovers)
+
+
+class Pack(Work):
+    """`liif prepare` of 40 pictures."""
+
+    def __init__(self, root):
+        super().__init__(root)
+        (root / "in").mkdir()
+        for i in range(40):
+            Image.fromarray(picture(i, 90, 100)).save(root / "in" / f"{i:02d}.png")
+        self.argv = [
+            "prepare",
+            root / "in",
+            "-o",
+            root / "out.lmdb",
+            "--crop-size",
+            "48",
+            "--step",
+            "24",
+            "--png-level",
+            "9",
+        ]
+        self.outputs, self.leftovers = [root / "out.lmdb"], [root / ".out.lmdb.partial"]
+
+    def check_whole(self):
+        source = ImageSource(str(self.root / "out.lmdb"), "here")
+        assert len(source) == 40 * 3 * 4
+        assert np.array_equal(source.read(len(source) - 12), picture(39, 90, 100)[:48, :48])
+        for i in range(0, len(source), 7):
+            source.read(i)
+
+
+class Shrink(Work):
+    """`liif prepare lr` of 24 pictures."""
+
+    def __init__(self, root):
+        super().__init__(root)
+        (root / "in").mkdir()
+        for i in range(24):
+            Image.fromarray(picture(i, 96, 96)).save(root / "in" / f"{i:02d}.png")
+        self.argv = ["prepare", "lr", root / "in", "-o", root / "lr"]
+        self.outputs, self.leftovers = [root / "lr" / f"X{n}" for n in (2, 3, 4)], [root / "lr" / ".partial"]
+
+    def check_whole(self):
+        for n, folder in zip((2, 3, 4), self.outputs):
+            names = sorted(path.name for path in folder.iterdir())
+            assert names == [f"{i:02d}.png" for i in range(24)]
+            for name in names:
+                assert np.asarray(Image.open(folder / name)).shape == (96 // n, 96 // n, 3)
+
+
+class Render(Work):
+    """`liif upscale` of one picture in many bands."""
+
+    def __init__(self, root, suffix):
+        super().__init__(root)
+        Image.fromarray(picture(0, 160, 120)).save(root / "in.png")
+        network = "{type: LIIF, encoder: {type: EDSR, num_feat: 8, num_block: 1}, hidden_list: [8], residual: bilinear}"
+        (root / "net.yml").write_text(f"network_g: {network}\n")
+        torch.manual_seed(0)
+        net = torch.nn.Module.state_dict(_network())
+        torch.save({"params": net}, root / "net.pth")
+        out = root / f"out{suffix}"
+        self.argv = [
+            "upscale",
+            root / "in.png",
+            "-o",
+            out,
+            "--model",
+            root / "net.pth",
+            "--scale",
+            "12",
+            "--memory",
+            "0.32",
+            "--precision",
+            "fp32",
+        ]
+        self.outputs, self.leftovers, self.reference = [out], [root / f"out{suffix}.partial"], None
+
+    def check_whole(self):
+        image = np.asarray(Image.open(self.outputs[0]))
+        assert image.shape == (160 * 12, 120 * 12, 3)
+        self.reference = image if self.reference is None else self.reference
+        assert np.array_equal(image, self.reference)
+
+
+def _network():
+    from liif_plugin.archs.building import build
+
+    return build(
+        {
+            "type": "LIIF",
+            "encoder": {"type": "EDSR", "num_feat": 8, "num_block": 1},
+            "hidden_list": [8],
+            "residual": "bilinear",
+        }
+    )
+
+
+WORKS = {
+    "prepare": Pack,
+    "prepare lr": Shrink,
+    "upscale png": lambda root: Render(root, ".png"),
+    "upscale tif": lambda root: Render(root, ".tif"),
+}
+
+
+@pytest.fixture(params=WORKS)
+def work(request, tmp_path):
+    return WORKS[request.param](tmp_path)
+
+
+@pytest.fixture
+def seconds(work):
+    """How long the whole work takes once it has begun; what it makes is the reference, and is gone."""
+    pid = start(work.argv, work.log)
+    when(work.begun, pid, 0)
+    begun = time.monotonic()
+    assert ended(pid) == 0, work.log.read_text()
+    work.check_whole()
+    work.clean()
+    return time.monotonic() - begun
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments(work, seconds, record_property):
+    rng, kills, finished, latest = random.Random(0), 0, 0, seconds
+    while kills < KILLS:
+        pid = start(work.argv, work.log)
+        when(work.begun, pid, rng.uniform(0, latest))
+        os.kill(pid, signal.SIGKILL)
+        code = ended(pid)
+        kills += code == -signal.SIGKILL
+        assert code in (0, -signal.SIGKILL), work.log.read_text()
+        if all(path.exists() for path in work.outputs):
+            work.check_whole()  # whatever has its final name is whole
+            work.clean()
+            finished += 1
+            latest *= 0.7  # on a busy machine the first run took longer than the others
+        elif work.argv[:2] != ["prepare", "lr"]:
+            assert not any(path.exists() for path in work.outputs)
+    pid = start(work.argv, work.log)
+    assert ended(pid) == 0, work.log.read_text()
+    work.check_whole()
+    assert not any(path.exists() for path in work.leftovers)
+    record_property("kills", kills)
+    print(f"{kills} kills survived, {finished} times the work was finished on the way")
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_stopped(work, number, code):
+    """Ctrl-C and SIGTERM: the usual exit code, one line, nothing half; the next start finishes."""
+    pid = start(work.argv, work.log)
+    assert when(work.begun, pid, 0.01)
+    os.kill(pid, number)
+    assert ended(pid) == code, work.log.read_text()
+    said = work.log.read_text()
+    assert "stopped." in said and "Traceback" not in said
+    assert not any(path.exists() for path in work.outputs)
+    if work.argv[0] == "upscale":
+        assert not any(path.exists() for path in work.leftovers)
+    assert ended(start(work.argv, work.log)) == 0, work.log.read_text()
+    work.check_whole()
+    assert not any(path.exists() for path in work.leftovers)
+
+
+@pytest.mark.parametrize("limit", [1, 600, 5000])
+def test_no_room(work, limit):
+    """A file may not grow any more, as on a full disk: one line, nothing half; with room the same command finishes."""
+    pid = start(work.argv, work.log, file_limit=limit)
+    assert ended(pid) == 1
+    said = [line for line in work.log.read_text().splitlines() if line.startswith("liif ")]
+    assert len(said) == 1 and "make room" in said[0], work.log.read_text()
+    assert "Traceback" not in work.log.read_text() and not any(path.exists() for path in work.outputs)
+    assert ended(start(work.argv, work.log)) == 0, work.log.read_text()
+    work.check_whole()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode != 0,
+    reason="no mounts of one's own here",
+)
+def test_a_disk_that_is_full(work):
+    """A file system of 96 KiB, really mounted. Without its work it is gone afterwards, so one line and no traceback are asked for."""
+    out = work.argv[work.argv.index("-o") + 1]
+    disk = work.root / "disk"
+    disk.mkdir()
+    argv = [disk / out.name if arg == out else arg for arg in work.argv]
+    command = f'mount -t tmpfs -o size=96k none {disk} && {{ "$@"; code=$?; ls -A {disk}; exit $code; }}'
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", command, "sh", sys.executable, "-m", "liif_plugin", *map(str, argv)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr and "make room" in done.stderr, (
+        done.stdout + done.stderr
+    )
+    left = done.stdout.split()
+    assert out.name not in left or work.argv[:2] == ["prepare", "lr"]
+
+
+def test_killed_while_folders_get_their_names(tmp_path, monkeypatch):
+    """Between two renames: the next start gives the others theirs, and still knows what was left out."""
+    work = Shrink(tmp_path)
+    (tmp_path / "in" / "broken.png").write_bytes(b"no")
+    rename, done = os.rename, []
+
+    def twice(a, b):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(rename(a, b))
+
+    argv = (
+        str(tmp_path / "in"),
+        str(tmp_path / "lr"),
+        ["X2", "X3", "X4"],
+        lambda image: derive.lr_images(image, [2, 3, 4], "mirror"),
+    )
+    monkeypatch.setattr(derive.os, "rename", twice)
+    with pytest.raises(KeyboardInterrupt):
+        derive.derive_folders(*argv, {"scales": 1})
+    monkeypatch.setattr(derive.os, "rename", rename)
+    assert sorted(path.name for path in (tmp_path / "lr").iterdir()) == [".partial", "X2", "X3"]
+    with pytest.raises(UserError, match="with other settings; delete that folder"):
+        derive.derive_folders(*argv, {"scales": 2})
+    assert [name for name, _ in derive.derive_folders(*argv, {"scales": 1})] == ["broken.png"]
+    work.check_whole()
+    assert not (tmp_path / "lr" / ".partial").exists()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{"])
+def test_killed_before_the_settings_were_written(tmp_path, content):
+    work = Pack(tmp_path)
+    work.leftovers[0].mkdir()
+    if content is not None:
+        (work.leftovers[0] / "settings.json.partial").write_bytes(content)
+    assert ended(start(work.argv, work.log)) == 0, work.log.read_text()
+    work.check_whole()
+    assert sorted(path.name for path in (tmp_path / "out.lmdb").iterdir()) == [
+        "data.mdb",
+        "lock.mdb",
+        "meta_info.txt",
+    ]

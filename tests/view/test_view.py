@@ -1,0 +1,491 @@
+"""`liif view`: a view's pixels are the continuous image's, and the server answers its own page alone."""
+
+import contextlib
+import http.client
+import json
+import math
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from helpers.pictures import picture
+from helpers.viewing import CPU, Served, network
+from liif_plugin import ContinuousImage
+from liif_plugin.coords import mesh
+from liif_plugin.errors import UserError
+from liif_plugin.image_io.reading import from_array
+from liif_plugin.inference.render import render
+from liif_plugin.inference.upscaling import Engine
+from liif_plugin.resize import matlab_imresize
+from liif_plugin.view import features
+from liif_plugin.view.painting import Painter
+from liif_plugin.view.plain import Plain
+from liif_plugin.view.server import is_own_host, listening
+from liif_plugin.view.turns import LIMIT, Busy, Turns
+from liif_plugin.view.views import View
+
+EDSR = {"type": "EDSR", "num_feat": 8, "num_block": 2}
+
+
+def painter(net=None, pixels=None, budget=1 << 30):
+    return Painter(
+        Engine(net or network(), CPU, "fp32", budget),
+        from_array(picture(0, 40, 53) if pixels is None else pixels),
+    )
+
+
+def colours(paint, view):
+    """What the network gives inside the picture: (3, R, C)."""
+    return torch.cat([band for _, band in paint.network_bands(view)], dim=1)
+
+
+@pytest.fixture
+def small_tiles(monkeypatch):
+    monkeypatch.setattr(features, "TILE", 16)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"residual": "bilinear"}, {"feat_unfold": False}, {"hidden_list": []}, {"kind": "MetaSR"}]
+)
+def test_a_view_is_a_window_of_the_whole(small_tiles, options):
+    paint = painter(network(**options))
+    whole = render(paint.engine.net, paint.picture.colour, (40 * 7, 53 * 7))[0]
+    part = colours(paint, View(x=11 / 7, y=50 / 7, scale=7, width=150, height=120))
+    assert (part - whole[:, 50:170, 11:161]).abs().max() < 1e-5
+    assert (len(paint.features) > 3) == (
+        paint.engine.net.halo is not None if hasattr(paint.engine.net, "halo") else False
+    )
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        View(3.21, 7.77, 3.3, 90, 60),
+        View(-5.5, -2.25, 2.7, 200, 150),
+        View(20.123456, 17.987654, 12345.6, 40, 30),
+        View(1.5, 2.5, 9, 77, 66, step=4),
+        View(3.2, 7.7, 1.0, 30, 20, cell=0.25),
+        View(0, 0, 1.37, 80, 60, ensemble=False),
+    ],
+)
+def test_a_view_is_the_continuous_image(small_tiles, view):
+    """Equal to ContinuousImage.sample at the centres of the screen's pixels, computed here from the definition."""
+    paint = painter(network(residual="bilinear"))
+    net = network(residual="bilinear", local_ensemble=view.ensemble)
+    axes = []
+    for start, n, length in ((view.y, 40, view.height), (view.x, 53, view.width)):
+        at = start + (np.arange(math.ceil(length / view.step)) + 0.5) * view.step / view.scale
+        axes.append(torch.tensor(2 * at[(at >= 0) & (at <= n)] / n - 1).float())
+    side = view.cell or 1 / view.scale
+    expected = ContinuousImage(paint.picture.colour, net, "fp32").sample(
+        mesh(*axes), (2 * side / 40, 2 * side / 53)
+    )
+    got = colours(paint, view)
+    assert got.shape[1:] == (len(axes[0]), len(axes[1]))
+    assert (got.flatten(1).T - expected).abs().max() < 1e-5
+
+
+def test_what_is_seen():
+    """Colours are rounded, gray stays gray, alpha is kept, outside is transparent, below x1 it is the shrunk picture."""
+    pixels = np.dstack([picture(1, 24, 30), np.full((24, 30), 200, np.uint8)])
+    pixels[:, 20:, 3] = 0
+    paint, view = painter(pixels=pixels), View(-2, -3, 4, 140, 130)
+    bands = [band for band in paint.bands(view)]
+    seen = np.concatenate(bands)
+    inside = seen[12:108, 8:128]
+    assert (
+        seen.shape == (130, 140, 4)
+        and seen.dtype == np.uint8
+        and not seen[:12].any()
+        and not seen[:, 128:].any()
+        and not seen[108:].any()
+    )
+    assert (
+        np.abs(inside[..., :3] - colours(paint, view).permute(1, 2, 0).clamp(0, 1).numpy() * 255).max()
+        <= 0.5001
+    )
+    assert (inside[:, :60, 3] == 200).all() and not inside[:, 100:, 3].any()
+    gray = np.concatenate(list(painter(pixels=pixels[:, :, 0]).bands(view)))
+    assert (gray[..., 0] == gray[..., 1]).all() and (gray[..., 0] == gray[..., 2]).all() and gray.any()
+    assert not np.concatenate(list(paint.bands(View(500, 0, 2, 10, 10)))).any()
+    low, bicubic = (
+        np.concatenate(list(paint.bands(View(0, 0, 0.5, 15, 12, layer=layer))))
+        for layer in ("network", "bicubic")
+    )
+    assert np.array_equal(low, bicubic)
+
+
+@pytest.mark.parametrize("size", [(80, 106), (100, 159), (60, 80)])
+def test_bicubic_is_matlabs(size):
+    """Where it enlarges; and a deep picture's values are not cut to 8 bits."""
+    image = picture(2, 40, 53)
+    view = View(0, 0, size[0] / 40, size[1], size[0], layer="bicubic")
+    y, x = ((np.arange(n) + 0.5) * m / n - 0.5 for n, m in zip(size, (40, 53)))
+    expected = matlab_imresize(image / 255, size)
+    for pixels in (image, image.astype(np.uint16) * 257):
+        got = painter(pixels=pixels).colour.bicubic(y, x, 1.5)
+        assert np.abs(got - expected).max() < 1e-5
+    if size == (80, 106):
+        seen = np.concatenate(list(painter(pixels=image).bands(view)))
+        assert (
+            np.abs(seen[..., :3] - expected.clip(0, 1) * 255).max() <= 0.501 and (seen[..., 3] == 255).all()
+        )
+
+
+def test_shrunk_pictures_are_antialiased():
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::2] = 255
+    for scale in (0.5, 0.3, 0.1, 1e-2):
+        side = max(1, round(64 * scale))
+        seen = np.concatenate(
+            list(painter(pixels=stripes).bands(View(0, 0, side / 64, side, side, layer="bicubic")))
+        )
+        assert seen.shape == (side, side, 4) and np.abs(seen[:, :, :3].astype(float) - 127.5).max() < 12
+    nearest = np.concatenate(list(painter(pixels=stripes).bands(View(2, 0, 3, 30, 9, layer="nearest"))))
+    assert np.array_equal(nearest[..., :3], stripes[:3, 2:12].repeat(3, 0).repeat(3, 1))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (1, 5)])
+def test_a_tiny_picture_far_away(size):
+    """There are no halves of one pixel."""
+    far = Plain(np.full((*size, 3), 128, np.uint8)).bicubic(np.arange(3) * 1e3, np.arange(2) * 1e3, 1e-3)
+    assert far.shape == (3, 2, 3) and np.abs(far - 128 / 255).max() < 1e-6
+
+
+def test_kept_codes_are_bounded(small_tiles):
+    paint = painter(pixels=picture(0, 100, 120), budget=60_000)
+    view = View(0, 0, 1, 120, 100)
+    first = colours(paint, view)
+    assert 1 <= len(paint.features) < 56 and paint.features.bytes <= 60_000
+    assert (first - render(paint.engine.net, paint.picture.colour, (100, 120))[0]).abs().max() < 1e-5
+    with pytest.raises(
+        UserError, match="--memory allows"
+    ):  # a network that must see the whole picture at once
+        painter(network("MetaSR"), picture(0, 100, 120), budget=1 << 20)
+
+
+# ---- the server
+
+
+@pytest.fixture(scope="module")
+def served():
+    with Served(painter()) as server:
+        yield server
+
+
+def test_the_page_and_its_parts(served):
+    for path in ("/", "/view.css", "/view.js", "/layer.js", "/icon.svg"):
+        status, body, headers = served.ask(path)
+        assert status == 200 and body and "default-src 'none'" in headers["Content-Security-Policy"]
+        assert b"//" not in body.replace(b"http://www.w3.org/2000/svg", b"") or path.endswith(".js")
+        assert b"https:" not in body and b"http:" not in body.replace(b"http://www.w3.org/2000/svg", b"")
+    about = json.loads(served.ask("/about")[1])
+    assert (about["width"], about["height"], about["name"], about["ensemble"], about["cell"]) == (
+        53,
+        40,
+        "a.png",
+        True,
+        True,
+    )
+
+
+def test_what_is_rendered_comes_over(served):
+    paint = painter()
+    for query, view in {
+        "x=3.5&y=-2&scale=6&width=200&height=90": View(3.5, -2, 6, 200, 90),
+        "x=3.5&y=7&scale=6&width=201&height=90&step=4&cell=0.5&ensemble=0&client=me-left": View(
+            3.5, 7, 6, 201, 90, 4, "network", 0.5, False
+        ),
+        "x=0&y=0&scale=2.5&width=50&height=40&layer=nearest": View(0, 0, 2.5, 50, 40, layer="nearest"),
+    }.items():
+        status, body, headers = served.ask(f"/render?{query}")
+        expected = np.concatenate(list(paint.bands(view)))
+        assert status == 200 and headers["X-Size"] == f"{expected.shape[1]}x{expected.shape[0]}"
+        assert np.array_equal(np.frombuffer(body, np.uint8).reshape(expected.shape), expected)
+
+
+GOOD = "x=0&y=0&scale=2&width=20&height=20"
+
+
+@pytest.mark.parametrize(
+    "change, status, words",
+    [
+        ("x=nan", 400, "x: expected a number"),
+        ("y=inf", 400, "y: expected"),
+        ("x=", 400, "x: expected"),
+        ("scale=0", 400, "scale: expected"),
+        ("scale=-1", 400, "scale"),
+        ("scale=1e9", 400, "scale"),
+        ("scale=nan", 400, "scale"),
+        ("width=0", 400, "width: expected a whole"),
+        ("width=-5", 400, "width"),
+        ("width=2.5", 400, "width"),
+        ("height=1e3", 400, "height"),
+        ("step=0", 400, "step"),
+        ("step=1000", 400, "step"),
+        ("cell=0", 400, "cell"),
+        ("cell=-1", 400, "cell"),
+        ("cell=nan", 400, "cell"),
+        ("cell=inf", 400, "cell"),
+        ("ensemble=2", 400, "ensemble"),
+        ("layer=lanczos", 400, "layer: expected one of"),
+        ("layer=../../etc/passwd", 400, "layer"),
+        ("widht=3", 400, "did you mean 'width'"),
+        ("file=/etc/passwd", 400, "unknown option 'file'"),
+        ("client=a/b", 400, "client"),
+        ("client=" + "a" * 41, 400, "client"),
+        ("width=20000", 413, "at most 16777216 pixels and 16384"),
+        ("width=10000&height=10000", 413, "at most 16777216"),
+        ("width=999999999&height=999999999", 413, "at most"),
+        ("x=1&x=2", 400, "given once"),
+        ("x=" + "1" * 50, 400, "x: expected"),
+        ("x=" + "1" * 1200, 414, "at most 1000 bytes"),
+    ],
+)
+def test_nonsense_gets_one_line(served, change, status, words):
+    names = {part.split("=")[0] for part in change.split("&")}
+    kept = "&".join(part for part in GOOD.split("&") if part.split("=")[0] not in names)
+    got, body, _ = served.ask(f"/render?{kept}&{change}")
+    assert got == status and words in body.decode() and len(body.decode().strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/../../etc/passwd",
+        "/%2e%2e/%2e%2e/etc/passwd",
+        "/..%2f..%2fetc%2fpasswd",
+        "//etc/passwd",
+        "/page/view.js",
+        "/server.py",
+        "/view.js/",
+        "/view.js%00",
+        "/render/../../x",
+    ],
+)
+def test_there_are_no_other_files(served, path):
+    status, body, _ = served.ask(path)
+    assert (
+        status == 404
+        and b"root:" not in body
+        and b"import" not in body
+        and len(body.decode().strip().splitlines()) == 1
+    )
+
+
+@pytest.mark.parametrize(
+    "method, headers, status",
+    [
+        ("GET", {"Host": "evil.example"}, 403),
+        ("GET", {"Host": "evil.example:8321"}, 403),
+        ("GET", {"Host": "127.0.0.1.evil.example"}, 403),
+        ("GET", {"Host": "localhost@evil.example"}, 403),
+        ("GET", {"Host": "192.168.1.7"}, 403),
+        ("GET", {"Host": "a b"}, 403),
+        ("GET", {"Host": "localhost:9"}, 200),
+        ("GET", {"Host": "[::1]:8321"}, 200),
+        ("GET", {"Host": "LOCALHOST"}, 200),
+        ("GET", {"Sec_Fetch_Site": "cross-site"}, 403),
+        ("GET", {"Sec_Fetch_Site": "same-site"}, 403),
+        ("GET", {"Sec_Fetch_Site": "same-origin"}, 200),
+        ("POST", {}, 405),
+        ("DELETE", {}, 405),
+        ("GET", {"Content_Length": "5"}, 413),
+        ("GET", {"Transfer_Encoding": "chunked"}, 413),
+    ],
+)
+def test_who_may_ask(served, method, headers, status):
+    for path in ("/about", f"/render?{GOOD}"):
+        got, body, _ = served.ask(path, method, **headers)
+        assert got == status
+        if status != 200:
+            assert len(body.decode().strip().splitlines()) == 1
+
+
+def test_endless_headers_are_cut_off(served):
+    with contextlib.suppress(ConnectionError):  # closed while we still send
+        assert served.ask("/about", X_Long="a" * 200_000)[0] == 400
+    assert served.ask("/about")[0] == 200
+
+
+def test_a_link_from_elsewhere_opens_the_page_and_nothing_more(served):
+    followed = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate"}
+    assert served.ask("/", **followed)[0] == 200 and served.ask("/about", **followed)[0] == 403
+
+
+def test_hosts(monkeypatch):
+    monkeypatch.setattr(socket, "gethostname", lambda: "vm.cluster.example")
+    monkeypatch.setattr(socket, "getfqdn", lambda: "vm.cluster.example")
+    for name in ("vm.local:8321", "vm.lan", "VM.cluster.example.", "vm.home.arpa"):
+        assert is_own_host(name, "0.0.0.0") and not is_own_host(name, "127.0.0.1")
+    assert not is_own_host("vm.evil.example", "0.0.0.0") and not is_own_host("other.local", "0.0.0.0")
+    assert is_own_host("192.168.1.7:80", "0.0.0.0") and is_own_host("nas.local", "nas.local")
+    assert (
+        not is_own_host("evil.example", "0.0.0.0")
+        and not is_own_host("", "127.0.0.1")
+        and not is_own_host("[::1", "::1")
+    )
+
+
+class Slow:
+    """A painter whose bands wait until they are let through."""
+
+    def __init__(self):
+        self.real, self.free, self.made = painter(), threading.Event(), []
+
+    def __getattr__(self, name):
+        return getattr(self.real, name)
+
+    def bands(self, view):
+        for i in range(5):
+            if view.x != 1:
+                self.free.wait(30)
+            self.made.append((view.x, i))
+            yield np.zeros((4, 20, 4), np.uint8)
+
+
+def test_the_newest_view_wins():
+    slow, got = Slow(), {}
+    with Served(slow) as server:
+
+        def ask(x, client):
+            got[x] = server.ask(f"/render?x={x}&y=0&scale=2&width=20&height=20&client={client}")
+
+        threads = []
+        for x, client in ((10, "a"), (20, "a"), (30, "a"), (40, "b")):
+            threads.append(threading.Thread(target=ask, args=(x, client)))
+            threads[-1].start()
+            deadline = time.monotonic() + 20
+            while (
+                len(server.app.state.turns.live) < (2 if client == "b" else 1)
+                or time.monotonic() < deadline - 19.7
+            ):
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+        assert len(server.app.state.turns.live) == 2
+        slow.free.set()
+        for thread in threads:
+            thread.join(30)
+        assert got[20][0] == 409 and b"newer view" in got[20][1]  # it never began
+        assert len(got[30][1]) == len(got[40][1]) == 5 * 4 * 20 * 4
+        assert len([made for made in slow.made if made[0] == 10]) <= 1 and not [
+            made for made in slow.made if made[0] == 20
+        ]
+        assert not server.app.state.turns.live
+
+
+def test_too_many_at_once_are_refused():
+    turns = Turns()
+    for i in range(LIMIT):
+        turns.start(str(i), iter([]))
+    with pytest.raises(Busy):
+        turns.start("more", iter([]))
+    turns.start("3", iter([]))  # the same asker takes its own place
+    turns.live["5"].touched -= 100
+    turns.start("more", iter([]))
+    assert "5" not in turns.live and len(turns.live) == LIMIT
+
+
+def test_a_reader_that_went_away_frees_its_place():
+    slow = Slow()
+    with Served(slow) as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port)
+        connection.request("GET", f"/render?{GOOD}")
+        while not server.app.state.turns.live:
+            time.sleep(0.01)
+        connection.close()
+        slow.free.set()
+        deadline = time.monotonic() + 10
+        while server.app.state.turns.live and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert not server.app.state.turns.live
+
+
+# ---- the command
+
+
+@pytest.fixture
+def started(tmp_path):
+    """Start `liif view` on a picture; returns (process, its first address)."""
+    Image.fromarray(picture(0, 30, 40)).save(tmp_path / "a.png")
+    processes = []
+
+    def start(*argv):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "liif_plugin", "view", str(tmp_path / "a.png"), "--no-browser", *argv],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        processes.append(process)
+        for line in process.stdout:
+            if "http://" in line:
+                return process, line.split("http://")[1].split("/")[0]
+        raise AssertionError(process.stderr.read())
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def test_the_command(started):
+    process, address = started("--precision", "fp32")
+    with urllib.request.urlopen(f"http://{address}/render?{GOOD}", timeout=60) as answer:
+        assert len(answer.read()) == 1600
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130 and err.strip() == "liif view: stopped."
+
+
+@pytest.mark.parametrize(
+    "argv, words",
+    [
+        (["no.png"], "no.png: cannot be read"),
+        (["a.png", "--port", "0"], "1 to 65535"),
+        (["a.png", "--host", "no such"], "--host no such"),
+        (["a.png", "--host", "203.0.113.9"], "cannot be taken"),
+        (["a.png", "--port", "{taken}"], "choose another port"),
+        (["a.png", "--model", "liif-lite"], "did you mean 'liif-light'"),
+        (["a.png", "--memory", "nan"], "positive number"),
+    ],
+)
+def test_mistakes_get_one_line(tmp_path, monkeypatch, argv, words):
+    from liif_plugin.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(picture(0, 30, 40)).save("a.png")
+    with listening("127.0.0.1", None, wanted=0) as taken:
+        argv = [part.format(taken=taken.getsockname()[1]) for part in argv]
+        with pytest.raises(SystemExit) as stop:
+            main(["view", *argv])
+    assert words in stop.value.code and len(stop.value.code.splitlines()) == 1
+
+
+def test_without_the_extra(tmp_path):
+    code = (
+        "import sys; sys.modules['uvicorn'] = None; from liif_plugin.cli import main; main(['view', 'a.png'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert (
+        done.returncode == 1
+        and "pip install 'liif-plugin[view]'" in done.stderr
+        and len(done.stderr.splitlines()) == 1
+    )
+
+
+def test_a_port_in_use_is_no_obstacle():
+    with (
+        listening("127.0.0.1", None, wanted=0) as first,
+        listening("127.0.0.1", None, wanted=first.getsockname()[1]) as second,
+    ):
+        assert second.getsockname()[1] != first.getsockname()[1]
