@@ -13,8 +13,8 @@ import matplotlib
 
 matplotlib.use("Agg")  # no window
 
-import matplotlib.pyplot as plt  # noqa: E402
-import numpy as np  # noqa: E402
+import matplotlib.pyplot as plt
+import numpy as np
 
 STEP = re.compile(r"iter:\s*([\d,]+).*?l_pix: ([\d.e+-]+)")
 SET = re.compile(r"Validation (\S+)$")

@@ -81,7 +81,8 @@ def upscale(
     network: Network, image: np.ndarray, size: tuple[int, int], tile: int = 256, at_once: int = 65536
 ) -> np.ndarray:
     """(h, w, 3) float32 in [0, 1] -> (H, W, 3) float32, not clamped. A part of the image is an image of its own: positions and cells are
-    those within the part."""
+    those within the part.
+    """
     (h, w), (H, W) = image.shape[:2], size
     halo, multiple = network.about["halo"], network.about["pad_multiple"]
     if halo is None:

@@ -95,7 +95,7 @@ def pocket(file: str, data: str, iterations: int, seed: int) -> dict:
         "name": f"{file}_seed{seed}",
         "num_gpu": 0,
         "manual_seed": seed,
-        "datasets": {"train": train, **{name: None for name in others}},
+        "datasets": {"train": train, **dict.fromkeys(others)},
         "network_g": network,
         "train": {
             "total_iter": iterations,

@@ -26,7 +26,7 @@ def test_floats_equal_basicsr(scale):
     assert np.abs(matlab_imresize(image, expected.shape[:2]) - expected).max() < 1e-5
 
 
-@pytest.mark.parametrize("name, scale", [("Set5", 2), ("Set5", 3), ("Set5", 4), ("B100", 3)])
+@pytest.mark.parametrize(("name", "scale"), [("Set5", 2), ("Set5", 3), ("Set5", 4), ("B100", 3)])
 def test_lr_files_bit_for_bit(bench, name, scale):
     for path in sorted((bench / name / "LR_bicubic" / f"X{scale}").glob("*.png"))[:10]:
         hr = np.asarray(Image.open(bench / name / "HR" / path.name).convert("RGB"))

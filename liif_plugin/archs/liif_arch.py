@@ -150,7 +150,7 @@ class LIIF(nn.Module):
         return other
 
     def query(self, feat: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
-        """feat (B, C, h, w), coord and cell (B, Q, 2), float32 -> rgb (B, Q, 3).
+        """Feat (B, C, h, w), coord and cell (B, Q, 2), float32 -> rgb (B, Q, 3).
 
         Raises:
             ValueError: for coordinates in half precision, or of another shape.

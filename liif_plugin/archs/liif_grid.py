@@ -42,14 +42,16 @@ def _block_bytes(device: torch.device) -> int:
 
 def _rows_in_use(count: int) -> int:
     """``count`` rounded up by a sixteenth at most. oneDNN keeps compiled code for every number of rows that it has seen, half a megabyte
-    each: windows of ten thousand sizes would cost 600 MiB, and a compilation each."""
+    each: windows of ten thousand sizes would cost 600 MiB, and a compilation each.
+    """
     step = 1 << max(0, count.bit_length() - 5)
     return -(-count // step) * step
 
 
 class _Axis(NamedTuple):
     """The target pixels along one axis. index: (T, N) into the table's region; rel: (T, N); opposite: (T, N), the part that the axis has
-    in the area diagonally opposite to a code."""
+    in the area diagonally opposite to a code.
+    """
 
     index: Tensor
     rel: Tensor
@@ -122,7 +124,7 @@ class GridDecoder:
         return _Axis(torch.stack(index) - self.projection.region[axis], rel, rel.abs().flip(0))
 
     def _block(self, codes: Tensor, y: _Axis, x: _Axis, of_row: Tensor, out: Tensor, whole: bool) -> None:
-        """codes (rows, w, D) -> out (3, R, C). whole: it has the size that most blocks have."""
+        """Codes (rows, w, D) -> out (3, R, C). whole: it has the size that most blocks have."""
         (T, R), C, D = y.index.shape, x.index.shape[1], codes.shape[-1]
         near = codes.index_select(1, x.index.flatten()).view(-1, T, C, D)
         near += x.rel.unsqueeze(-1) * self.per_axis[1]

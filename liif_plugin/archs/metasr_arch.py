@@ -38,7 +38,7 @@ class MetaSR(nn.Module):
         return F.unfold(feat, 3, padding=1).transpose(1, 2).reshape(-1, 9 * feat.shape[1])
 
     def query(self, feat: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
-        """feat (B, C, h, w), coord and cell (B, Q, 2), float32 -> rgb (B, Q, 3)."""
+        """Feat (B, C, h, w), coord and cell (B, Q, 2), float32 -> rgb (B, Q, 3)."""
         return self.query_unfolded(self.unfold(feat), feat.shape[-2:], coord, cell)
 
     def query_unfolded(self, table: Tensor, size: tuple[int, int], coord: Tensor, cell: Tensor) -> Tensor:

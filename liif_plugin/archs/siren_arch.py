@@ -89,7 +89,7 @@ class SIREN(nn.Module):
             return SineNetwork(self.hidden_list, self.omega)
 
     def fit(self, image: Tensor, on_step: Callable[[int, float], None] | None = None) -> SineNetwork:
-        """image (3, h, w) in [0, 1] -> the network fitted to it.
+        """Image (3, h, w) in [0, 1] -> the network fitted to it.
 
         Args:
             on_step: called with (step, mean squared error on [0, 1]) after each step.
@@ -120,7 +120,7 @@ class SIREN(nn.Module):
         return torch.stack([nn.utils.parameters_to_vector(self.fit(image).parameters()) for image in lq])
 
     def query(self, feat: Tensor, coord: Tensor, cell: Tensor | None = None) -> Tensor:
-        """feat (B, P), coord (B, Q, 2) -> rgb (B, Q, 3)."""
+        """Feat (B, P), coord (B, Q, 2) -> rgb (B, Q, 3)."""
         net = SineNetwork(self.hidden_list, self.omega)
         names, shapes = zip(*((name, p.shape) for name, p in net.named_parameters()))
         rgb = []

@@ -26,7 +26,8 @@ HIDDEN_FLOP = (
 @dataclass(frozen=True)
 class Result:
     """One line of the table. ratio: median of plain seconds / ours, pair by pair; rate: ``unit`` a second; share: of the machine's own
-    matrix-product rate in that precision."""
+    matrix-product rate in that precision.
+    """
 
     what: str
     precision: str
@@ -52,7 +53,8 @@ def _pairs(
     slow: Callable, fast: Callable, device: torch.device, runs: int, repeat: int = 1
 ) -> tuple[float, float, float, float | None]:
     """Medians of plain and of ours, of their ratio within a pair, and the peak memory of ours. repeat: times ours is run in a pair, the
-    first of them into fresh memory; a step that is one of thousands needs 3."""
+    first of them into fresh memory; a step that is one of thousands needs 3.
+    """
     fast()  # warm up
     pairs = []
     for _ in range(runs):

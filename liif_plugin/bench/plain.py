@@ -50,7 +50,8 @@ def decode(net, feat: Tensor, size: tuple[int, int]) -> Tensor:
 
 def item(picture: np.ndarray, size: int, queries: int, rng: np.random.Generator) -> tuple[Tensor, ...]:
     """A training item as the published data pipeline makes it of a decoded picture (H, W, 3) uint8: float first, then crop, resize by
-    Pillow, flips, every coordinate of the crop, and a random choice of them."""
+    Pillow, flips, every coordinate of the crop, and a random choice of them.
+    """
     image = torch.from_numpy(picture.transpose(2, 0, 1).copy()).float() / 255
     side = round(size * rng.uniform(1, 4))
     y, x = rng.integers(0, image.shape[1] - side + 1), rng.integers(0, image.shape[2] - side + 1)

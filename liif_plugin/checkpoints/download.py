@@ -98,7 +98,7 @@ class _SameSafety(urllib.request.HTTPRedirectHandler):
 
 
 def _opener() -> urllib.request.OpenerDirector:
-    """https and http, through a proxy where the environment names one, and no other protocol."""
+    """Https and http, through a proxy where the environment names one, and no other protocol."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),

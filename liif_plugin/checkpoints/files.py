@@ -72,7 +72,7 @@ def _folders_beside(path: str) -> tuple[str, str]:
 
 
 def numbered(models: str, states: str) -> dict[int, list[str]]:
-    """iteration -> its files, N.state before net_g_N.pth, newest iteration first. Files of other names are not ours."""
+    """Iteration -> its files, N.state before net_g_N.pth, newest iteration first. Files of other names are not ours."""
     found: dict[int, list[str]] = {}
     for folder, pattern in ((states, r"(\d+)\.state"), (models, r"net_g_(\d+)\.pth")):
         for name in os.listdir(folder) if os.path.isdir(folder) else []:

@@ -136,7 +136,7 @@ class ImageSource:
                 else f"{missing}; correct the path or make it with `liif prepare`."
             )
         self.is_lmdb = self.root.rstrip("/").endswith(".lmdb")
-        entries = self._lmdb_entries() if self.is_lmdb else {name: None for name in list_images(self.root)}
+        entries = self._lmdb_entries() if self.is_lmdb else dict.fromkeys(list_images(self.root))
         wanted = self._wanted(meta_info_file, entries, split)[:first_k]
         if not wanted:
             raise UserError(

@@ -86,7 +86,8 @@ def _block(where: str, value: object) -> dict:
 
 def _source(where: str, opt: dict) -> Source:
     """One network of the file: given in place, by the option file that trains it, whose newest weights are the default, or as
-    `liif upscale --model` takes it."""
+    `liif upscale --model` takes it.
+    """
     network, weights = opt.get("network_g"), opt.get("weights")
     if sum(opt.get(key) is not None for key in ("network_g", "opt", "model")) != 1:
         raise UserError(

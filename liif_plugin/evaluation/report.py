@@ -71,7 +71,7 @@ def _measured(plan: Plan, cells: Cells, metric: str, numbers: list[int]) -> str:
 
 
 def _against_published(plan: Plan, cells: Cells, metric: str, numbers: list[int]) -> str | None:
-    """published | measured | difference, where there is anything published."""
+    """Published | measured | difference, where there is anything published."""
     rows = []
     for model in plan.models:
         for n in numbers:

@@ -48,7 +48,8 @@ _TURNS = {
 @dataclass(frozen=True)
 class Picture:
     """colour: (H, W, 3) uint8 or uint16 RGB. alpha: (H, W) of the same type, or None. gray: the file had one channel.
-    icc, exif: as found, the orientation applied and taken out; exif without its 'Exif' mark."""
+    icc, exif: as found, the orientation applied and taken out; exif without its 'Exif' mark.
+    """
 
     colour: np.ndarray
     alpha: np.ndarray | None = None

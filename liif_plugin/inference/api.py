@@ -18,7 +18,7 @@ from ..errors import UserError
 from ..image_io.metadata import profile_of
 from ..image_io.reading import Picture, from_array, upright
 from ..precision import DTYPES, choose_precision
-from . import render  # noqa: F401  (register: load() builds networks of ours)
+from . import render
 from .upscaling import Engine, Target, finished_rows, geometry
 
 Pair = tuple[float, float]

@@ -41,7 +41,7 @@ def keep_freed_memory() -> bool:
 
 @contextlib.contextmanager
 def stock_thresholds():
-    """malloc as any other program has it, once it has freed a large block (its thresholds have grown to 32 and 64 MiB by then)."""
+    """Malloc as any other program has it, once it has freed a large block (its thresholds have grown to 32 and 64 MiB by then)."""
     _set_thresholds(2**25, 2**26)
     try:
         yield

@@ -94,7 +94,8 @@ def tile_of(
     net, lq: Tensor | np.ndarray, rows: Span, columns: Span, dtype: torch.dtype, device: torch.device
 ) -> object:
     """The projection of the LR tile rows x columns and of the ring of codes around it that its pixels use, equal to that of the untiled
-    image. The tile begins on multiples of ``net.pad_multiple``; ``net.halo`` is not None."""
+    image. The tile begins on multiples of ``net.pad_multiple``; ``net.halo`` is not None.
+    """
     h, w = lq.shape[:2] if isinstance(lq, np.ndarray) else lq.shape[-2:]
     multiple, needed, region = net.pad_multiple, [], []
     for (first, stop), n in ((rows, h), (columns, w)):
@@ -193,7 +194,7 @@ def render(
     queries_at_once: int = QUERIES_AT_ONCE,
     device: torch.device | None = None,
 ) -> Tensor:
-    """lq (B, 3, h, w) in [0, 1], or (h, w, 3) uint8 or uint16 -> (B, 3, H, W) with ``size`` = (H, W), float32, not clamped.
+    """Lq (B, 3, h, w) in [0, 1], or (h, w, 3) uint8 or uint16 -> (B, 3, H, W) with ``size`` = (H, W), float32, not clamped.
 
     Args:
         net: knows encode and query; project and grid_decoder, where it has them, are the faster way to the same numbers.

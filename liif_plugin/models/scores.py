@@ -18,7 +18,7 @@ def metrics_of(opt: dict, dataset: dict) -> dict[str, dict]:
 
 
 def val_sets(opt: dict) -> dict[str, dict]:
-    """name -> options of the val sets of an option file."""
+    """Name -> options of the val sets of an option file."""
     return {
         block["name"]: block for key, block in opt.get("datasets", {}).items() if key.split("_")[0] == "val"
     }

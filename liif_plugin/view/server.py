@@ -51,7 +51,8 @@ HEADERS = {
 
 def is_own_host(header: str, host: str) -> bool:
     """Whether a Host header names this server, which listens at ``host``. A page elsewhere whose name was made to point here sends its
-    own name (DNS rebinding); numeric addresses cannot be made to point anywhere."""
+    own name (DNS rebinding); numeric addresses cannot be made to point anywhere.
+    """
     name = re.fullmatch(r"\[([0-9a-fA-F:.]+)\](?::\d+)?|([^:\[\]]+)(?::\d+)?", header.strip())
     if name is None:
         return False

@@ -73,7 +73,7 @@ def test_swinir_at_an_odd_scale_and_size():
     assert (torch.cat([render(net, one, size) for one in lq.split(1)]) - whole).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("h, w", [(8, 8), (5, 9), (1, 3), (2, 17)])
+@pytest.mark.parametrize(("h", "w"), [(8, 8), (5, 9), (1, 3), (2, 17)])
 def test_padding_keeps_the_picture(h, w):
     x = torch.rand(1, 2, h, w)
     padded = pad_to_multiple(x, 8)

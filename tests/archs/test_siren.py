@@ -125,7 +125,7 @@ def test_command(tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "argv, words",
+    ("argv", "words"),
     [
         (["nowhere.png", "-o", "a.png"], "cannot be read"),
         (["in.png", "-o", "a.jpg"], "ends in .png"),

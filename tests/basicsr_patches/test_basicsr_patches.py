@@ -26,7 +26,7 @@ def test_import_of_the_package_is_light(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "module, name",
+    ("module", "name"),
     [
         ("torchvision.transforms.functional_tensor", "rgb_to_grayscale"),
         ("distutils.version", "LooseVersion"),
@@ -197,7 +197,7 @@ def test_newest_whole_state(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "kind, expected", [("Adam", torch.optim.Adam), ("AdamW", torch.optim.AdamW), ("SGD", torch.optim.SGD)]
+    ("kind", "expected"), [("Adam", torch.optim.Adam), ("AdamW", torch.optim.AdamW), ("SGD", torch.optim.SGD)]
 )
 def test_any_optimiser(kind, expected):
     model = BaseModel({"num_gpu": 0, "is_train": True})

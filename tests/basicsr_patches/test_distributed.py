@@ -72,7 +72,7 @@ def check_same(alone: dict, folders: list[Path]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("processes, workers", [(2, 1), (4, 0)])
+@pytest.mark.parametrize(("processes", "workers"), [(2, 1), (4, 0)])
 def test_the_numbers_of_one_process(tmp_path, one_process, processes, workers):
     changes = [
         f"datasets:train:batch_size_per_gpu={4 // processes}",
@@ -242,7 +242,7 @@ def test_alone_a_step_is_just_called():
 
 
 @pytest.mark.parametrize(
-    "mine, others, words",
+    ("mine", "others", "words"),
     [
         (None, "no folder x.", "^rank 1 of 2 [(]on node-b[)]: no folder x[.]$"),
         (UserError("no folder x."), None, "^rank 0 of 2 [(]on node-a[)]: no folder x[.]$"),

@@ -218,10 +218,8 @@ def test_installed_into_a_new_environment(tmp_path, tiny_yml, checkout, editable
         env={**env, "LIIF_PLUGIN_AUTOLOAD": "0"},
     )
     assert (
-        off.returncode != 0
-        and "ContinuousSRModel" in off.stderr + off.stdout
-        or "functional_tensor" in off.stderr
-    )
+        off.returncode != 0 and "ContinuousSRModel" in off.stderr + off.stdout
+    ) or "functional_tensor" in off.stderr
     # the literal command with a name that only the package has: DIV2K is not here, which is said in one line
     done = subprocess.run(
         [interpreter, "basicsr/train.py", "-opt", "options/train_liif_edsr.yml"],

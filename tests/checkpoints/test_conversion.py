@@ -30,7 +30,7 @@ def main_quietly(argv):
 
 
 @pytest.mark.parametrize(
-    "name, tolerance", [("liif", 1e-5), ("rdn-liif", 1e-5), ("metasr", 1e-4), ("rdn-metasr", 1e-4)]
+    ("name", "tolerance"), [("liif", 1e-5), ("rdn-liif", 1e-5), ("metasr", 1e-4), ("rdn-metasr", 1e-4)]
 )
 def test_continuous_networks(golden, tmp_path, name, tolerance):
     net, numbers = converted(name, tmp_path), golden(name)
@@ -55,7 +55,7 @@ def test_fixed_scale_networks(golden, tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    "spec, factor",
+    ("spec", "factor"),
     [
         ({"name": "edsr-baseline", "args": {}}, 1),
         ({"name": "edsr", "args": {}}, 0.1),
@@ -154,7 +154,7 @@ def test_fetched_verified_and_converted(server, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "changes, words",
+    ("changes", "words"),
     [
         ({"sha256": "0" * 64}, "is not liif.pth: its SHA-256 is"),
         ({"size": 5}, "sends more than the 5 bytes"),
@@ -192,7 +192,7 @@ def test_nothing_is_fetched_without_being_asked(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    "content, words",
+    ("content", "words"),
     [
         ({"params": {}}, "is a BasicSR checkpoint already"),
         ([1, 2], "found list"),

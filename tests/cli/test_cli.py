@@ -47,7 +47,7 @@ def test_help_takes_less_than_half_a_second(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "argv, words, code",
+    ("argv", "words", "code"),
     [
         ([], "usage", None),
         (["--version"], "", 0),
@@ -75,7 +75,7 @@ def test_calls(argv, words, code, capsys, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "change, words",
+    ("change", "words"),
     [
         (("pixel_opt:", "pixel_optt:"), "train: 'pixel_opt' is missing"),
         (("name: tiny_train\n", "name: tiny_train\n    qq: 1\n"), "unknown option 'qq'"),
@@ -94,7 +94,7 @@ def test_a_wrong_option_file_is_one_line_and_touches_nothing(tiny_yml, tmp_path,
 
 
 @pytest.mark.parametrize(
-    "force, words",
+    ("force", "words"),
     [
         ("train:total_iters", "expected key:key=value"),
         ("trian:total_iter=3", "no block 'trian' (did you mean 'train'?)"),

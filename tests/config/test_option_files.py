@@ -69,7 +69,7 @@ def test_a_packaged_file_is_a_base_anywhere(write):
 
 
 @pytest.mark.parametrize(
-    "text, words",
+    ("text", "words"),
     [
         ("_base_: nowhere.yml", "there is no .*nowhere.yml"),
         ("_base_: train_lif_edsr.yml", "did you mean 'train_liif_edsr.yml'"),

@@ -106,7 +106,7 @@ def put(opt, keys, value):
 
 
 @pytest.mark.parametrize(
-    "keys, value, words",
+    ("keys", "value", "words"),
     [
         ("model_type", "ContinousSRModel", "did you mean 'ContinuousSRModel'"),
         ("network_g:type", "LIF", "nothing named 'LIF'.*did you mean 'LIIF'"),
@@ -237,7 +237,7 @@ def test_the_check_of_the_network_draws_nothing(good):
 
 
 @pytest.mark.parametrize(
-    "gpus, dist, num_gpu, words",
+    ("gpus", "dist", "num_gpu", "words"),
     [
         (4, False, 4, None),
         (2, True, 0, "hide them with CUDA_VISIBLE_DEVICES="),

@@ -209,7 +209,7 @@ def test_validation_at_odd_and_unequal_scales(image_folder):
 
 
 @pytest.mark.parametrize(
-    "make, expected",
+    ("make", "expected"),
     [
         (lambda rgb: rgb[..., 0], "gray"),
         (lambda rgb: rgb.astype(np.uint16) * 257, "16 bit"),
@@ -268,7 +268,7 @@ def test_meta_info_first_k_and_missing_names(image_folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change, words",
+    ("change", "words"),
     [
         ({"scale": 4}, "'scale' is for validation sets"),
         ({"batch_size_per_gpu": 2, "total_iter": 9}, "before iteration 9"),

@@ -38,7 +38,7 @@ def test_cut_images_read_back(image_folder, tmp_path):
     ]
 
 
-@pytest.mark.parametrize("level, magic", [(None, b"BM"), (0, b"\x89PNG"), (9, b"\x89PNG")])
+@pytest.mark.parametrize(("level", "magic"), [(None, b"BM"), (0, b"\x89PNG"), (9, b"\x89PNG")])
 def test_storage(image_folder, tmp_path, level, magic):
     """BMP by default, because nothing decodes faster; the pixels are the same in any storage."""
     folder = image_folder()
@@ -130,7 +130,7 @@ def test_goes_on_after_an_interruption(image_folder, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "argv, words",
+    ("argv", "words"),
     [
         (["nowhere", "-o", "x.lmdb"], "expected a folder of images"),
         (["images", "-o", "x"], "ends in .lmdb"),

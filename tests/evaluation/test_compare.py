@@ -248,7 +248,7 @@ def test_packaged_files(path, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "change, words",
+    ("change", "words"),
     [
         (lambda o: o.update(modles=1), "did you mean 'models'"),
         (lambda o: o.pop("datasets"), "'datasets' is missing"),
@@ -295,7 +295,7 @@ def test_mistakes_are_named(opt, change, words):
 
 
 @pytest.mark.parametrize(
-    "models, words",
+    ("models", "words"),
     [
         ([{"name": "LIIF", "network_g": LIIF}], "has no weights"),
         ([{"name": "LIIF", "network_g": LIIF, "weights": "edsr.pth"}], "holds another network"),

@@ -92,7 +92,7 @@ def test_the_files_say_what_they_are(light):
 
 
 @pytest.mark.parametrize(
-    "batch, h, w, queries", [(1, 20, 31, 700), (3, 1, 1, 1), (2, 1, 9, 50), (1, 64, 64, 9000)]
+    ("batch", "h", "w", "queries"), [(1, 20, 31, 700), (3, 1, 1, 1), (2, 1, 9, 50), (1, 64, 64, 9000)]
 )
 def test_any_sizes_in_onnxruntime(light, batch, h, w, queries):
     encoder, decoder = (
@@ -122,7 +122,7 @@ def test_the_code_in_its_readme_gives_the_picture(light, monkeypatch):
     assert np.abs(values["image"] - whole[0].permute(1, 2, 0).numpy()).max() < 1e-4
 
 
-@pytest.mark.parametrize("ask, tile", [(["--scale", "2.7"], 24), (["--size", "130x77"], 1000)])
+@pytest.mark.parametrize(("ask", "tile"), [(["--scale", "2.7"], 24), (["--size", "130x77"], 1000)])
 def test_the_script_enlarges_as_liif_upscale_without_torch(light, tmp_path, ask, tile):
     data = pytest.importorskip("skimage.data")
     photo = data.chelsea()[80:140, 100:175]
@@ -223,7 +223,7 @@ def test_torch_export(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "change, words",
+    ("change", "words"),
     [(lambda rgb: rgb + 2e-4, "differs from PyTorch by 2.0e-04"), (lambda rgb: rgb * np.nan, "by nan")],
 )
 def test_what_differs_is_not_kept(tmp_path, monkeypatch, change, words):
@@ -273,7 +273,7 @@ def test_what_is_there_is_kept_or_replaced_as_asked(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "options, words",
+    ("options", "words"),
     [
         ({"type": "Bicubic"}, "got Bicubic: it has no weights"),
         ({"type": "SIREN"}, "fitted to each picture"),

@@ -46,7 +46,7 @@ def become(request):
         sys.stdout, sys.stderr = (
             open(1, "w", buffering=1, closefd=False),
             open(2, "w", buffering=1, closefd=False),
-        )  # noqa: SIM115
+        )
         os.chdir(request["cwd"])
         os.environ.update(request.get("env", {}))
         if request.get("slow"):

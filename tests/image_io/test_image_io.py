@@ -77,7 +77,7 @@ def test_nothing_is_left_of_a_failed_write(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name, size, channels, words",
+    ("name", "size", "channels", "words"),
     [
         ("a.xyz", (9, 9), 3, "expected one of .png"),
         ("a", (9, 9), 3, "no suffix"),
@@ -361,7 +361,7 @@ def written(name, content):
 
 
 @pytest.mark.parametrize(
-    "make, words",
+    ("make", "words"),
     [
         (gif, "holds 3 pictures"),
         (bomb, "pixels"),

@@ -87,7 +87,7 @@ def test_continuous_image():
 
 
 @pytest.mark.parametrize(
-    "ask, words",
+    ("ask", "words"),
     [
         (lambda image: upscale(image.astype(int), 2), "expected uint8"),
         (lambda image: upscale("a.png", 2), "got str"),

@@ -59,7 +59,7 @@ def test_whole_windows_and_tiles(options, size):
 
 
 @pytest.mark.parametrize(
-    "encoder, tile",
+    ("encoder", "tile"),
     [
         (EDSR, 9),
         ({"type": "LIIF_RDN", "num_feat": 8, "num_block": 2, "num_layer": 2, "growth": 4}, 8),
@@ -125,7 +125,7 @@ def test_every_target_pixel_belongs_to_one_tile():
 
 
 @pytest.mark.parametrize(
-    "arguments, words",
+    ("arguments", "words"),
     [
         ({"size": (0, 5)}, "at least 1 x 1"),
         ({"size": (5, 5), "window": (0, 0, 6, 5)}, "not inside 5 x 5"),

@@ -43,7 +43,7 @@ def model(tmp_path, net):
 
 
 @pytest.mark.parametrize(
-    "target, size",
+    ("target", "size"),
     [
         ({}, (60, 100)),
         ({"scale": (2.7, 2.7)}, (162, 270)),
@@ -80,7 +80,7 @@ def test_windows_are_parts_of_the_whole(net):
 
 
 @pytest.mark.parametrize(
-    "target, window, words",
+    ("target", "window", "words"),
     [
         ({}, (90, 0, 20, 10), "part of the picture"),
         ({}, (0, 0, 0, 10), "part of the picture"),
@@ -292,7 +292,7 @@ def wrong_models(tmp_path, net):
 
 
 @pytest.mark.parametrize(
-    "argv, words",
+    ("argv", "words"),
     [
         ("--scale 0", "expected 2.7 or 2x3.1"),
         ("--scale -2", "expected 2.7"),

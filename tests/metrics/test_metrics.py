@@ -78,7 +78,7 @@ def test_ssim_equals_scikit_image():
 
 
 @pytest.mark.parametrize(
-    "stock, ours", [("calculate_psnr", continuous_psnr), ("calculate_ssim", continuous_ssim)]
+    ("stock", "ours"), [("calculate_psnr", continuous_psnr), ("calculate_ssim", continuous_ssim)]
 )
 def test_eight_bit_images_equal_basicsr(stock, ours):
     sr, gt = ((image * 255).round().astype(np.uint8) for image in pair())

@@ -99,7 +99,7 @@ def test_scales_in_words():
 
 
 @pytest.mark.parametrize(
-    "wrong, words",
+    ("wrong", "words"),
     [
         ({"cout": 2}, "did you mean 'count'"),
         ({"count": 0}, "count: expected a whole number"),

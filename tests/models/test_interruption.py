@@ -53,7 +53,7 @@ def start(argv, log: Path, file_limit: int | None = None) -> int:
         code = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
         if isinstance(stop.code, str):
             print(stop.code, file=sys.stderr)
-    except BaseException as error:  # noqa: BLE001
+    except BaseException as error:
         print("Traceback", repr(error), file=sys.stderr)
         code = 99
     finally:
@@ -244,7 +244,7 @@ def test_killed_at_random_moments(work, seconds, record_property):
     print(f"{kills} kills survived, {finished} times the work was finished on the way")
 
 
-@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_stopped(work, number, code):
     """Ctrl-C and SIGTERM: the usual exit code, one line, nothing half; the next start finishes."""
     pid = start(work.argv, work.log)

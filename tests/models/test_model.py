@@ -262,7 +262,7 @@ def test_a_test_takes_what_training_measured(tmp_path, image_folder, caplog):
 
 
 @pytest.mark.parametrize(
-    "write, words",
+    ("write", "words"),
     [
         (lambda path: path.write_bytes(b"PK\x03\x04 torn"), "not a checkpoint that can be read safely"),
         (

@@ -50,7 +50,7 @@ def test_the_same_settings_go_on_to_the_last_bit(schedule):
 
 
 @pytest.mark.parametrize(
-    "before, after", [(STEPS, OTHER_STEPS), (COSINE, LONGER), (STEPS, STEPS), (LONGER, LONGER)]
+    ("before", "after"), [(STEPS, OTHER_STEPS), (COSINE, LONGER), (STEPS, STEPS), (LONGER, LONGER)]
 )
 def test_other_settings_are_those_of_the_new_file(before, after):
     """Equal to a run that had them from the beginning; what is not a setting (the moments) stays."""

@@ -474,7 +474,7 @@ class Sampler:
 
 
 @pytest.mark.parametrize(
-    "before, words",
+    ("before", "words"),
     [
         ({"images": 3, "samples": 24, "batch": 4, "processes": 2, "seed": 0}, ""),
         ({"images": 3, "samples": 24, "batch": 8, "processes": 2, "seed": 0}, "batch 8 -> 4"),

@@ -241,7 +241,7 @@ def fuzz(run, world, opt, is_train, chosen, what):
     for keys, value, wrong in chosen:
         try:
             result = run(wrong, is_train)
-        except (Exception, SystemExit) as error:  # noqa: BLE001  collected, so that all are seen at once
+        except (Exception, SystemExit) as error:
             failures.append(f"{':'.join(map(str, keys))} = {value!r}: {type(error).__name__}: {error}"[:300])
             continue
         if isinstance(result, UserError):

@@ -121,7 +121,7 @@ FORCED_VALUE = (
 
 
 @pytest.mark.parametrize(
-    "way, attack",
+    ("way", "attack"),
     [
         ("liif test", IN_A_FILE),
         *(
@@ -339,7 +339,7 @@ def in_a_circle(server, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "fault, words",
+    ("fault", "words"),
     [
         (wrong_size, "has 102,399 bytes"),
         (broken_off, "cannot be fetched|has 1,000 bytes"),

@@ -99,7 +99,7 @@ def test_what_is_seen():
     pixels = np.dstack([picture(1, 24, 30), np.full((24, 30), 200, np.uint8)])
     pixels[:, 20:, 3] = 0
     paint, view = painter(pixels=pixels), View(-2, -3, 4, 140, 130)
-    bands = [band for band in paint.bands(view)]
+    bands = list(paint.bands(view))
     seen = np.concatenate(bands)
     inside = seen[12:108, 8:128]
     assert (
@@ -217,7 +217,7 @@ GOOD = "x=0&y=0&scale=2&width=20&height=20"
 
 
 @pytest.mark.parametrize(
-    "change, status, words",
+    ("change", "status", "words"),
     [
         ("x=nan", 400, "x: expected a number"),
         ("y=inf", 400, "y: expected"),
@@ -283,7 +283,7 @@ def test_there_are_no_other_files(served, path):
 
 
 @pytest.mark.parametrize(
-    "method, headers, status",
+    ("method", "headers", "status"),
     [
         ("GET", {"Host": "evil.example"}, 403),
         ("GET", {"Host": "evil.example:8321"}, 403),
@@ -448,7 +448,7 @@ def test_the_command(started):
 
 
 @pytest.mark.parametrize(
-    "argv, words",
+    ("argv", "words"),
     [
         (["no.png"], "no.png: cannot be read"),
         (["a.png", "--port", "0"], "1 to 65535"),
