@@ -414,6 +414,18 @@ def test_paired_items(tmp_path, image_folder):
     ).abs().mean() < 0.02  # the same place, the same flips
 
 
+@pytest.mark.parametrize(
+    "template", ["{", "}x2", "{}{}", "{name}x2", "{1}", "x2", "{.x}", "{:5q}", "{[x]}", "{!z}", "{:99999999999999}"]
+)
+def test_broken_templates_of_names(tmp_path, image_folder, template):
+    """Each ended in a traceback of str.format, or gave every HR image the same LR image."""
+    opt = {**paired(tmp_path, image_folder), "phase": "train", "filename_tmpl": template}
+    with pytest.raises(
+        UserError, match=r"dataset p: filename_tmpl: expected a name in which \{\} stands for"
+    ):
+        build_dataset(opt)
+
+
 def test_paired_mistakes(tmp_path, image_folder):
     whole = paired(tmp_path, image_folder)
     opt = {
