@@ -139,6 +139,8 @@ def _target(args: argparse.Namespace):
             raise UserError(
                 f"--window {args.window}: expected x,y,width,height in pixels of the input, such as 100.5,80,64,48."
             )
+        x, y, width, height = window
+        window = (y, x, height, width)
     scale = _pair("--scale", args.scale, float) if given else (4.0, 4.0)
     limit = None if args.max_pixels is None else int(args.max_pixels)
     size, least = _pair("--size", args.size, int), _pair("--at-least", args.at_least, int)

@@ -19,7 +19,7 @@ from ..checkpoints.loading import build
 from ..data.crops import to_tensor
 from ..data.image_source import decode_rgb, list_images
 from ..errors import UserError
-from ..inference.heap import give_back
+from ..inference.heap import trim_heap
 from ..inference.render import is_continuous
 from ..precision import DTYPES
 from .entries import Column, Model, Plan, Source
@@ -98,7 +98,7 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats(self.device)
             self.before = torch.cuda.memory_allocated(self.device) / 2**20
             return self
-        give_back()  # so that the peak is not hidden in what was left before; elsewhere the figure is a lower bound
+        trim_heap()  # so that the peak is not hidden in what was left before; elsewhere the figure is a lower bound
         try:
             with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
                 file.write("5")  # Linux: reset the peak of resident memory
