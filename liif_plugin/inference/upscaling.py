@@ -215,7 +215,7 @@ class Engine:
             else f"a network that looks {halo} pixels around each tile"
         )
         whole_file = (
-            f", {held / 2**30:.1f} of them for a format that is not written row by row as .png and .tif are"
+            f", {held / 2**30:.1f} of them for a format that is not written row by row like .png and .tif"
             if held
             else ""
         )
