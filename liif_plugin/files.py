@@ -85,8 +85,8 @@ def atomic_write(path: str | os.PathLike, text: bool = False) -> Iterator[IO[Any
 def remove_leftovers(folder: str | os.PathLike) -> None:
     """Delete the temporary files in ``folder`` that killed programs have left there.
 
-    A program that is writing a file holds a lock on it, and the system releases the lock when the program ends.
-    Files that are locked stay.
+    A program that is writing a file holds a lock on it, and the system releases the lock when the program
+    ends. Files that are locked stay.
     """
     folder = os.fspath(folder)
     if fcntl is None or not os.path.isdir(folder):

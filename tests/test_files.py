@@ -1,6 +1,7 @@
 """Files are written whole or not at all, and never into somebody else's file."""
 
 import doctest
+import errno
 import os
 import signal
 import subprocess
@@ -64,14 +65,10 @@ def test_the_advice_fits_the_reason(tmp_path, path, words):
     assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
 
 
-def test_a_full_disk():
-    with pytest.raises(UserError, match="make room"):
-        raise_from_write(28)
-
-
-def raise_from_write(number: int) -> None:
-    with atomic_write("/tmp/never-written"):
-        raise OSError(number, os.strerror(number))
+def test_a_full_disk(tmp_path):
+    with pytest.raises(UserError, match="make room"), atomic_write(tmp_path / "a.bin"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert not os.listdir(tmp_path)
 
 
 @pytest.mark.skipif(files.fcntl is None, reason="no locks here")

@@ -266,5 +266,13 @@ def upscale_file(
                 on_rows(rows.shape[0] * rows.shape[1])
 
     write_picture(
-        path, counted(), where.window[2:], picture.channels, dtype, picture.icc, picture.exif, quality
+        path,
+        counted(),
+        where.window[2:],
+        picture.channels,
+        dtype,
+        picture.icc,
+        picture.exif,
+        quality,
+        picture.colour_space,
     )
