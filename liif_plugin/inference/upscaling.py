@@ -335,5 +335,14 @@ def upscale_file(
             if on_rows is not None:
                 on_rows(rows.shape[0] * rows.shape[1])
 
-    size = where.window[2:]
-    write_picture(path, counted(), size, picture.channels, dtype, picture.icc, picture.exif, quality)
+    write_picture(
+        path,
+        counted(),
+        where.window[2:],
+        picture.channels,
+        dtype,
+        picture.icc,
+        picture.exif,
+        quality,
+        picture.colour_space,
+    )
