@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from ..archs.siren_arch import SIREN
-    from ..checkpoints.files import save_whole
+    from ..checkpoints.writing import save_whole
     from ..errors import UserError, printable
     from ..evaluation.figure import to_picture
     from ..image_io.reading import read_picture
