@@ -154,7 +154,13 @@ def _kind_of_default(default: object) -> Kind:
     )
 
 
-def check_call(where: str, target: object, given: Mapping, supplied: tuple[str, ...] = ()) -> None:
+def check_call(
+    where: str,
+    target: object,
+    given: Mapping,
+    supplied: tuple[str, ...] = (),
+    unchecked: tuple[str, ...] = (),
+) -> None:
     """Refuse arguments that ``target`` does not take or whose default is of another kind, and name one that it needs and does not get."""
     parameters = inspect.signature(target).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
@@ -163,5 +169,5 @@ def check_call(where: str, target: object, given: Mapping, supplied: tuple[str, 
         plain = p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
         if plain and p.default is p.empty and name not in given and name not in supplied:
             raise UserError(f"{where}: '{name}' is missing.")
-        if plain and name in given and name not in ("type", *getattr(target, "any_kind", ())):
+        if plain and name in given and name not in ("type", *unchecked):
             check_value(where, name, given[name], _kind_of_default(p.default))

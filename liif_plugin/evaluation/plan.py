@@ -28,6 +28,7 @@ from ..config.option_types import (
 )
 from ..data.dataset_options import parse_scale
 from ..errors import UserError, check_choice, check_keys, choices
+from ..metrics import unchecked_arguments
 from ..metrics.protocols import PROTOCOLS
 from ..precision import DTYPES
 from .entries import Column, Model, Plan, Source
@@ -280,7 +281,8 @@ def read_plan(path: str) -> Plan:
             f"metric {name} ({kind})",
             registered(f"metric {name}: type", METRIC_REGISTRY, kind),
             metric,
-            ("img", "img2", "scale"),
+            supplied=("img", "img2", "scale"),
+            unchecked=unchecked_arguments(kind),
         )
     plan = Plan(opt["name"], device, precision, models, columns, metrics, opt.get("figure"))
     _check_figure(plan)
