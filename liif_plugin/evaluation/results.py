@@ -145,8 +145,8 @@ def super_resolved(
         sr = finished_picture(folder, column, item["gt_path"][0])
         if tuple(sr.shape[-2:]) != size:
             raise UserError(
-                f"{item['gt_path'][0]} has {size[1]} x {size[0]} pixels (width x height), but its picture in "
-                f"{folder} has {sr.shape[-1]} x {sr.shape[-2]}."
+                f"{item['gt_path'][0]}: the truth at {column.scale_text} has {size[1]} x {size[0]} pixels "
+                f"(width x height), but its picture in {folder} has {sr.shape[-1]} x {sr.shape[-2]}."
             )
         return sr.to(device)
     return predict(net, item["lq"].to(device), size, DTYPES[precision], model.cell)
