@@ -17,7 +17,7 @@ from ..config.option_types import (
     BLOCK,
     FOLDER_NAME,
     TEXT,
-    Kind,
+    OptionType,
     check_block,
     check_call,
     check_values,
@@ -50,7 +50,7 @@ NETWORK = {
     "weights": optional(TEXT),
     "param_key": TEXT,
 }
-LABEL = Kind(
+LABEL = OptionType(
     "text",
     lambda v: (
         isinstance(v, (str, int, float)) and not isinstance(v, bool) and str(v).isprintable() and bool(str(v))
