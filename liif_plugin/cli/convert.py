@@ -36,7 +36,7 @@ def _list_known() -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from ..errors import UserError
+    from ..errors import UserError, printable
 
     if args.known:
         _list_known()
@@ -56,7 +56,7 @@ def _convert(args: argparse.Namespace) -> None:
     from ..checkpoints.download import fetch
     from ..checkpoints.reading import check_fits
     from ..checkpoints.writing import save_whole
-    from ..errors import UserError
+    from ..errors import UserError, printable
     from ..files import atomic_write
 
     block_file = args.output[: -len(".pth")] + ".yml"
@@ -82,4 +82,6 @@ def _convert(args: argparse.Namespace) -> None:
     with atomic_write(block_file, text=True) as file:
         file.write(text)
     parameters = sum(value.numel() for value in state.values())
-    print(f"{args.output}: {block['type']}, {parameters:,} parameters in {len(state)} tensors.\n\n{text}")
+    print(
+        f"{printable(args.output)}: {block['type']}, {parameters:,} parameters in {len(state)} tensors.\n\n{text}"
+    )
