@@ -82,7 +82,8 @@ def verify(path: str, weights: Weights) -> None:
     size = os.path.getsize(path)
     if weights.size is not None and size != weights.size:
         raise UserError(
-            f"{path}: has {size:,} bytes, but {weights.file} has {weights.size:,}; delete it and fetch it again."
+            f"{path}: has {size:,} bytes, but {weights.file} has {weights.size:,}; delete it and fetch it "
+            "again."
         )
     digest = pooch.file_hash(path)
     if not digest.startswith(weights.sha256):
@@ -102,8 +103,8 @@ class _CappedFile:
     def write(self, data: bytes) -> int:
         if self.file.tell() + len(data) > self.most:
             raise UserError(
-                f"{self.weights.url}: sends more than the {self.most:,} bytes of {self.weights.file}; it is another "
-                "file."
+                f"{self.weights.url}: sends more than the {self.most:,} bytes of {self.weights.file}; it is "
+                "another file."
             )
         return self.file.write(data)
 
@@ -125,7 +126,8 @@ def check_redirect(response: Any, *args: object, **kwargs: object) -> None:
     allowed = ("https://",) if response.url.startswith("https://") else ("https://", "http://")
     if not target.lower().startswith(allowed):
         raise UserError(
-            f"{response.url}: leads to {target[:200]}, where nothing is fetched from; get the file by other means."
+            f"{response.url}: leads to {target[:200]}, where nothing is fetched from; get the file by other "
+            "means."
         )
 
 
@@ -180,6 +182,6 @@ def fetch(name: str, folder: str | os.PathLike | None = None) -> str:
         if isinstance(error, UserError):
             raise
         raise UserError(
-            f"{weights.url}: cannot be fetched ({error}); get the file by other means, put it into {folder} and give "
-            "the same command again."
+            f"{weights.url}: cannot be fetched ({error}); get the file by other means, put it into {folder} "
+            "and give the same command again."
         ) from error
