@@ -115,8 +115,12 @@ class _CappedFile:
 def check_redirect(response: Any, *args: object, **kwargs: object) -> None:
     """Raise UserError for a redirection that leaves the web, or leads from https to http.
 
+    The package requests calls this for every response.
+
     Args:
-        response: of the package requests, which calls this for every response.
+        response: of requests.
+        *args: not used.
+        **kwargs: not used.
     """
     if not response.is_redirect:
         return

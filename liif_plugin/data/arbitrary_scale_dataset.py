@@ -53,7 +53,8 @@ class ArbitraryScaleDataset(QueryDataset):
         >>> dataset = ArbitraryScaleDataset({"name": "mine", "dataroot_gt": folder, "num_queries": 100})
         >>> {name: tuple(value.shape) for name, value in dataset[0].items()}
         {'lq': (3, 48, 48), 'coord': (100, 2), 'cell': (100, 2), 'gt': (100, 3)}
-        >>> pairs = ArbitraryScaleDataset({"name": "mine", "phase": "val", "dataroot_gt": folder, "scale": [2, 3]})
+        >>> opt = {"name": "mine", "phase": "val", "dataroot_gt": folder, "scale": [2, 3]}
+        >>> pairs = ArbitraryScaleDataset(opt)
         >>> tuple(pairs[0]["lq"].shape), tuple(pairs[0]["gt"].shape)
         ((3, 110, 80), (3, 220, 240))
     """

@@ -1,4 +1,4 @@
-"""Make folders of smaller images from a folder: the LR files of a benchmark, the sizes of the CelebA-HQ task."""
+"""Make folders of smaller images: the LR files of a benchmark, the sizes of the CelebA-HQ task."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def derive_folders(
 
 
 def _move(partial: str, output: str, folders: list[str]) -> list[tuple[str, str]]:
-    """Move the finished folders that are still in ``partial`` to ``output``; return the images that were left out."""
+    """Move the finished folders in ``partial`` to ``output``; return (file, reason) of what was left out."""
     try:
         with open(os.path.join(partial, FINISHED), encoding="utf-8") as file:
             left_out = [(name, reason) for name, reason in json.load(file)]

@@ -52,7 +52,10 @@ class Cut:
             raise UserError(f"size and step: expected positive numbers, got {self.size} and {self.step}.")
 
     def starts(self, n: int) -> list[int]:
-        """Return the first pixels of the windows along a side of ``n``; a side below ``size`` is one window."""
+        """Return the first pixels of the windows along a side of ``n`` pixels.
+
+        A side below ``size`` is one window.
+        """
         last = max(n - self.size, 0)
         return sorted({*range(0, last + 1, self.step), last})
 
@@ -131,7 +134,7 @@ def _encode(source: str, name: str, cut: Cut | None, min_size: int, level: int |
 
 
 def _write(env: lmdb.Environment, work: Callable[[lmdb.Transaction], None]) -> None:
-    """Run ``work`` in one transaction. Where the map is full, double it and run again; deleting needs space too."""
+    """Run ``work`` in one transaction; if the map is full, which deleting can cause too, again in a larger one."""
     while True:
         try:
             with env.begin(write=True) as txn:
@@ -299,7 +302,7 @@ def _fill(
 
 
 def _finish(env: lmdb.Environment, partial: str, names: list[str]) -> int:
-    """Write meta_info.txt, delete the keys that mark files as done, and return the number of stored images."""
+    """Write meta_info.txt, delete the marks of finished files, and return the number of stored images."""
     with env.begin() as txn:
         marks = [txn.get(_done_key(name)) for name in names]
     pieces = [piece for mark in marks if mark for piece in json.loads(mark)]

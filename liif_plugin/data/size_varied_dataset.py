@@ -88,7 +88,7 @@ class SizeVariedDataset(QueryDataset):
             require_full_epochs(opt, len(self))
 
     def _side(self, source: ImageSource) -> int:
-        """Return the side of the images of ``source`` in pixels; raise UserError unless all are square and equal."""
+        """Return the side of the images of ``source`` in pixels. All must be square and of one size."""
         sizes = set(source.sizes)
         h, w = next(iter(sizes))
         if len(sizes) != 1 or h != w:

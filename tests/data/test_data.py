@@ -14,7 +14,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from helpers.pictures import LEAVING, picture
-from liif_plugin.data import image_source
+from liif_plugin.data import arbitrary_scale_dataset, image_source, paired_scale_dataset, size_varied_dataset
 from liif_plugin.data.crops import augment, draw_queries
 from liif_plugin.data.deterministic import Draw
 from liif_plugin.data.image_source import ImageSource, check_name, decode_rgb
@@ -369,8 +369,15 @@ def test_pictures_of_other_formats_are_named(image_folder, caplog):
     assert "1 pictures are left out, because their format is not read: photo.heic" in caplog.text
 
 
-def test_examples():
-    assert doctest.testmod(image_source, optionflags=doctest.ELLIPSIS).failed == 0
+@pytest.mark.parametrize(
+    "module",
+    [image_source, arbitrary_scale_dataset, paired_scale_dataset, size_varied_dataset],
+    ids=lambda module: module.__name__,
+)
+def test_examples(module):
+    result = doctest.testmod(module, optionflags=doctest.ELLIPSIS)
+    assert result.failed == 0
+    assert result.attempted > 3
 
 
 def paired(tmp_path, image_folder, scale=2, h=64, w=73):
@@ -415,7 +422,8 @@ def test_paired_items(tmp_path, image_folder):
 
 
 @pytest.mark.parametrize(
-    "template", ["{", "}x2", "{}{}", "{name}x2", "{1}", "x2", "{.x}", "{:5q}", "{[x]}", "{!z}", "{:99999999999999}"]
+    "template",
+    ["{", "}x2", "{}{}", "{name}x2", "{1}", "x2", "{.x}", "{:5q}", "{[x]}", "{!z}", "{:99999999999999}"],
 )
 def test_broken_templates_of_names(tmp_path, image_folder, template):
     """Each ended in a traceback of str.format, or gave every HR image the same LR image."""
