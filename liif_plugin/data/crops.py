@@ -33,7 +33,7 @@ def augment(images: list[np.ndarray], flips: Flips) -> list[np.ndarray]:
 
 
 def draw_flips(rng: np.random.Generator, use_hflip: bool, use_rot: bool) -> Flips:
-    """Draw random flags for ``augment``. As in BasicSR, use_rot allows the vertical flip and the transpose."""
+    """Draw flags for ``augment``. As in BasicSR, use_rot allows the vertical flip and the transpose."""
     vertical, horizontal, transpose = rng.random(3) < 0.5
     return bool(vertical and use_rot), bool(horizontal and use_hflip), bool(transpose and use_rot)
 

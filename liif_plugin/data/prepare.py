@@ -134,7 +134,7 @@ def _encode(source: str, name: str, cut: Cut | None, min_size: int, level: int |
 
 
 def _write(env: lmdb.Environment, work: Callable[[lmdb.Transaction], None]) -> None:
-    """Run ``work`` in one transaction; if the map is full, which deleting can cause too, again in a larger one."""
+    """Run ``work`` in one transaction. If the map is full, run it again in a larger one."""
     while True:
         try:
             with env.begin(write=True) as txn:
