@@ -1,4 +1,4 @@
-"""Build script of liif-plugin. The one thing out of the ordinary: liif_plugin.pth and .start go beside the package."""
+"""Build script of liif-plugin. One thing is unusual: liif_plugin.pth and .start go beside the package."""
 
 import re
 from pathlib import Path
@@ -15,8 +15,8 @@ TEST = ["pytest>=7", "hypothesis>=6.100", "setuptools>=68", "wheel", "psutil"]
 VIEW = ["starlette>=0.37", "uvicorn>=0.23"]  # the server of `liif view`
 
 
-class build_py(stock_build_py):
-    """Puts the files of the interpreter-start hook at the top of site-packages, in wheels and in editable installs."""
+class build_py(stock_build_py):  # noqa: N801  the name of the command
+    """Put the files of the hook at the top of site-packages, in wheels and in editable installs."""
 
     HOOK_FILES = ("liif_plugin.pth", "liif_plugin.start")
 

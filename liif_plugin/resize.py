@@ -29,7 +29,7 @@ def pillow_bicubic(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         ((12, 24, 3), 200, 200)
     """
     height, width = size
-    return np.asarray(Image.fromarray(image).resize((width, height), Image.BICUBIC))
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def keys_cubic(x):

@@ -255,7 +255,7 @@ def _converted(model: dict) -> tuple[dict, State]:
         return _fixed_scale(state, model)
     encoder_block, encoder = _network(_below("encoder.", state), args.get("encoder_spec") or {})
     decoder = {key: value for key, value in state.items() if key.startswith("imnet.")}
-    block = {
+    block: dict = {
         "type": "LIIF" if name == "liif" else "MetaSR",
         "encoder": encoder_block,
         "hidden_list": _hidden_list(decoder),

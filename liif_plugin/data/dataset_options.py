@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from basicsr.utils.dist_util import get_dist_info
 
@@ -112,7 +113,7 @@ def check_phase_options(where: str, opt: dict, source: Options, train: Options, 
 
 def parse_scale(where: str, scale: object) -> tuple[float, float]:
     """Return (sy, sx) of an option that is a number or a pair [y, x]."""
-    pair = scale if isinstance(scale, (list, tuple)) else [scale, scale]
+    pair: Sequence = scale if isinstance(scale, (list, tuple)) else [scale, scale]
     if len(pair) != 2 or not all(map(_is_scale, pair)):
         raise UserError(
             f"{where}: scale: expected a positive number or a pair [y, x], each from {SMALLEST_SCALE:g} to "

@@ -110,8 +110,9 @@ def find_images(folder: str | os.PathLike) -> tuple[list[str], list[str]]:
             "away."
         )
 
-    images, others = [], []
-    for parent, subfolders, files in os.walk(folder, onerror=refuse):
+    images: list[str] = []
+    others: list[str] = []
+    for parent, subfolders, files in os.walk(os.fspath(folder), onerror=refuse):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         for name in files:
             path = os.path.join(parent, name)

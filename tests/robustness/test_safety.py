@@ -1,4 +1,6 @@
-"""Nothing that is read is executed, nothing that is downloaded is used unverified, and no shell sees text from outside."""
+"""Nothing that is read is executed, nothing that is downloaded is used unverified, and no shell sees text
+from outside.
+"""
 
 import ast
 import hashlib
@@ -374,7 +376,7 @@ def test_a_stream_of_unknown_size_has_an_end_too(monkeypatch, tmp_path, server):
     "url", ["file:///etc/hostname", "ftp://127.0.0.1/x", "data:text/plain,x", "nonsense", "/etc/hostname"]
 )
 def test_only_the_web_is_asked(monkeypatch, tmp_path, server, url):
-    with pytest.raises(UserError, match="address that begins with https|cannot be fetched"):
+    with pytest.raises(UserError, match=r"address that begins with https|cannot be fetched"):
         fetched(monkeypatch, tmp_path, server, url=url)
     assert not list(tmp_path.iterdir())
 
