@@ -74,5 +74,5 @@ def test_errors_of_the_disk_say_how_to_go_on(tmp_path):
         write(OSError(28, "No space left on device"))
     with pytest.raises(UserError, match=words.format("No such file")):
         write_into_no_folder()
-    with pytest.raises(UserError, match="^unreadable$"):
+    with pytest.raises(UserError, match=r"^unreadable$"):
         write(UserError("unreadable"))
