@@ -82,7 +82,7 @@ def tiff_pixels(data: bytes, orientation: int) -> np.ndarray | None:
             image = page.asarray()
             image = turned(np.moveaxis(image, 0, -1) if planar else image, orientation)
         except ValueError:
-            # A compression for which tifffile needs imagecodecs. OpenCV knows some; it turns the image itself.
+            # A compression for which tifffile needs imagecodecs. OpenCV knows some, and turns the image.
             if planar or page.photometric == WHITE_IS_ZERO:
                 raise
             decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)

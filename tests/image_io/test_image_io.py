@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from helpers.pictures import picture
 from liif_plugin.errors import UserError
 from liif_plugin.image_io import metadata
-from liif_plugin.image_io.jobs import jobs_of
+from liif_plugin.image_io.paths import pair_paths
 from liif_plugin.image_io.reading import from_array, read_picture
 from liif_plugin.image_io.writing import write_picture
 
@@ -378,7 +378,7 @@ def test_what_cannot_be_read(tmp_path, make, words):
         read_picture(str(tmp_path / make(tmp_path)))
 
 
-def test_jobs(tmp_path, monkeypatch):
+def test_paths(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in (
         "in/a.png",
@@ -391,17 +391,17 @@ def test_jobs(tmp_path, monkeypatch):
     ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"")
-    assert list(jobs_of(["in"], "in/out", None)) == [
+    assert pair_paths(["in"], "in/out", None) == [
         ("in/a.png", "in/out/a.png"),
         ("in/c.gif", "in/out/c.png"),
         ("in/deep/b.JPG", "in/out/deep/b.JPG"),
     ]
-    assert list(jobs_of(["a.png"], "b.tif", None)) == [("a.png", "b.tif")]
-    assert len(jobs_of(["a.png", "a.png"], "o", None)) == 1
+    assert pair_paths(["a.png"], "b.tif", None) == [("a.png", "b.tif")]
+    assert len(pair_paths(["a.png", "a.png"], "o", None)) == 1
     (tmp_path / "in" / "deep" / "loop").symlink_to(tmp_path / "in")
-    assert len(jobs_of(["in/deep"], "in/out", None)) == 3  # through the link, once
+    assert len(pair_paths(["in/deep"], "in/out", None)) == 3  # through the link, once
     (tmp_path / "in" / "deep" / "loop").unlink()
-    assert list(jobs_of(["in/*.png"], "o", "webp")) == [("in/a.png", "o/a.webp")]
+    assert pair_paths(["in/*.png"], "o", "webp") == [("in/a.png", "o/a.webp")]
     for inputs, output, format, words in (
         (["in"], "x.png", None, "expected a folder"),
         (["in/a.png", "a.png"], "o", None, "both be written"),
@@ -411,4 +411,4 @@ def test_jobs(tmp_path, monkeypatch):
         (["a.png"], "b.tif", "png", "give one of them"),
     ):
         with pytest.raises(UserError, match=words):
-            jobs_of(inputs, output, format)
+            pair_paths(inputs, output, format)
