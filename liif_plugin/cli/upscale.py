@@ -19,6 +19,7 @@ A picture that fails is named, and the others are still done; the exit code is t
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 AFTER_INTERRUPT = "Finished pictures are whole; --skip-existing continues with the others."
 
@@ -110,7 +111,7 @@ def _pair(name: str, text: str | None, kind: type) -> tuple | None:
     return numbers[1], numbers[0]
 
 
-def _window(text: str | None) -> tuple[float, ...] | None:
+def _window(text: str | None) -> tuple[float, float, float, float] | None:
     """Read 'x,y,width,height' as (top, left, height, width)."""
     from ..errors import UserError
 
@@ -209,6 +210,15 @@ def _say_what_is_lost(picture, source: str, destination: str) -> bool:
     return True
 
 
+def _advance(bar) -> Callable[[int], None]:
+    """Return a function that moves a progress bar on by a number of pixels."""
+
+    def advance(pixels: int) -> None:
+        bar.update(pixels)
+
+    return advance
+
+
 def run(args: argparse.Namespace) -> int:
     import os
     import sys
@@ -247,7 +257,7 @@ def run(args: argparse.Namespace) -> int:
             sizes = f"{picture.size[1]} x {picture.size[0]} -> {where.window[3]} x {where.window[2]}"
             label = f"{number}/{len(pairs)} {printable(source)}  {sizes}"
             with tqdm(total=where.pixels, unit="px", unit_scale=True, desc=label, disable=None) as bar:
-                upscale_file(engine, picture, destination, where, bar.update, args.quality)
+                upscale_file(engine, picture, destination, where, _advance(bar), args.quality)
             if bar.disable:
                 print(f"{label}  {printable(destination)}", flush=True)
             said_what_is_lost = said_what_is_lost or _say_what_is_lost(picture, source, destination)

@@ -166,8 +166,8 @@ def _decode(data: bytes, image: ImageFile.ImageFile) -> Picture:
 
 def _refuse_deep_colour(image: ImageFile.ImageFile) -> None:
     """Raise ValueError for a PPM of more than 8 bits a colour, which Pillow would read as 8 bits."""
-    codec, _, _, arguments = image.tile[0]
-    if image.mode == "RGB" and codec != "raw" and arguments[1] > 255:
+    _, _, _, arguments = image.tile[0]  # of the decoder: (mode, largest value) unless the samples are bytes
+    if image.mode == "RGB" and isinstance(arguments, tuple) and arguments[1] > 255:
         raise ValueError("16-bit colour in PPM; save it as PNG or TIFF")
 
 

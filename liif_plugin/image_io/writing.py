@@ -139,7 +139,7 @@ def _write_png(
         filtered[:, 0] = _PNG_FILTER_UP
         np.subtract(lines, np.concatenate([above, lines[:-1]]), out=filtered[:, 1:])
         above = lines[-1:].copy()
-        packed = packer.compress(filtered)
+        packed = packer.compress(filtered.data)
         if packed:
             png.write_chunk(file, b"IDAT", packed)
     png.write_chunk(file, b"IDAT", packer.flush())

@@ -73,7 +73,7 @@ def test_a_damaged_png_is_not_enlarged(capsys):
 
 def test_the_smallest_memory_is_a_limit(capsys):
     assert run("upscale", "a.png", "-o", "b.png", "--memory", "1e-300") == 1
-    assert "memory allows" in capsys.readouterr().err and not os.path.exists("b.png")
+    assert "Give more, or 0 for no limit" in capsys.readouterr().err and not os.path.exists("b.png")
 
 
 @pytest.mark.parametrize("lr", ["inf", "nan", "0", "-1", "1e30"])
