@@ -10,8 +10,8 @@ Sizes are WIDTHxHEIGHT, scales WIDTHxHEIGHT or one number. LIIF networks are tra
 beyond that are good too; below x1 a plain resize is better.
 
 Reads and writes JPEG, PNG, WebP, TIFF and BMP; animations and videos are refused (extract the frames and
-enlarge their folder). Gray, transparent and 16-bit pictures keep their kind; a palette becomes RGB. The colour
-profile is kept (not in BMP), EXIF data too (in JPEG, PNG, WebP); the orientation is applied.
+enlarge their folder). Gray, transparent and 16-bit pictures keep their kind; a palette becomes RGB. The
+colour profile is kept (not in BMP), EXIF data too (in JPEG, PNG, WebP); the orientation is applied.
 
 A picture that fails is named, and the others are still done; the exit code is then 1.
 """
