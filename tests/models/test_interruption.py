@@ -172,7 +172,12 @@ class Render(Work):
             "--precision",
             "fp32",
         ]
-        self.outputs, self.leftovers, self.reference = [out], [root / f"out{suffix}.partial"], None
+        self.outputs, self.reference = [out], None
+
+    @property
+    def leftovers(self) -> list[Path]:
+        """Temporary names are new in each run."""
+        return list(self.root.glob(f".{self.outputs[0].name}.*.partial"))
 
     def check_whole(self):
         image = np.asarray(Image.open(self.outputs[0]))
