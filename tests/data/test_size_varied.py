@@ -59,7 +59,7 @@ def test_resized_truths_validation_and_split(faces, tmp_path):
     split = {**faces, "meta_info_file": str(tmp_path / "split.json"), "split": "train"}
     assert build_dataset(split).gt.names == ["1.png", "5.png"]
     with pytest.raises(
-        UserError, match="split: expected one of train, test, got 'tarin'.*did you mean 'train'"
+        UserError, match=r"split: expected one of train, test, got 'tarin'.*did you mean 'train'"
     ):
         build_dataset({**split, "split": "tarin"})
     val = {key: value for key, value in split.items() if key != "use_hflip"}
@@ -89,7 +89,7 @@ def test_mistakes(faces, tmp_path):
     with pytest.raises(UserError, match="expected 1 to 1024"):
         build_dataset({**faces, "num_queries": 1025})
     Image.fromarray(picture(0, 32, 32)).save(tmp_path / "hr" / "9.png")
-    with pytest.raises(UserError, match="has 9.png, but"):
+    with pytest.raises(UserError, match=r"has 9.png, but"):
         build_dataset(faces)
     Image.fromarray(picture(0, 32, 32)).save(tmp_path / "lr" / "9.png")
     with pytest.raises(UserError, match="square images of one size"):
