@@ -28,6 +28,7 @@ from liif_plugin.precision import choose_precision
 from liif_plugin.view.painting import Painter
 from liif_plugin.view.server import app_of, listening, serve
 
+TOKEN = "latency"
 COLUMNS = (
     "new, coarse",
     "new, sharp after it",
@@ -49,7 +50,7 @@ def stand_in() -> Picture:
 def asked(connection: http.client.HTTPConnection, pixels: int, **view) -> tuple[float, float]:
     """Milliseconds to the first and to the last byte of a view."""
     start = time.perf_counter()
-    connection.request("GET", f"/render?{urlencode(view)}")
+    connection.request("GET", f"/render?{urlencode({**view, 'token': TOKEN})}")
     answer = connection.getresponse()
     first = answer.read(1)
     began = time.perf_counter()
@@ -101,7 +102,7 @@ def main() -> None:
     precision = choose_precision(args.precision, device)
     painter = Painter(Engine(net, device, precision), picture)
     with listening("127.0.0.1", None, wanted=0) as sock:
-        server = serve(app_of(painter, "picture", args.model), sock)
+        server = serve(app_of(painter, "picture", args.model, TOKEN), sock)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
         thread.start()
         try:

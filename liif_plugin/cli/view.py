@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--host",
         default="127.0.0.1",
         metavar="ADDRESS",
-        help="to listen at (default 127.0.0.1: this machine alone); there is no password, others would see it",
+        help="address to listen at (default 127.0.0.1: this machine alone); whoever has the link sees the picture",
     )
     where.add_argument("--port", type=int, metavar="N", help="to listen at (default 8321, or any free one)")
     where.add_argument("--no-browser", action="store_true", help="do not open a browser")
@@ -55,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import importlib.util
     import os
+    import secrets
     import threading
     import webbrowser
 
@@ -75,10 +76,12 @@ def run(args: argparse.Namespace) -> int:
     picture = read_picture(args.picture)
     with listening(args.host, args.port) as sock:
         painter = Painter(engine_of(args), picture)
-        app = app_of(painter, os.path.basename(args.picture), args.model, args.host)
+        token = secrets.token_urlsafe(24)
+        app = app_of(painter, os.path.basename(args.picture), args.model, token, args.host)
         port = sock.getsockname()[1]
         shown = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(args.host, args.host)
-        url = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}/"
+        address = f"[{shown}]:{port}" if ":" in shown else f"{shown}:{port}"
+        url = f"http://{address}/?token={token}"
         print(f"{args.picture}, {picture.size[1]} x {picture.size[0]}: {url}  (Ctrl-C ends it)", flush=True)
         if not args.no_browser:
             threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()

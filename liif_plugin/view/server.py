@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import re
+import secrets
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import uvicorn
@@ -15,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..errors import UserError
 from .painting import Painter
@@ -29,7 +33,10 @@ FILES = {
     "/layer.js": "layer.js",
     "/icon.svg": "icon.svg",
 }
+OPEN_TO_ALL = set(FILES) - {"/"}  # paths that say nothing about the picture: no token is asked for
 MAX_QUERY = 1000  # bytes
+MAX_CONNECTIONS = 512
+REQUEST_TIMEOUT = 10.0  # seconds in which a connection must have sent a whole request
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 PRIVATE_DOMAINS = (
     "local",
@@ -73,10 +80,10 @@ def is_own_host(header: str, host: str) -> bool:
 
 
 class Gate:
-    """Lets through what our own page, and a person, would ask."""
+    """Let through the requests of our own page, and of a person who has the link."""
 
-    def __init__(self, app, host: str):
-        self.app, self.host = app, host
+    def __init__(self, app, host: str, token: str):
+        self.app, self.host, self.token = app, host, token.encode()
 
     async def __call__(self, scope, receive, send) -> None:
         if scope["type"] != "http":
@@ -111,20 +118,33 @@ class Gate:
         )  # a link that somebody followed
         if site not in ("none", "same-origin") and not opened:
             return 403, "Sec-Fetch-Site: pages of other addresses may not ask this server."
+        origin = headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc.lower() != headers["host"].strip().lower():
+            return 403, "Origin: pages of other addresses may not ask this server."
         if request.method not in ("GET", "HEAD"):
             return 405, f"{request.method[:20]}: expected GET."
         if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
             return 413, "body: expected none."
         if len(request.scope["query_string"]) > MAX_QUERY:
             return 414, f"query: expected at most {MAX_QUERY} bytes."
+        if request.url.path not in OPEN_TO_ALL and not self._has_token(request):
+            return 403, "token: expected the one in the link that `liif view` has printed."
         return None
 
+    def _has_token(self, request: Request) -> bool:
+        """Compare in a time that does not tell how many characters are right."""
+        return secrets.compare_digest(request.query_params.get("token", "").encode(), self.token)
 
-def app_of(painter: Painter, name: str, model: str, host: str = "127.0.0.1") -> Starlette:
-    """The page and the views of one picture.
+
+def app_of(painter: Painter, name: str, model: str, token: str, host: str = "127.0.0.1") -> Starlette:
+    """Return the application that serves the page and the views of one picture.
 
     Args:
-        name: of the picture, shown. model: its name, shown. host: the address it will listen at.
+        painter: renders the views.
+        name: name of the picture, as the page shows it.
+        model: name of the model, as the page shows it.
+        token: secret that the query of each request for the page, the picture's data or a view must have.
+        host: address that the server will listen at.
     """
     turns, engine = Turns(), painter.engine
 
@@ -153,6 +173,7 @@ def app_of(painter: Painter, name: str, model: str, host: str = "127.0.0.1") -> 
         query = dict(request.query_params)
         if len(query) != len(request.query_params.multi_items()):
             raise UserError("query: each name may be given once.")
+        query.pop("token")
         client = query.pop("client", "")
         if not re.fullmatch(r"[\w-]{0,40}", client, re.ASCII):
             raise UserError("client: expected up to 40 letters and digits.")
@@ -190,7 +211,7 @@ def app_of(painter: Painter, name: str, model: str, host: str = "127.0.0.1") -> 
         exception_handlers={TooLarge: told(413), UserError: told(400), HTTPException: refused, Busy: busy},
     )
     app.router.redirect_slashes = False
-    app.add_middleware(Gate, host=host)
+    app.add_middleware(Gate, host=host, token=token)
     app.state.turns = turns
     return app
 
@@ -241,6 +262,36 @@ def listening(host: str, port: int | None, wanted: int = 8321) -> socket.socket:
     raise AssertionError("unreachable")
 
 
+class TimedProtocol(H11Protocol):
+    """Close a connection that has not sent a whole request in REQUEST_TIMEOUT seconds; uvicorn waits for ever."""
+
+    deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport) -> None:
+        super().connection_made(transport)
+        self._start_timer()
+
+    def on_response_complete(self) -> None:
+        self._start_timer()
+        super().on_response_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def _start_timer(self) -> None:
+        self._stop_timer()
+        self.deadline = self.loop.call_later(REQUEST_TIMEOUT, self._close_unless_answering)
+
+    def _stop_timer(self) -> None:
+        if self.deadline is not None:
+            self.deadline.cancel()
+
+    def _close_unless_answering(self) -> None:
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.close()
+
+
 def serve(app: Starlette, sock: socket.socket) -> uvicorn.Server:
     """The server of ``app`` on ``sock``: run() it."""
     config = uvicorn.Config(
@@ -249,9 +300,9 @@ def serve(app: Starlette, sock: socket.socket) -> uvicorn.Server:
         access_log=False,
         lifespan="off",
         ws="none",
-        http="h11",
+        http=TimedProtocol,
         loop="asyncio",
-        limit_concurrency=64,
+        limit_concurrency=MAX_CONNECTIONS,
         timeout_graceful_shutdown=1,
         server_header=False,
         proxy_headers=False,

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 
 import numpy as np
@@ -18,7 +19,7 @@ import torch
 from PIL import Image
 
 from helpers.pictures import picture
-from helpers.viewing import CPU, Served, network
+from helpers.viewing import CPU, TOKEN, Served, network
 from liif_plugin import ContinuousImage
 from liif_plugin.coords import mesh
 from liif_plugin.errors import UserError
@@ -27,6 +28,7 @@ from liif_plugin.inference.render import render
 from liif_plugin.inference.upscaling import Engine
 from liif_plugin.resize import matlab_imresize
 from liif_plugin.view import features
+from liif_plugin.view import server as server_module
 from liif_plugin.view.painting import Painter
 from liif_plugin.view.plain import Plain
 from liif_plugin.view.server import is_own_host, listening
@@ -294,6 +296,10 @@ def test_there_are_no_other_files(served, path):
         ("GET", {"Host": "localhost:9"}, 200),
         ("GET", {"Host": "[::1]:8321"}, 200),
         ("GET", {"Host": "LOCALHOST"}, 200),
+        ("GET", {"Origin": "http://evil.example"}, 403),
+        ("GET", {"Origin": "null"}, 403),
+        ("GET", {"Origin": "http://127.0.0.1:9"}, 403),
+        ("GET", {"Origin": "http://localhost:9", "Host": "localhost:9"}, 200),
         ("GET", {"Sec_Fetch_Site": "cross-site"}, 403),
         ("GET", {"Sec_Fetch_Site": "same-site"}, 403),
         ("GET", {"Sec_Fetch_Site": "same-origin"}, 200),
@@ -309,6 +315,39 @@ def test_who_may_ask(served, method, headers, status):
         assert got == status
         if status != 200:
             assert len(body.decode().strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("token", [None, "", "wrong", TOKEN[:-1], TOKEN + "x", "%C3%A9"])
+def test_without_the_token_nothing_of_the_picture_is_told(served, token):
+    for path in ("/", "/about", f"/render?{GOOD}", "/nothing"):
+        status, body, _ = served.ask(path, token=token)
+        assert status == 403 and b"the link that `liif view` has printed" in body
+        assert len(body.decode().strip().splitlines()) == 1
+    for path in ("/view.css", "/view.js", "/layer.js", "/icon.svg"):  # the same for every picture
+        assert served.ask(path, token=token)[0] == 200
+    assert served.ask("/about?token=other")[0] == 200  # the last one counts
+
+
+def test_half_open_connections_shut_nobody_out(monkeypatch):
+    """Seventy that send nothing, or half a request: others are answered, and they are closed in the end."""
+    monkeypatch.setattr(server_module, "REQUEST_TIMEOUT", 1.0)
+    with Served(painter()) as server, contextlib.ExitStack() as stack:
+        sockets = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=30))
+            for _ in range(70)
+        ]
+        for sock in sockets[::2]:
+            sock.sendall(b"GET / HTTP/1.1\r\nHost: 127")
+        assert server.ask("/about")[0] == 200
+        assert all(sock.recv(1000) == b"" for sock in sockets)
+
+
+def test_a_view_may_take_longer_than_a_request(monkeypatch):
+    monkeypatch.setattr(server_module, "REQUEST_TIMEOUT", 0.2)
+    slow = Slow()
+    with Served(slow) as server:
+        threading.Timer(1.0, slow.free.set).start()
+        assert len(server.ask(f"/render?{GOOD}")[1]) == 1600
 
 
 def test_endless_headers_are_cut_off(served):
@@ -399,7 +438,7 @@ def test_a_reader_that_went_away_frees_its_place():
     slow = Slow()
     with Served(slow) as server:
         connection = http.client.HTTPConnection("127.0.0.1", server.port)
-        connection.request("GET", f"/render?{GOOD}")
+        connection.request("GET", f"/render?{GOOD}&token={TOKEN}")
         while not server.app.state.turns.live:
             time.sleep(0.01)
         connection.close()
@@ -415,7 +454,7 @@ def test_a_reader_that_went_away_frees_its_place():
 
 @pytest.fixture
 def started(tmp_path):
-    """Start `liif view` on a picture; returns (process, its first address)."""
+    """Start `liif view` on a picture; returns (process, the link that it prints)."""
     Image.fromarray(picture(0, 30, 40)).save(tmp_path / "a.png")
     processes = []
 
@@ -429,7 +468,7 @@ def started(tmp_path):
         processes.append(process)
         for line in process.stdout:
             if "http://" in line:
-                return process, line.split("http://")[1].split("/")[0]
+                return process, line.split()[-4]
         raise AssertionError(process.stderr.read())
 
     yield start
@@ -439,9 +478,15 @@ def started(tmp_path):
 
 
 def test_the_command(started):
-    process, address = started("--precision", "fp32")
-    with urllib.request.urlopen(f"http://{address}/render?{GOOD}", timeout=60) as answer:
+    process, link = started("--precision", "fp32")
+    with urllib.request.urlopen(link, timeout=60) as answer:
+        assert b"view.js" in answer.read()
+    page, token = link.split("?token=")
+    assert len(token) >= 32
+    with urllib.request.urlopen(f"{page}render?{GOOD}&token={token}", timeout=60) as answer:
         assert len(answer.read()) == 1600
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(page, timeout=60)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130 and err.strip() == "liif view: stopped."

@@ -18,7 +18,7 @@ from PIL import Image
 
 from helpers import chromium
 from helpers.pictures import picture
-from helpers.viewing import Served, network
+from helpers.viewing import TOKEN, Served, network
 from liif_plugin.checkpoints.loading import load
 from liif_plugin.image_io.reading import from_array
 from liif_plugin.inference.upscaling import Engine
@@ -40,7 +40,7 @@ class Page:
 
     def __init__(self, browser, server, paint, size=(W, H)):
         self.browser, self.paint, self.size = browser, paint, size
-        self.url = f"http://127.0.0.1:{server.port}/"
+        self.url = f"http://127.0.0.1:{server.port}/?token={TOKEN}"
 
     def open(self, fragment=""):
         self.browser.open("about:blank")

@@ -2,6 +2,7 @@
 
 const COARSE = 4;  // one pixel for 4 x 4
 const COARSE_FROM = 2;  // below this scale encoding takes longer than decoding: a coarse picture would not come sooner
+const TOKEN = new URLSearchParams(location.search).get("token") ?? "";  // of the link that `liif view` has printed
 const CLIENT = Math.random().toString(36).slice(2, 12);
 
 export class Layer {
@@ -66,7 +67,7 @@ export class Layer {
 
   async draw(view, step, signal) {
     const [width, height] = [Math.ceil(view.width / step), Math.ceil(view.height / step)];
-    const answer = await fetch(address(view, step, this.client), { signal });
+    const answer = await fetch(renderAddress(view, step, this.client), { signal });
     if (!answer.ok) throw new Error((await answer.text()).trim() || `the server said ${answer.status}`);
     const reader = answer.body.getReader();
     const pixels = new Uint8ClampedArray(width * height * 4);
@@ -124,9 +125,13 @@ function paste(context, view, image, x, y, width, height) {
   context.drawImage(image, ...place);
 }
 
-export function address(view, step = 1, client = "") {
-  const asked = { ...view, step, client, ensemble: view.ensemble ? 1 : 0 };
-  return `/render?${new URLSearchParams(asked)}`;
+// The address of a request to our server: path, parameters and the token
+export function addressOf(path, parameters = {}) {
+  return `${path}?${new URLSearchParams({ ...parameters, token: TOKEN })}`;
+}
+
+function renderAddress(view, step, client) {
+  return addressOf("/render", { ...view, step, client, ensemble: view.ensemble ? 1 : 0 });
 }
 
 // The whole picture in at most `side` pixels a side, as {image, width, height}
@@ -134,7 +139,7 @@ export async function thumbnail(about, side) {
   const scale = Math.min(1, side / Math.max(about.width, about.height));
   const [width, height] = [Math.ceil(about.width * scale), Math.ceil(about.height * scale)];
   const view = { x: 0, y: 0, scale, width, height, layer: "bicubic", cell: "true", ensemble: true };
-  const answer = await fetch(address(view, 1, `${CLIENT}-whole`));
+  const answer = await fetch(renderAddress(view, 1, `${CLIENT}-whole`));
   if (!answer.ok) throw new Error((await answer.text()).trim());
   const image = document.createElement("canvas");
   [image.width, image.height] = [width, height];

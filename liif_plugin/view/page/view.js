@@ -1,10 +1,10 @@
 // The page: where one looks, what is compared, and every way to move: mouse, wheel, touch, keyboard, address.
 
-import { Layer, thumbnail } from "/layer.js";
+import { Layer, addressOf, thumbnail } from "/layer.js";
 
 const element = (id) => document.getElementById(id);
 const stage = element("stage");
-const about = await (await fetch("/about")).json();
+const about = await (await fetch(addressOf("/about"))).json();
 const look = { x: about.width / 2, y: about.height / 2, scale: 1, split: 0.5, compare: "bicubic", cell: "true", ensemble: about.ensemble };
 const screen = { width: 0, height: 0, ratio: 1 };  // in its own pixels
 const right = new Layer(element("right"), "right", tell);
