@@ -17,16 +17,26 @@ WHY_NOT = {
     "Bicubic": "it has no weights; every runtime has a cubic Resize of its own",
     "SIREN": "it is fitted to each picture anew, so that there is nothing to export before a picture is known",
 }
+OWN_DECODER = (
+    "only these two know how to be cut into an encoder and a decoder. Export an own decoder by calling "
+    "torch.onnx.export on a module that calls its encode, and on one that calls its query"
+)
+FIXED_SCALE = "it has no encode and query, and torch.onnx.export takes networks of one scale as they are"
 
 
 def check_exportable(net: nn.Module, where: str) -> None:
-    """Raise UserError for a network that has no two halves."""
-    if not isinstance(net, (LIIF, MetaSR)):
-        name = type(net).__name__
-        why = WHY_NOT.get(
-            name, "it is not one for any scale, and torch.onnx.export takes networks of one scale as they are"
-        )
-        raise UserError(f"{where}: expected LIIF or MetaSR, got {name}: {why}.")
+    """Raise UserError for a network that cannot be exported, with the reason and what to do instead.
+
+    Args:
+        net: any network of the registry.
+        where: the beginning of the message.
+    """
+    if isinstance(net, (LIIF, MetaSR)):
+        return
+    name = type(net).__name__
+    of_any_scale = isinstance(net, ContinuousNetwork)
+    why = WHY_NOT.get(name, OWN_DECODER if of_any_scale else FIXED_SCALE)
+    raise UserError(f"{where}: expected LIIF or MetaSR, got {name}: {why}.")
 
 
 class EncoderPart(nn.Module):
