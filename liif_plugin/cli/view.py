@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     import threading
     import webbrowser
 
-    from ..errors import UserError
+    from ..errors import UserError, printable
     from ..image_io.reading import read_picture
     from .upscale import engine_of
 
@@ -82,7 +82,8 @@ def run(args: argparse.Namespace) -> int:
         shown = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(args.host, args.host)
         address = f"[{shown}]:{port}" if ":" in shown else f"{shown}:{port}"
         url = f"http://{address}/?token={token}"
-        print(f"{args.picture}, {picture.size[1]} x {picture.size[0]}: {url}  (Ctrl-C ends it)", flush=True)
+        size = f"{picture.size[1]} x {picture.size[0]}"
+        print(f"{printable(args.picture)}, {size}: {url}  (Ctrl-C ends it)", flush=True)
         if not args.no_browser:
             threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
         serve(app, sock).run(sockets=[sock])

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from ..archs.base import is_continuous
 from ..archs.liif_arch import LIIF, Projection
-from ..archs.metasr_arch import MetaSR
+from ..archs.metasr_arch import MetaSR, Unfolded
 from ..errors import UserError
 
 B, h, w, Q = "batch", "height", "width", "queries"  # sizes that stay free
@@ -34,8 +35,8 @@ def check_exportable(net: nn.Module, where: str) -> None:
     if isinstance(net, (LIIF, MetaSR)):
         return
     name = type(net).__name__
-    of_any_scale = isinstance(net, ContinuousNetwork)
-    why = WHY_NOT.get(name, OWN_DECODER if of_any_scale else FIXED_SCALE)
+    any_scale = is_continuous(net)
+    why = WHY_NOT.get(name, OWN_DECODER if any_scale else FIXED_SCALE)
     raise UserError(f"{where}: expected LIIF or MetaSR, got {name}: {why}.")
 
 
@@ -59,9 +60,9 @@ class EncoderPart(nn.Module):
         B, _, h, w = lq.shape
         feat = self.net.encode(lq)
         if isinstance(self.net, MetaSR):
-            return self.net.unfold(feat).reshape(B, h, w, -1)
-        table, skip, _, _ = self.net.project(feat)
-        table = table.reshape(B, h, w, table.shape[1])
+            return self.net.prepare(feat).features.reshape(B, h, w, -1)
+        table, skip, _, _ = self.net.prepare(feat)
+        table = table.reshape(B, h, w, table.shape[2])
         return table if skip is None else (table, skip.reshape(B, h, w, 3))
 
 
@@ -85,8 +86,8 @@ class DecoderPart(nn.Module):
         table, coord, cell = named["table"], named["coord"], named.get("cell")
         B, h, w, D = table.shape
         if isinstance(self.net, MetaSR):
-            return self.net.query_unfolded(table.reshape(B * h * w, D), (h, w), coord, cell)
-        skip = named["skip"].reshape(B * h * w, 3) if "skip" in named else None
-        return self.net.query_projected(
-            Projection(table.reshape(B * h * w, D), skip, (h, w), (0, 0, h, w)), coord, cell
+            return self.net.sample(Unfolded(table.reshape(B, h * w, D), (h, w)), coord, cell)
+        skip = named["skip"].reshape(B, h * w, 3) if "skip" in named else None
+        return self.net.sample(
+            Projection(table.reshape(B, h * w, D), skip, (h, w), (0, 0, h, w)), coord, cell
         )

@@ -19,6 +19,7 @@ from helpers.networks import ENCODERS as SMALL
 from helpers.pictures import picture
 from helpers.processes import python
 from liif_plugin import load, upscale
+from liif_plugin.archs.base import ContinuousNetwork
 from liif_plugin.cli import main
 from liif_plugin.coords import cell_of, grid
 from liif_plugin.errors import UserError
@@ -173,7 +174,6 @@ MORE = {
         "local_ensemble": False,
         "residual": "bilinear",
     },
-    "no hidden layer": {"type": "LIIF", "encoder": EDSR, "hidden_list": []},
     **{
         kind: {"type": "LIIF", "encoder": {"type": kind, **SMALL[kind]}, "hidden_list": [16]}
         for kind in SMALL
@@ -286,6 +286,25 @@ def test_what_is_there_is_kept_or_replaced_as_asked(tmp_path, monkeypatch):
 def test_networks_without_two_halves(tmp_path, options, words):
     with pytest.raises(UserError, match=words):
         exported(tmp_path / "out", options)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("base", [ContinuousNetwork, torch.nn.Module])
+def test_an_own_decoder_hears_what_it_can_do(tmp_path, base):
+    """It is one for any scale; what is missing is a way to cut it in two."""
+
+    class Mine(base):
+        def encode(self, lq):
+            return lq
+
+        def query(self, feat, coord, cell):
+            return coord.new_zeros(*coord.shape[:2], 3)
+
+    with pytest.raises(UserError) as error:
+        writing.export(Mine(), {"type": "Mine"}, "mine", str(tmp_path / "out"))
+    message = str(error.value)
+    assert "expected LIIF or MetaSR, got Mine" in message and "one for any scale" not in message
+    assert "torch.onnx.export" in message and "encode" in message and "query" in message
     assert not list(tmp_path.iterdir())
 
 
