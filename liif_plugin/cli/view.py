@@ -70,14 +70,14 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.port is not None and not 1 <= args.port <= 65535:
         raise UserError(f"--port {args.port}: expected 1 to 65535.")
-    from ..view.painting import Painter
+    from ..view.renderer import Renderer
     from ..view.server import app_of, listening, serve
 
     picture = read_picture(args.picture)
     with listening(args.host, args.port) as sock:
-        painter = Painter(engine_of(args), picture)
+        renderer = Renderer(engine_of(args), picture)
         token = secrets.token_urlsafe(24)
-        app = app_of(painter, os.path.basename(args.picture), args.model, token, args.host)
+        app = app_of(renderer, os.path.basename(args.picture), args.model, token, args.host)
         port = sock.getsockname()[1]
         shown = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(args.host, args.host)
         address = f"[{shown}]:{port}" if ":" in shown else f"{shown}:{port}"

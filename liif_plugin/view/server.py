@@ -21,8 +21,8 @@ from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..errors import UserError
-from .painting import Painter
-from .turns import Busy, Turn, Turns
+from .render_queue import Busy, RenderQueue, RenderRequest
+from .renderer import Renderer
 from .views import LAYERS, MAX_PIXELS, MAX_SIDE, SCALES, TooLarge, parsed
 
 PAGE = Path(__file__).parent / "page"
@@ -136,17 +136,17 @@ class Gate:
         return secrets.compare_digest(request.query_params.get("token", "").encode(), self.token)
 
 
-def app_of(painter: Painter, name: str, model: str, token: str, host: str = "127.0.0.1") -> Starlette:
+def app_of(renderer: Renderer, name: str, model: str, token: str, host: str = "127.0.0.1") -> Starlette:
     """Return the application that serves the page and the views of one picture.
 
     Args:
-        painter: renders the views.
+        renderer: renders the views.
         name: name of the picture, as the page shows it.
         model: name of the model, as the page shows it.
         token: secret that the query of each request for the page, the picture's data or a view must have.
         host: address that the server will listen at.
     """
-    turns, engine = Turns(), painter.engine
+    queue, engine = RenderQueue(), renderer.engine
 
     async def page(request: Request) -> Response:
         return FileResponse(PAGE / FILES[request.url.path])
@@ -155,13 +155,13 @@ def app_of(painter: Painter, name: str, model: str, token: str, host: str = "127
         return JSONResponse(
             {
                 "name": name,
-                "width": painter.size[1],
-                "height": painter.size[0],
-                "clear": painter.alpha is not None,
+                "width": renderer.size[1],
+                "height": renderer.size[0],
+                "clear": renderer.alpha is not None,
                 "model": model,
                 "how": f"{type(engine.net).__name__} on {engine.device.type} in {engine.precision}",
-                "ensemble": painter.has_ensemble,
-                "cell": painter.has_cell,
+                "ensemble": renderer.has_ensemble,
+                "cell": renderer.has_cell,
                 "layers": LAYERS,
                 "scales": SCALES,
                 "max_pixels": MAX_PIXELS,
@@ -178,18 +178,18 @@ def app_of(painter: Painter, name: str, model: str, token: str, host: str = "127
         if not re.fullmatch(r"[\w-]{0,40}", client, re.ASCII):
             raise UserError("client: expected up to 40 letters and digits.")
         view = parsed(query)
-        turn = turns.start(client, painter.bands(view))
+        render_request = queue.start(client, renderer.bands(view))
         first = None
         try:
-            first = await _next(turns, turn, request)
+            first = await _next(queue, render_request, request)
         finally:
             if first is None:
-                turns.end(turn)
+                queue.end(render_request)
         if first is None:
             return PlainTextResponse("stale: a newer view was asked for.\n", 409)
         size = {"X-Size": f"{view.size[1]}x{view.size[0]}"}
         return StreamingResponse(
-            _rows(turns, turn, first, request), media_type="application/octet-stream", headers=size
+            _rows(queue, render_request, first, request), media_type="application/octet-stream", headers=size
         )
 
     def told(status: int):
@@ -212,26 +212,28 @@ def app_of(painter: Painter, name: str, model: str, token: str, host: str = "127
     )
     app.router.redirect_slashes = False
     app.add_middleware(Gate, host=host, token=token)
-    app.state.turns = turns
+    app.state.queue = queue
     return app
 
 
-async def _next(turns: Turns, turn: Turn, request: Request) -> np.ndarray | None:
+async def _next(queue: RenderQueue, render_request: RenderRequest, request: Request) -> np.ndarray | None:
     """The next band that has rows, None at the end or where it is not wanted any more."""
-    while not turn.stale and not await request.is_disconnected():
-        band = await turns.band(turn)
+    while not render_request.stale and not await request.is_disconnected():
+        band = await queue.band(render_request)
         if band is None or len(band):
             return band
     return None
 
 
-async def _rows(turns: Turns, turn: Turn, band: np.ndarray, request: Request) -> AsyncIterator[bytes]:
+async def _rows(
+    queue: RenderQueue, render_request: RenderRequest, band: np.ndarray, request: Request
+) -> AsyncIterator[bytes]:
     try:
         while band is not None:
             yield band.tobytes()
-            band = await _next(turns, turn, request)
+            band = await _next(queue, render_request, request)
     finally:
-        turns.end(turn)
+        queue.end(render_request)
 
 
 def listening(host: str, port: int | None, wanted: int = 8321) -> socket.socket:

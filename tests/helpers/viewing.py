@@ -24,10 +24,10 @@ def network(kind="LIIF", **options):
 class Served:
     """The server on a real socket, in a thread."""
 
-    def __init__(self, paint, name="a.png", model="test"):
+    def __init__(self, renderer, name="a.png", model="test"):
         self.sock = listening("127.0.0.1", None, wanted=0)
         self.port = self.sock.getsockname()[1]
-        self.app = app_of(paint, name, model, TOKEN)
+        self.app = app_of(renderer, name, model, TOKEN)
         self.server = serve(self.app, self.sock)
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.sock]}, daemon=True)
 
