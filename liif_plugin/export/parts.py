@@ -1,7 +1,7 @@
-"""LIIF and MetaSR in two halves, cut where the work for each LR pixel ends and the work for each query begins.
+"""LIIF and MetaSR in two halves: the work for each LR pixel, and the work for each query.
 
-The encoder's half ends behind what can be computed once per LR pixel (``LIIF.project``), so that the decoder's half only gathers
-rows of a table, by index: no GridSample, which some runtimes get wrong.
+The encoder's half includes all that can be computed once for each LR pixel (``LIIF.prepare``). The decoder's
+half only gathers rows of a table by index. It needs no GridSample, which some runtimes get wrong.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..errors import UserError
 B, h, w, Q = "batch", "height", "width", "queries"  # sizes that stay free
 WHY_NOT = {
     "Bicubic": "it has no weights; every runtime has a cubic Resize of its own",
-    "SIREN": "it is fitted to each picture anew, so that there is nothing to export before a picture is known",
+    "SIREN": "it is fitted to each picture anew: there is nothing to export before a picture is known",
 }
 OWN_DECODER = (
     "only these two know how to be cut into an encoder and a decoder. Export an own decoder by calling "
@@ -67,7 +67,9 @@ class EncoderPart(nn.Module):
 
 
 class DecoderPart(nn.Module):
-    """table, skip where there is one, coord (B, Q, 2), cell (B, Q, 2) where the network asks for it -> rgb (B, Q, 3), not clamped.
+    """table, coord (B, Q, 2) -> rgb (B, Q, 3), not clamped.
+
+    Further inputs are skip, if the encoder's half returns it, and cell (B, Q, 2), if the network uses it.
 
     Attributes:
         inputs, outputs: as in EncoderPart.
@@ -77,7 +79,7 @@ class DecoderPart(nn.Module):
         super().__init__()
         self.net = net
         self.inputs = {**EncoderPart(net).outputs, "coord": (B, Q, 2)}
-        if getattr(net, "cell_decode", True):
+        if net.uses_cell:
             self.inputs["cell"] = (B, Q, 2)
         self.outputs = {"rgb": (B, Q, 3)}
 

@@ -51,8 +51,8 @@ class Renderer:
         """Render a view from the top.
 
         Yields:
-            (rows, W, 4) RGBA uint8, transparent outside the picture. A band without rows is yielded after each
-            tile that is encoded, so that the caller can stop.
+            (rows, W, 4) RGBA uint8, transparent outside the picture. A band without rows follows each tile
+            that is encoded, so that the caller can stop.
         """
         (top, bottom), (left, right) = (view.pixels_inside(axis, n) for axis, n in enumerate(self.size))
         H, W = view.size
@@ -70,7 +70,7 @@ class Renderer:
             yield np.zeros((H - bottom, W, 4), np.uint8)
 
     def _inside(self, view: View) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-        """Yield the pixels inside the picture: colours (rows, C, 3), and alpha (rows, C) if the picture has it."""
+        """Yield the pixels inside the picture: colours (rows, C, 3), alpha (rows, C) or None."""
         y, x = (view.in_picture(axis, n) for axis, n in enumerate(self.size))
         # Below x1 the network would only pick single samples: show the picture, properly shrunk, instead
         layer = "bicubic" if view.layer == "network" and view.scale < 1 else view.layer
@@ -101,8 +101,8 @@ class Renderer:
         """Decode the pixels inside the picture.
 
         Yields:
-            The first row of a band, counted from the first one inside, and (3, rows, C) float32, not clamped. A
-            band without rows follows each tile that is encoded.
+            The first row of a band, counted from the first one inside, and (3, rows, C) float32, not clamped.
+            A band without rows follows each tile that is encoded.
         """
         y, x = (view.positions(axis, n) for axis, n in enumerate(self.size))
         net = self.engine.net if view.ensemble else self.without_ensemble

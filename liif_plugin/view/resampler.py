@@ -1,4 +1,4 @@
-"""What the network is compared with: bicubic and nearest pixels at any positions, axis by axis, in float32."""
+"""What the network is compared with: bicubic and nearest pixels at any positions, in float32."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The server of ``liif view``: one page, one picture, its views. What is asked from elsewhere, too large or nonsense gets one line."""
+"""The server of ``liif view``: the page, what it has to know of the picture, and the views.
+
+A request from elsewhere, without the token, too large or wrong is answered with one line that says why.
+"""
 
 from __future__ import annotations
 
@@ -38,16 +41,17 @@ MAX_QUERY = 1000  # bytes
 MAX_CONNECTIONS = 512
 REQUEST_TIMEOUT = 10.0  # seconds in which a connection must have sent a whole request
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
-PRIVATE_DOMAINS = (
+PRIVATE_DOMAINS = (  # nobody elsewhere can own a name in them
     "local",
     "lan",
     "home",
     "home.arpa",
     "internal",
     "localdomain",
-)  # nobody elsewhere can own a name in them
+)
 HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self' blob:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -57,8 +61,10 @@ HEADERS = {
 
 
 def is_own_host(header: str, host: str) -> bool:
-    """Whether a Host header names this server, which listens at ``host``. A page elsewhere whose name was made to point here sends its
-    own name (DNS rebinding); numeric addresses cannot be made to point anywhere.
+    """Return whether a Host header names this server, which listens at ``host``.
+
+    A page elsewhere whose name was made to point here (DNS rebinding) sends its own name. Numeric addresses
+    cannot be made to point elsewhere.
     """
     name = re.fullmatch(r"\[([0-9a-fA-F:.]+)\](?::\d+)?|([^:\[\]]+)(?::\d+)?", header.strip())
     if name is None:
@@ -217,7 +223,7 @@ def app_of(renderer: Renderer, name: str, model: str, token: str, host: str = "1
 
 
 async def _next(queue: RenderQueue, render_request: RenderRequest, request: Request) -> np.ndarray | None:
-    """The next band that has rows, None at the end or where it is not wanted any more."""
+    """Return the next band that has rows; None at the end, or if the view is not wanted any more."""
     while not render_request.stale and not await request.is_disconnected():
         band = await queue.band(render_request)
         if band is None or len(band):
@@ -237,10 +243,15 @@ async def _rows(
 
 
 def listening(host: str, port: int | None, wanted: int = 8321) -> socket.socket:
-    """A socket at ``host``; port None takes ``wanted``, or any free one where that is in use.
+    """Return a socket that listens at ``host``.
+
+    Args:
+        host: name or address.
+        port: its port; None takes ``wanted``, or any free port if that is in use.
+        wanted: see ``port``.
 
     Raises:
-        UserError: where ``port`` is in use or ``host`` is no address of this machine.
+        UserError: if ``port`` is in use, or ``host`` is no address of this machine.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(
@@ -259,13 +270,16 @@ def listening(host: str, port: int | None, wanted: int = 8321) -> socket.socket:
             sock.close()
             if port is None and number:
                 continue
-            why = f"--host {host} --port {number}: cannot be taken ({error.strerror}); choose another port, or none."
-            raise UserError(why) from error
+            reason = f"cannot be taken ({error.strerror}); choose another port, or none"
+            raise UserError(f"--host {host} --port {number}: {reason}.") from error
     raise AssertionError("unreachable")
 
 
 class TimedProtocol(H11Protocol):
-    """Close a connection that has not sent a whole request in REQUEST_TIMEOUT seconds; uvicorn waits for ever."""
+    """Close a connection that has not sent a whole request in REQUEST_TIMEOUT seconds.
+
+    uvicorn itself waits for ever.
+    """
 
     deadline: asyncio.TimerHandle | None = None
 
@@ -295,7 +309,7 @@ class TimedProtocol(H11Protocol):
 
 
 def serve(app: Starlette, sock: socket.socket) -> uvicorn.Server:
-    """The server of ``app`` on ``sock``: run() it."""
+    """Return the server of ``app`` on ``sock``. Call its run()."""
     config = uvicorn.Config(
         app,
         log_level="error",

@@ -22,15 +22,15 @@ Span = tuple[int, int]  # first, last + 1
 class TileCache:
     """What ``render.decode`` needs of each tile of a picture.
 
-    A network that cannot be run in tiles has one tile, the whole picture. If the tiles together have more than
-    ``engine.budget`` bytes, those that were not used for the longest time are dropped.
+    A network that cannot be run in tiles has one tile, the whole picture. If the tiles together have more
+    than ``engine.budget`` bytes, the least recently used ones are dropped.
 
     Args:
         engine: the network, its device and precision, and the budget.
         lq: (h, w, 3) uint8 or uint16, the picture.
 
     Raises:
-        UserError: if the network cannot be run in tiles and needs more than ``engine.budget`` for the picture.
+        UserError: if the network cannot be run in tiles and needs more than ``engine.budget`` bytes.
     """
 
     def __init__(self, engine: Engine, lq: np.ndarray):

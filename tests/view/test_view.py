@@ -78,7 +78,7 @@ def test_a_view_is_a_window_of_the_whole(small_tiles, options):
     ],
 )
 def test_a_view_is_the_continuous_image(small_tiles, view):
-    """Equal to ContinuousImage.sample at the centres of the screen's pixels, computed here from the definition."""
+    """Equal to ContinuousImage.sample at the centres of the screen's pixels, computed from the definition."""
     renderer = renderer_of(network(residual="bilinear"))
     net = network(residual="bilinear", local_ensemble=view.ensemble)
     axes = []
@@ -95,7 +95,7 @@ def test_a_view_is_the_continuous_image(small_tiles, view):
 
 
 def test_what_is_seen():
-    """Colours are rounded, gray stays gray, alpha is kept, outside is transparent, below x1 it is the shrunk picture."""
+    """Colours are rounded, gray stays gray, alpha is kept, outside is transparent, below x1 it is shrunk."""
     pixels = np.dstack([picture(1, 24, 30), np.full((24, 30), 200, np.uint8)])
     pixels[:, 20:, 3] = 0
     renderer, view = renderer_of(pixels=pixels), View(-2, -3, 4, 140, 130)
@@ -484,7 +484,7 @@ def test_the_command(started):
     with pytest.raises(urllib.error.HTTPError, match="403"):
         urllib.request.urlopen(page, timeout=60)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 130 and err.strip() == "liif view: stopped."
 
 

@@ -1,6 +1,6 @@
-"""The page of `liif view` in a real browser: every way to move, what is on the canvas, and nothing in the console.
+"""The page of `liif view` in a real browser: its controls, the pixels of the canvas, and an empty console.
 
-docs/view.png: LIIF_SCREENSHOTS=shots python -m pytest -m slow tests/test_view_browser.py -k screenshots, then shots/view.png.
+docs/view.png is view.png of LIIF_SCREENSHOTS=shots python -m pytest -m slow tests/view -k screenshots.
 """
 
 import base64
@@ -85,7 +85,8 @@ class Page:
 
     def choose(self, name, value):
         self.browser.run(
-            "const e = document.getElementById(arguments[0]); e.value = arguments[1]; e.dispatchEvent(new Event('change'))",
+            "const e = document.getElementById(arguments[0]); e.value = arguments[1]; "
+            "e.dispatchEvent(new Event('change'))",
             name,
             value,
         )
@@ -219,7 +220,7 @@ def test_save(page):
 
 
 def test_at_double_density_with_the_shipped_weights(tmp_path):
-    """Screens with two pixels to one of CSS get their own resolution; a transparent picture lies on its checks."""
+    """Screens with two pixels to one of CSS get their own resolution; transparent pixels show checks."""
     chelsea = np.asarray(Image.open(CHELSEA))
     clear = np.dstack([chelsea, np.full(chelsea.shape[:2], 255, np.uint8)])
     clear[:, :40, 3] = 0
