@@ -6,11 +6,12 @@ from pathlib import Path
 from string import Template
 
 import torch
-from torch import nn
 
 from .. import __version__
+from ..archs.liif_arch import LIIF
+from ..archs.metasr_arch import MetaSR
 from .check import TOLERANCE
-from .formats import OPSET
+from .formats import OPSET, Part
 
 MEANING = {
     "lq": "the image, RGB in [0, 1]; any height and width",
@@ -23,11 +24,11 @@ MEANING = {
 
 
 def description(
-    net: nn.Module,
+    net: LIIF | MetaSR,
     network_g: dict,
     model: str,
     format: str,
-    parts: dict[str, nn.Module],
+    parts: dict[str, Part],
     files: list[str],
     differences: dict[str, float],
 ) -> dict:
@@ -126,7 +127,7 @@ def _tiles(halo: int | None, multiple: int) -> str:
     return f"{overlap} Parts begin and end at multiples of {multiple} pixels or at the border of the image."
 
 
-def _halo(net: nn.Module) -> int | None:
+def _halo(net: LIIF | MetaSR) -> int | None:
     """Return the LR pixels around a part that its result depends on, or None for the whole image.
 
     It is the encoder's, one for the 3x3 neighbours, and one because the next code may answer.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Union
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import UserError
 from .check import Run
@@ -23,7 +23,9 @@ Part = Union[EncoderPart, DecoderPart]
 
 
 def _example(part: Part) -> tuple[Tensor, ...]:
-    return tuple(torch.rand([EXAMPLE.get(n, n) for n in shape]) for shape in part.inputs.values())
+    return tuple(
+        torch.rand([EXAMPLE[n] if isinstance(n, str) else n for n in shape]) for shape in part.inputs.values()
+    )
 
 
 def _free_sizes(part: Part) -> tuple:
@@ -54,6 +56,7 @@ def write_onnx(part: Part, path: str) -> None:
             output_names=list(part.outputs),
             dynamic_shapes=_free_sizes(part),
         )
+        assert program is not None
         optimizer.fold_constants(program.model)
         optimizer.remove_unused_nodes(program.model)
         program.save(path, external_data=False)
@@ -116,7 +119,7 @@ class Format:
 
     suffix: str
     needs: tuple[str, ...]
-    write: Callable[[nn.Module, str], None]
+    write: Callable[[Part, str], None]
     run: Callable[[str, str], Run]
 
 

@@ -25,15 +25,18 @@ OWN_DECODER = (
 FIXED_SCALE = "it has no encode and query, and torch.onnx.export takes networks of one scale as they are"
 
 
-def check_exportable(net: nn.Module, where: str) -> None:
-    """Raise UserError for a network that cannot be exported, with the reason and what to do instead.
+def exportable(net: nn.Module, where: str) -> LIIF | MetaSR:
+    """Return ``net`` if it can be exported.
 
     Args:
         net: any network of the registry.
         where: the beginning of the message.
+
+    Raises:
+        UserError: for any other network, with the reason and what to do instead.
     """
     if isinstance(net, (LIIF, MetaSR)):
-        return
+        return net
     name = type(net).__name__
     any_scale = is_continuous(net)
     why = WHY_NOT.get(name, OWN_DECODER if any_scale else FIXED_SCALE)
@@ -85,7 +88,8 @@ class DecoderPart(nn.Module):
 
     def forward(self, *given: Tensor) -> Tensor:
         named = dict(zip(self.inputs, given))
-        table, coord, cell = named["table"], named["coord"], named.get("cell")
+        table, coord = named["table"], named["coord"]
+        cell = named.get("cell", coord)  # a network without a cell does not look at it
         B, h, w, D = table.shape
         if isinstance(self.net, MetaSR):
             return self.net.sample(Unfolded(table.reshape(B, h * w, D), (h, w)), coord, cell)

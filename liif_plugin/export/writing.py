@@ -20,8 +20,8 @@ from ..basicsr_patches.swinir_windows import traceable
 from ..errors import UserError
 from .check import check
 from .describe import description, readme
-from .formats import FORMATS, check_installed
-from .parts import DecoderPart, EncoderPart, check_exportable
+from .formats import FORMATS, Part, check_installed
+from .parts import DecoderPart, EncoderPart, exportable
 
 
 def names(format: str) -> list[str]:
@@ -91,10 +91,10 @@ def export(
         UserError: for another network, a missing package, files that are there, an encoder that PyTorch
             cannot export, or a result that differs from the network by more than TOLERANCE.
     """
-    check_exportable(net, f"--model {model}")
+    checked = exportable(net, f"--model {model}")
     check_room(folder, format, overwrite)
-    form, own = FORMATS[format], copy.deepcopy(net).float().eval()
-    parts = {"encoder": EncoderPart(own), "decoder": DecoderPart(own)}
+    form, own = FORMATS[format], copy.deepcopy(checked).float().eval()
+    parts: dict[str, Part] = {"encoder": EncoderPart(own), "decoder": DecoderPart(own)}
     with _beside(folder) as partial:
         paths = [os.path.join(partial, name) for name in names(format)]
         for (name, part), path in zip(parts.items(), paths):

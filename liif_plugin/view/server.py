@@ -66,10 +66,10 @@ def is_own_host(header: str, host: str) -> bool:
     A page elsewhere whose name was made to point here (DNS rebinding) sends its own name. Numeric addresses
     cannot be made to point elsewhere.
     """
-    name = re.fullmatch(r"\[([0-9a-fA-F:.]+)\](?::\d+)?|([^:\[\]]+)(?::\d+)?", header.strip())
-    if name is None:
+    match = re.fullmatch(r"\[([0-9a-fA-F:.]+)\](?::\d+)?|([^:\[\]]+)(?::\d+)?", header.strip())
+    if match is None:
         return False
-    name = (name[1] or name[2]).lower().rstrip(".")
+    name = (match[1] or match[2]).lower().rstrip(".")
     if name in LOOPBACK or name == host.lower():
         return True
     try:
@@ -204,10 +204,11 @@ def app_of(renderer: Renderer, name: str, model: str, token: str, host: str = "1
 
         return handler
 
-    async def refused(request: Request, error: HTTPException) -> Response:
+    async def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
         return PlainTextResponse(f"{error.detail}: there is /, /about and /render.\n", error.status_code)
 
-    async def busy(request: Request, error: Busy) -> Response:
+    async def busy(request: Request, error: Exception) -> Response:
         return PlainTextResponse(
             "busy: too many views at once; ask again in a moment.\n", 503, headers={"Retry-After": "1"}
         )
@@ -232,7 +233,7 @@ async def _next(queue: RenderQueue, render_request: RenderRequest, request: Requ
 
 
 async def _rows(
-    queue: RenderQueue, render_request: RenderRequest, band: np.ndarray, request: Request
+    queue: RenderQueue, render_request: RenderRequest, band: np.ndarray | None, request: Request
 ) -> AsyncIterator[bytes]:
     try:
         while band is not None:

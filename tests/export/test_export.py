@@ -111,7 +111,7 @@ def test_any_sizes_in_onnxruntime(light, batch, h, w, queries):
 
 
 def test_a_whole_number_of_pixels_has_no_hole_at_the_border(light):
-    """At x1 the last row has four equal codes: an optimizer that drops the 1e-9 of their areas makes it 0/0."""
+    """At x1 the last row has four equal codes: an optimizer that drops the 1e-9 of the areas makes it 0/0."""
     run = formats.run_onnx(str(light / "encoder.onnx"), str(light / "decoder.onnx"))
     coord = grid((12, 9)).unsqueeze(0)
     assert bool(run(torch.rand(1, 3, 12, 9), coord, cell_of((12, 9)).expand_as(coord)).isfinite().all())
