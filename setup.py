@@ -65,6 +65,7 @@ setup(
         "liif_plugin.options": ["*.yml"],
         "liif_plugin.checkpoints": ["bundled/*"],
         "liif_plugin.view": ["page/*"],
+        "liif_plugin.export": ["templates/*"],
     },
     cmdclass={"build_py": build_py},
     install_requires=[  # the floors are those of tests/oldest.txt, which `python scripts/old_and_new.py` runs
