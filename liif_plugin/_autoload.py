@@ -32,7 +32,7 @@ class RegisterAfterBasicSR(importlib.abc.MetaPathFinder):
         run = spec.loader.exec_module
 
         def exec_module(module):
-            from . import basicsr_patches as compat  # noqa: F401  its stand-ins must be there before basicsr's first line
+            from .basicsr_patches import shims  # noqa: F401  its stand-ins must be there before basicsr's first line
 
             run(module)
             _register()

@@ -159,9 +159,9 @@ def main(argv: list[str] | None = None) -> None:
             import_own(getattr(args, "own", []))
             code = module.run(args)
     except UserError as error:
-        from ..basicsr_patches.distributed import last_words
+        from ..distributed import exit_message
 
-        sys.exit(f"liif {verb}: {last_words(error)}")
+        sys.exit(f"liif {verb}: {exit_message(error)}")
     except ModuleNotFoundError as error:
         if error.name != "basicsr":
             raise

@@ -18,7 +18,7 @@ from ..archs.encoder import pad_to_multiple
 from ..coords import cell_of
 from ..errors import UserError
 from ..inference.render import is_continuous, render
-from ..models.signals import outlive_first_signal
+from ..data.workers import ignore_first_signal
 from ..precision import whole_float32
 
 
@@ -134,7 +134,7 @@ def validate(
         len(metrics) + 2, dtype=torch.float64
     )  # sums of the metrics, images, ranks that were asked to stop
     loader = DataLoader(
-        shard, 1, num_workers=dataset.opt.get("num_worker_per_gpu", 0), worker_init_fn=outlive_first_signal
+        shard, 1, num_workers=dataset.opt.get("num_worker_per_gpu", 0), worker_init_fn=ignore_first_signal
     )
     for item in tqdm(loader, unit="image", desc=dataset.opt["name"], disable=not (progress and rank == 0)):
         lq, gt = item["lq"].to(device), item["gt"].to(device)

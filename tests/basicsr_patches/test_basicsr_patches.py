@@ -11,12 +11,13 @@ import torch
 from basicsr.models.base_model import BaseModel
 
 from helpers.processes import python
-from liif_plugin.basicsr_patches import shims, training
-from liif_plugin.basicsr_patches.lmdb_env import shared_env
+from liif_plugin.basicsr_patches import shims
 from liif_plugin.config.option_files import OptionLoader, find_option_file, read_options
-from liif_plugin.config.parser import _forced_value
+from liif_plugin.config.parser import forced_value
+from liif_plugin.data.lmdb_env import shared_env
 from liif_plugin.data.prepare import prepare_lmdb
 from liif_plugin.errors import UserError
+from liif_plugin.models.training_states import whole_states
 
 
 def test_import_of_the_package_is_light(tmp_path):
@@ -156,17 +157,17 @@ FORCED = {
 
 
 @pytest.mark.parametrize("text", FORCED)
-def test_forced_values(text):
-    assert _forced_value(text) == FORCED[text]
+def testforced_values(text):
+    assert forced_value(text) == FORCED[text]
 
 
 @pytest.mark.parametrize(
     "text", ["[__import__('os').mkdir('pwned')]", "!!python/object/apply:os.mkdir [pwned]"]
 )
-def test_forced_values_run_no_code(text, tmp_path, monkeypatch):
+def testforced_values_run_no_code(text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with contextlib.suppress(UserError):
-        _forced_value(text)
+        forced_value(text)
     assert not list(tmp_path.iterdir())
 
 
@@ -184,13 +185,13 @@ def test_newest_whole_state(tmp_path):
     states, models = tmp_path / "training_states", tmp_path / "models"
     states.mkdir()
     models.mkdir()
-    assert training.whole_states(str(states)) == []
+    assert whole_states(str(states)) == []
     for step in (500, 1000, 20000):
         (states / f"{step}.state").touch()
     for step in (500, 1000):
         (models / f"net_g_{step}.pth").touch()
     (states / "30000.state.partial").touch()
-    assert [Path(path).name for path in training.whole_states(str(states))] == [
+    assert [Path(path).name for path in whole_states(str(states))] == [
         "1000.state",
         "500.state",
     ]  # 20000 lacks its network

@@ -15,7 +15,8 @@ from basicsr.data.prefetch_dataloader import PrefetchDataLoader
 
 from helpers.processes import port, python
 from helpers.record import RECORD, write_run
-from liif_plugin.basicsr_patches import distributed, training
+from liif_plugin import distributed
+from liif_plugin.basicsr_patches import resuming
 from liif_plugin.errors import UserError
 
 SECONDS = 60  # within which every process of a run has ended after one failed, and torchrun has said which
@@ -236,9 +237,9 @@ def fail(error):
 
 
 def test_alone_a_step_is_just_called():
-    assert distributed.agree(max, 3, 5) == 5
+    assert distributed.run_on_all_ranks(max, 3, 5) == 5
     with pytest.raises(ZeroDivisionError):
-        distributed.agree(fail, ZeroDivisionError())
+        distributed.run_on_all_ranks(fail, ZeroDivisionError())
 
 
 @pytest.mark.parametrize(
@@ -257,29 +258,33 @@ def test_alone_a_step_is_just_called():
 def test_every_process_says_what_stopped_any(two, mine, others, words):
     two(others)
     with pytest.raises(UserError, match=words):
-        distributed.agree(fail if mine else str, mine)
+        distributed.run_on_all_ranks(fail if mine else str, mine)
 
 
 def test_a_fault_of_ours_keeps_its_traceback(two):
     two("no folder x.")
     with pytest.raises(KeyError):
-        distributed.agree(fail, KeyError(3))
+        distributed.run_on_all_ranks(fail, KeyError(3))
 
 
 def test_nodes_must_go_on_from_the_same_state(two, tmp_path):
-    opt = {"auto_resume": True, "path": {"training_states": str(tmp_path)}}
+    paths = {
+        "experiments_root": str(tmp_path / "x"),
+        "training_states": str(tmp_path / "x" / "training_states"),
+    }
+    opt = {"auto_resume": True, "rank": 1, "path": paths}
     two(None)
     with pytest.raises(
         UserError,
         match="resuming: rank 0 [(]on node-a[)] has nothing to go on from, rank 1 [(]on node-b[)] has None",
     ):
-        training.load_resume_state(opt)
+        resuming.load_resume_state(opt)
 
 
 def test_torchrun_is_told(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "error.json"))
     assert (
-        distributed.last_words(UserError("no folder x.")) == "no folder x."
+        distributed.exit_message(UserError("no folder x.")) == "no folder x."
         and not (tmp_path / "error.json").exists()
     )
     monkeypatch.setattr(distributed, "is_distributed", lambda: True)
@@ -297,7 +302,7 @@ def test_torchrun_is_told(tmp_path, monkeypatch):
         (nccl, "rank 3 lost another process of this run"),
         (KeyError(3), None),
     ):
-        said = distributed.last_words(error)
+        said = distributed.exit_message(error)
         assert said is None if words is None else said.startswith(words)
         told = json.loads((tmp_path / "error.json").read_text())["message"]["message"]
         assert told == (said or "KeyError: 3")

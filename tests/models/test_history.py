@@ -1,8 +1,6 @@
 """What a training leaves behind: the best network, scores, samples, the summary, a line in the terminal, TensorBoard."""
 
-import io
 import json
-import logging
 import math
 import os
 import subprocess
@@ -19,10 +17,8 @@ from helpers.training import EDSR, LIIF, val_loader
 from liif_plugin.errors import UserError
 from liif_plugin.evaluation.figure import to_picture
 from liif_plugin.inference.render import render
-from liif_plugin.models.progress import ProgressLine
-from liif_plugin.models.record import Record
+from liif_plugin.models.history import BestBy, History, Scores, label, scale_text
 from liif_plugin.models.samples import check_samples, draw_samples
-from liif_plugin.models.scores import BestBy, Scores, label, scale_text
 
 
 def options(best_by=None, **better):
@@ -80,13 +76,13 @@ def test_best_by():
 
 
 def test_a_set_without_a_stated_scale(tmp_path):
-    record = Record({"path": {"models": str(tmp_path / "models")}, "rank": 0})
+    history = History({"path": {"models": str(tmp_path / "models")}, "rank": 0})
     paired = type("Paired", (list,), {"opt": {"name": "p"}})(
         [{"lq": torch.zeros(3, 10, 10), "gt": torch.zeros(3, 20, 31)}]
     )
-    assert record.scale_of(paired) == [2.0, 3.1]
+    assert history.scale_of(paired) == [2.0, 3.1]
     stated = type("Stated", (), {"opt": {"name": "s"}, "scales": [(3.0, 3.0)]})()
-    assert record.scale_of(stated) == [3.0, 3.0]
+    assert history.scale_of(stated) == [3.0, 3.0]
 
 
 def test_scales_in_words():
@@ -134,38 +130,6 @@ def test_samples_show_the_middle_of_the_first_pictures(image_folder):
     assert stock.width == 2 * (72 + gap) + gap  # its own scale and no other
 
 
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-def test_progress_line(monkeypatch):
-    now = [0.0]
-    monkeypatch.setattr("liif_plugin.models.progress.time.monotonic", lambda: now[0])
-    monkeypatch.setenv("TERM", "xterm")
-    stream, logger = Terminal(), logging.getLogger("test_progress")
-    handler = logging.StreamHandler(stream)
-    logger.addHandler(handler)
-    line = ProgressLine(1000, stream, logger="test_progress")
-    for step in range(1, 12):
-        line.step(step, 0.5, 1e-4, 16)
-        now[0] += 0.1
-    assert (
-        stream.getvalue().split("\r\x1b[K")[-1]
-        == "iter 11/1,000  1.1%  loss 0.5000  lr 1.0e-04  160 samples/s  0:01:39 left"
-    )
-    logger.warning("a line of the log")
-    assert stream.getvalue().endswith("left\r\x1b[Ka line of the log\n")
-    with line.paused():
-        now[0] += 100
-    now[0] += 0.3
-    line.step(12, 0.5, 1e-4, 48)
-    assert "160 samples/s" in stream.getvalue().split("\r\x1b[K")[-1]  # the pause did not count
-    quiet = io.StringIO()
-    ProgressLine(1000, quiet).step(1, 0.5, 1e-4, 16)
-    assert quiet.getvalue() == ""
-
-
 def test_a_whole_training(tmp_path, tiny_yml):
     """In a terminal: the line is there, the log file has none of it; afterwards everything that the README promises is in the folder."""
     import pty
@@ -201,7 +165,7 @@ def test_a_whole_training(tmp_path, tiny_yml):
     assert process.wait() == 0, shown.decode()
     experiment = tmp_path / "experiments" / "tiny"
     log = next(experiment.glob("*.log")).read_text()
-    assert b"samples/s" in shown and "samples/s" not in log and "\r" not in log
+    assert b"it/s" in shown and "it/s" not in log and "\r" not in log
 
     summary = json.loads((experiment / "summary.json").read_text())
     lines = [json.loads(line) for line in (experiment / "validation.jsonl").read_text().splitlines()]

@@ -17,7 +17,7 @@ from liif_plugin.errors import UserError
 from liif_plugin.evaluation.validation import picture_name, predict, validate
 from liif_plugin.inference.render import render
 from liif_plugin.metrics.continuous_metric import continuous_psnr
-from liif_plugin.models.checks import check_options
+from liif_plugin.models.checks import check_options, fill_defaults
 
 
 @pytest.mark.parametrize(
@@ -236,8 +236,8 @@ def test_the_newest_weights(tmp_path):
     assert newest() == "net_g_latest.pth"
     put(30, 30, 10)
     assert newest() == "net_g_30.pth"
-    put("latest", 28, 11)  # the end of another course, which began before 30
-    assert newest() == "net_g_latest.pth"
+    put("latest", 28, 11)  # copied last: file times do not count
+    assert newest() == "net_g_30.pth"
     put("latest", None, 3)  # of an older version
     assert newest() == "net_g_latest.pth"
 
@@ -251,6 +251,7 @@ def test_a_test_takes_what_training_measured(tmp_path, image_folder, caplog):
     opt["path"]["pretrain_network_g"] = str(tmp_path / "models" / "net_g_2.pth")
     opt["datasets"] = {}
     opt["is_train"] = False
+    fill_defaults(opt)
     check_options(opt)
     tested = build_model(opt)
     assert all(
