@@ -13,8 +13,9 @@ from basicsr.utils.logger import initialized_logger
 from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
 from torch import nn
 
+from ..archs.base import is_continuous
 from ..archs.building import build
-from ..checkpoints.files import check_fits, load_params
+from ..checkpoints.reading import check_fits, load_params
 from ..config.option_types import (
     ANY,
     BLOCK,
@@ -34,7 +35,7 @@ from ..config.option_types import (
 from ..config.parser import EARLY, PATHS
 from ..distributed import require_gpu_per_process
 from ..errors import UserError
-from ..inference.render import is_continuous
+from ..metrics import is_float_metric, unchecked_arguments
 from ..metrics.protocols import PROTOCOLS
 from ..precision import DTYPES
 from .dry_runs import dry_run_loss, dry_run_metric, dry_run_network, dry_run_optimiser
@@ -143,10 +144,16 @@ def _check_metrics(opt: dict) -> None:
             _need(metric, where, "type")
             function = registered(f"{where}.type", METRIC_REGISTRY, metric["type"])
             check_values(where, metric, {"better": choice("higher", "lower")})
-            if not getattr(function, "takes_floats", False):
+            if not is_float_metric(metric["type"]):
                 dry_run_metric(where, metric)
                 continue
-            check_call(where, function, metric, ("img", "img2", "scale"))
+            check_call(
+                where,
+                function,
+                metric,
+                supplied=("img", "img2", "scale"),
+                unchecked=unchecked_arguments(metric["type"]),
+            )
             if metric.get("protocol", dataset.get("protocol")) not in PROTOCOLS:
                 raise UserError(
                     f"{where}: needs a protocol; write `protocol:` into datasets.{key}, one of {', '.join(PROTOCOLS)}."

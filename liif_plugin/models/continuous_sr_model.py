@@ -15,10 +15,11 @@ from basicsr.utils.registry import MODEL_REGISTRY
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from ..archs.base import is_continuous
 from ..checkpoints.files import remove_partial
 from ..errors import UserError
 from ..evaluation.validation import evaluating, picture_writer, predict, validate
-from ..inference.render import is_continuous
+from ..metrics import better_of
 from ..precision import DTYPES, choose_precision
 from .history import History, label, metrics_of, val_sets
 from .resumable import ResumableSRModel
@@ -301,7 +302,7 @@ class ContinuousSRModel(ResumableSRModel):
             self.best_metric_results = {}
         record = self.best_metric_results.setdefault(name, {})
         for metric, opt in metrics.items():
-            better = opt.get("better", "higher")
+            better = better_of(opt)
             record.setdefault(
                 metric, {"better": better, "val": -math.inf if better == "higher" else math.inf, "iter": -1}
             )

@@ -15,11 +15,11 @@ import torch
 from basicsr.models.lr_scheduler import CosineAnnealingRestartLR, MultiStepRestartLR
 from basicsr.utils.registry import LOSS_REGISTRY
 
+from ..archs.base import is_continuous
 from ..archs.encoder import pad_to_multiple
 from ..config.option_types import check_call, check_values, each, number, registered, whole
 from ..errors import UserError, check_choice, nearest
 from ..evaluation.validation import evaluating, measure, window_of
-from ..inference.render import is_continuous
 
 SCHEDULERS = {
     "MultiStepLR": MultiStepRestartLR,

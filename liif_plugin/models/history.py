@@ -15,9 +15,11 @@ from tabulate import tabulate
 from torch import nn
 from torch.utils.data import Dataset
 
-from ..checkpoints.files import load_safely, numbered, save_whole
+from ..checkpoints.files import numbered, save_in_experiment
+from ..checkpoints.reading import load_safely
 from ..errors import UserError, nearest
 from ..files import atomic_write
+from ..metrics import better_of
 from .samples import draw_samples, save_samples
 
 Results = dict[str, dict[str, float]]  # set -> metric -> value
@@ -133,7 +135,7 @@ class BestBy:
         if asked is not None and not sets:
             _refuse_best_by(asked, metrics)
         options = next((metrics[name][self.metric] for name in metrics if self.metric in metrics[name]), {})
-        self.sign = -1 if options.get("better") == "lower" else 1
+        self.sign = -1 if options and better_of(options) == "lower" else 1
 
     def __str__(self) -> str:
         return f"{self.metric} of {self.set}" if self.set else f"mean {self.metric}"
@@ -258,7 +260,7 @@ class History:
             "score": self.best_by.score(results),
             "results": results,
         }
-        save_whole({**weights(), "best": best}, self.best_path)
+        save_in_experiment({**weights(), "best": best}, self.best_path)
         self.best = best
         return True
 
@@ -312,7 +314,7 @@ def summary(opt: dict, scores: Scores, iteration: int, best: dict | None, best_b
                 for (step, dataset), line in scores.lines.items()
                 if dataset == name and metric in line["metrics"]
             ]
-            sign = -1 if options.get("better") == "lower" else 1
+            sign = -1 if better_of(options) == "lower" else 1
             value, step = max(values, key=lambda pair: (sign * pair[0], -pair[1]))
             metrics[metric] = {
                 "last": last[name][metric],

@@ -11,7 +11,8 @@ import torch
 from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger
 
-from ..checkpoints.files import check_fits, load_named_params, prune, save_whole
+from ..checkpoints.files import prune, save_in_experiment
+from ..checkpoints.reading import check_fits, load_named_params
 from ..errors import UserError
 from . import signals
 from .random_state import draws_at_random, gather_random_states, set_random_state
@@ -85,7 +86,7 @@ class ResumableSRModel(SRModel):
             step, iteration = (
                 ("latest", self._iteration) if current_iter == -1 else (current_iter, current_iter)
             )
-            save_whole(
+            save_in_experiment(
                 {**self._weights(), "iter": iteration},
                 os.path.join(self.opt["path"]["models"], f"{net_label}_{step}.pth"),
             )
@@ -113,7 +114,7 @@ class ResumableSRModel(SRModel):
             "scaler": self.scaler.state_dict(),
             "best_metric_results": getattr(self, "best_metric_results", {}),
         }
-        save_whole(state, os.path.join(self.opt["path"]["training_states"], f"{current_iter}.state"))
+        save_in_experiment(state, os.path.join(self.opt["path"]["training_states"], f"{current_iter}.state"))
 
     def resume_training(self, resume_state: dict) -> None:
         """Load a training state; the option file's settings of the optimiser and the schedule hold, see ``schedule.py``.

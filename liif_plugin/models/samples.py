@@ -12,12 +12,12 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from ..archs.base import is_continuous
 from ..archs.building import build
 from ..errors import UserError, check_keys
 from ..evaluation.figure import contact_sheet, to_picture
 from ..evaluation.validation import own_scale, predict
 from ..files import atomic_write
-from ..inference.render import is_continuous
 
 DEFAULTS = {"count": 2, "scales": [2, 4, 8], "size": 48}
 

@@ -132,7 +132,10 @@ def test_samples_show_the_middle_of_the_first_pictures(image_folder):
 
 def test_a_whole_training(tmp_path, tiny_yml):
     """In a terminal: the line is there, the log file has none of it; afterwards everything that the README promises is in the folder."""
+    import fcntl
     import pty
+    import struct
+    import termios
 
     def edit(text):
         text = text.replace("use_tb_logger: false", "use_tb_logger: true\n  keep_checkpoints: 1")
@@ -143,6 +146,7 @@ def test_a_whole_training(tmp_path, tiny_yml):
 
     yml = tiny_yml(total=12, every=4, edit=edit)
     master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
     env = {**os.environ, "OMP_NUM_THREADS": "1", "TERM": "xterm", "COLUMNS": "120"}
     process = subprocess.Popen(
         [sys.executable, "-m", "liif_plugin", "train", "-opt", str(yml)],
