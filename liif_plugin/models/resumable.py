@@ -150,6 +150,7 @@ class ResumableSRModel(SRModel):
         random_states, world = state.get("rng", []), self.opt["world_size"]
         if len(random_states) == world:
             self._rng_to_restore = random_states[self.opt["rank"]]
+            torch.Generator().set_state(self._rng_to_restore["cpu"])  # raises here if it is damaged
             # at the very end of an epoch the state lacks one draw: the seed that the next epoch's loader takes
             self._draw_once = bool(self.run.epoch_length) and iteration % self.run.epoch_length == 0
         elif draws_at_random(self.get_bare_model(self.net_g)):

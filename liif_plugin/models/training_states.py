@@ -38,7 +38,6 @@ def read_state(path: str) -> dict:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         operator.index(state["epoch"]), operator.index(state["iter"])
-        list(state["optimizers"]), list(state["schedulers"])
     except Exception as error:  # a damaged file fails in many ways inside torch.load
         raise UserError(
             f"{path}: cannot be read as a training state ({type(error).__name__}: {str(error)[:200]})."
