@@ -1,4 +1,6 @@
-"""Several processes of one training: run a step on all ranks, compare values between ranks, the line a process ends with."""
+"""Several processes of one training: run a step on all ranks, compare values between ranks, the line a
+process ends with.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,8 @@ def _name_ranks(ranks: list[int], hosts: list[str]) -> str:
 
 
 def run_on_all_ranks(step: Callable[..., Result], *args: Any) -> Result:
-    """Call ``step(*args)`` on every rank. If it fails on one rank, every rank raises, so that none waits for it.
+    """Call ``step(*args)`` on every rank. If it fails on one rank, every rank raises, so that none waits for
+    it.
 
     All ranks must call it. Without several processes it is a plain call.
 
@@ -106,12 +109,16 @@ def assert_same_on_all_ranks(what: str, value: str, advice: str) -> None:
     for rank, (host, other) in enumerate(answers):
         if other != answers[0][1]:
             raise UserError(
-                f"{what}: rank 0 (on {answers[0][0]}) has {answers[0][1]}, rank {rank} (on {host}) has {other}; {advice}"
+                f"{what}: rank 0 (on {answers[0][0]}) has {answers[0][1]}, rank {rank} (on {host}) has "
+                f"{other}; {advice}"
             )
 
 
 def require_gpu_per_process() -> None:
-    """Raise UserError if torchrun started more processes here than there are GPUs. Without a GPU any number is fine."""
+    """Raise UserError if torchrun started more processes here than there are GPUs.
+
+    Without a GPU any number is fine.
+    """
     started = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if gpus and started > gpus:

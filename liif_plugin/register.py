@@ -1,6 +1,7 @@
 """Importing this module puts every name of ours into BasicSR's registries.
 
-Plain imports, one line per module that registers something, so that a half-imported module of ours is no problem.
+Plain imports, one line per module that registers something, so that a half-imported module of ours is no
+problem.
 """
 
 from .errors import NO_BASICSR

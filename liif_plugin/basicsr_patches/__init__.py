@@ -1,7 +1,8 @@
 """Replacements of BasicSR names: what stops a user of BasicSR 1.4.2 today, cured from outside.
 
-Importing this package installs the stand-ins of ``shims``, so that ``import basicsr`` works; that costs no heavy import.
-``apply()`` patches the imported BasicSR. Each patch is declared by ``@patch`` with the error it cures and when it can go.
+Importing this package installs the stand-ins of ``shims``, so that ``import basicsr`` works; that costs no
+heavy import. ``apply()`` patches the imported BasicSR. Each patch is declared by ``@patch`` with the error
+it cures and when it can go.
 """
 
 from . import shims

@@ -40,8 +40,9 @@ def init_dist(launcher: str, backend: str = "nccl", **kwargs) -> None:
     if torch.multiprocessing.get_start_method(allow_none=True) is None:
         torch.multiprocessing.set_start_method("spawn")
     dist.init_process_group("gloo")
-    # At exit a thread of gloo may still hold our last tensors. Dropping them needs the interpreter; one that is being
-    # torn down aborts the process instead (one exit in seven, PyTorch 2.15). Let those threads finish first.
+    # At exit a thread of gloo may still hold our last tensors. Dropping them needs the interpreter; one that
+    # is being torn down aborts the process instead (one exit in seven, PyTorch 2.15). Let those threads
+    # finish first.
     atexit.register(time.sleep, 0.2)
 
 

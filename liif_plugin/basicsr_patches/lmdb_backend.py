@@ -17,14 +17,18 @@ from .patching import patch
     until="BasicSR shares its environments",
 )
 class SharedLmdbBackend(LmdbBackend):
-    """BasicSR's LmdbBackend on shared environments. ``get`` opens lazily, so that it survives pickling and forks."""
+    """BasicSR's LmdbBackend on shared environments.
+
+    ``get`` opens lazily, so that it survives pickling and forks.
+    """
 
     def __init__(self, db_paths, client_keys="default", readonly=True, lock=False, readahead=False, **kwargs):
         client_keys = [client_keys] if isinstance(client_keys, str) else list(client_keys)
         self.db_paths = [str(path) for path in (db_paths if isinstance(db_paths, list) else [db_paths])]
         if len(client_keys) != len(self.db_paths):
             raise ValueError(
-                f"expected one client key per LMDB, got {len(client_keys)} keys for {len(self.db_paths)} paths."
+                f"expected one client key per LMDB, got {len(client_keys)} keys for {len(self.db_paths)} "
+                f"paths."
             )
         self._client = dict(zip(client_keys, self.db_paths))
 

@@ -22,6 +22,7 @@ def get_optimizer(self, optim_type: str, params, lr: float, **kwargs) -> torch.o
         if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
             names = [name for name, value in vars(torch.optim).items() if isinstance(value, type)]
             raise UserError(
-                f"train.optim_g.type: torch.optim has no optimiser '{optim_type}'{nearest(optim_type, names)}."
+                f"train.optim_g.type: torch.optim has no optimiser "
+                f"'{optim_type}'{nearest(optim_type, names)}."
             ) from None
         return kind(params, lr=lr, **kwargs)

@@ -1,4 +1,6 @@
-"""BasicSR's parser of option files and of the command line: safe, and a mistake is named before anything is written."""
+"""BasicSR's parser of option files and of the command line: safe, and a mistake is named before anything is
+written.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +78,9 @@ def parse_options(root_path: str, is_train: bool = True) -> tuple:
     until="option files have no `_base_`",
 )
 def copy_opt_file(opt_file: str, experiments_root: str) -> None:
-    """Copy the option file under a line with the command; if it is built on another file, write out all of it."""
+    """Copy the option file under a line with the command; if it is built on another file, write out all of
+    it.
+    """
     from basicsr.utils.dist_util import get_dist_info
 
     if get_dist_info()[0] != 0:

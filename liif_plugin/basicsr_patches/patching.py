@@ -31,7 +31,10 @@ class Patch:
     replacement: Any
 
     def install(self) -> None:
-        """Put the replacement in place of the original, which becomes ``replacement.original``. Idempotent."""
+        """Put the replacement in place of the original, which becomes ``replacement.original``.
+
+        Idempotent.
+        """
         for owner in map(_find, self.owners):
             current = _get(owner, self.name)
             if current is self.replacement:
@@ -49,11 +52,12 @@ def patch(
 ) -> Callable[[Any], Replacement]:
     """Register the decorated function or class as the replacement of a name of BasicSR.
 
-    It takes effect with ``basicsr_patches.apply()``. The original is the attribute ``original`` of the result.
+    It takes effect with ``basicsr_patches.apply()``. The original is the attribute ``original`` of the
+    result.
 
     Args:
-        owners: dotted names of a module, a class or a table (dict) that hold the name. Give all that hold it: a module
-            that ran ``from x import name`` has a copy of its own. They must be the same object.
+        owners: dotted names of a module, a class or a table (dict) that hold the name. Give all that hold
+            it: a module that ran ``from x import name`` has a copy of its own. They must be the same object.
         name: the attribute, or the key of a table.
         cures: the error that a user of BasicSR meets without the patch, for docs/plugin.md.
         until: when the patch can go.
@@ -81,7 +85,9 @@ def install_all() -> None:
 
 
 def patch_running_script() -> None:
-    """Patch also the copies in __main__: ``python basicsr/train.py`` runs as that module, not as basicsr.train."""
+    """Patch also the copies in __main__: ``python basicsr/train.py`` runs as that module, not as
+    basicsr.train.
+    """
     main = sys.modules["__main__"]
     if not (hasattr(main, "train_pipeline") or hasattr(main, "test_pipeline")):
         return

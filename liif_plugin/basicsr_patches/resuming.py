@@ -23,11 +23,13 @@ def _lock_and_find(opt: dict) -> dict | None:
     "basicsr.train",
     name="load_resume_state",
     cures="torch.cuda.current_device() without a GPU; --auto_resume looks in ./experiments whatever the root, takes the "
-    "newest state though it or its network is damaged or missing, and begins anew beside weights; two runs of one name "
+    "newest state though it or its network is damaged or missing, and begins anew beside weights; two runs "
+    "of one name "
     "mix their files",
 )
 def load_resume_state(opt: dict) -> dict | None:
-    """Lock the experiment's folder and return the training state to go on from, on the CPU, or None to start anew.
+    """Lock the experiment's folder and return the training state to go on from, on the CPU, or None to start
+    anew.
 
     Raises:
         UserError: see ``find_resume_state`` and ``RunLock``; if ranks would go on from different states.

@@ -1,4 +1,6 @@
-"""BasicSR's sampler: resumable, and with samples that depend on the seed, the epoch and the position alone."""
+"""BasicSR's sampler: resumable, and with samples that depend on the seed, the epoch and the position
+alone.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ def set_epoch(self, epoch: int) -> None:
     until="BasicSR's sampler can be resumed",
 )
 def __iter__(self) -> Iterator[int]:
-    """Yield this rank's indices of the epoch, from where the run was interrupted; see ``data/deterministic.py``."""
+    """Yield this rank's indices of the epoch, from where the run was interrupted; see
+    ``data/deterministic.py``.
+    """
     indices = __iter__.original(self)
     if not is_deterministic(self.dataset):
         return indices

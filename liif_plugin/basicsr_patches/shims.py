@@ -2,8 +2,10 @@
 
 | module | imported by | missing since | can go when |
 |---|---|---|---|
-| torchvision.transforms.functional_tensor | data/degradations.py of the PyPI release | torchvision 0.17 | BasicSR > 1.4.2 is on PyPI |
-| distutils, distutils.version | archs/arch_util.py of both 1.4.2 | Python 3.12 without setuptools | as above |
+| torchvision.transforms.functional_tensor | data/degradations.py of the PyPI release | torchvision 0.17 |
+BasicSR > 1.4.2 is on PyPI |
+| distutils, distutils.version | archs/arch_util.py of both 1.4.2 | Python 3.12 without setuptools | as above
+|
 | scipy.ndimage.filters | metrics/niqe.py of the PyPI release | SciPy 2.0 | as above |
 
 The finder stands at the END of sys.meta_path, so it is asked only for a module that nobody else has.

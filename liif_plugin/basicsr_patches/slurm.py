@@ -1,8 +1,8 @@
 """``--launcher slurm`` without a shell.
 
-BasicSR puts SLURM_NODELIST into a line for the shell, so that a node list such as ``$(...)`` is executed, and an ordinary one,
-``gpu[01-04]``, is taken for a pattern of file names. Here the environment is checked and ``scontrol`` gets its arguments one
-by one.
+BasicSR puts SLURM_NODELIST into a line for the shell, so that a node list such as ``$(...)`` is executed,
+and an ordinary one, ``gpu[01-04]``, is taken for a pattern of file names. Here the environment is checked
+and ``scontrol`` gets its arguments one by one.
 """
 
 from __future__ import annotations
@@ -29,11 +29,13 @@ def _environment() -> list[str]:
         value = os.environ.get(name)
         if value is None:
             raise UserError(
-                f"--launcher slurm: {name} is not set; start with srun, or use torchrun and --launcher pytorch."
+                f"--launcher slurm: {name} is not set; start with srun, or use torchrun and --launcher "
+                f"pytorch."
             )
         if not re.fullmatch(pattern, value, re.ASCII):
             raise UserError(
-                f"--launcher slurm: {name}: expected what Slurm writes there, such as 3 or gpu[01-04], got {value[:100]!r}."
+                f"--launcher slurm: {name}: expected what Slurm writes there, such as 3 or gpu[01-04], got "
+                f"{value[:100]!r}."
             )
     return [os.environ[name] for name in VARIABLES]
 
@@ -46,7 +48,8 @@ def first_host(node_list: str) -> str:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UserError(
-            f"--launcher slurm: scontrol cannot be run ({type(error).__name__}); start with srun on a Slurm node."
+            f"--launcher slurm: scontrol cannot be run ({type(error).__name__}); start with srun on a Slurm "
+            f"node."
         ) from error
     hosts = done.stdout.split()
     if done.returncode or not hosts:

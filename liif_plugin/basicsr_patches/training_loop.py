@@ -1,4 +1,6 @@
-"""What BasicSR's training loop knows and never tells its model, and errors in the data that it waits for forever."""
+"""What BasicSR's training loop knows and never tells its model, and errors in the data that it waits for
+forever.
+"""
 
 from __future__ import annotations
 

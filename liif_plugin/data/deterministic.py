@@ -1,9 +1,9 @@
 """Samples that depend on (seed, epoch, position in the epoch) alone.
 
-BasicSR's worker_init_fn replays the same ``random`` and ``numpy`` stream in every epoch, and a sample depends on the number of
-workers and processes. Here the sampler hands out a SampleIndex, an index that knows its epoch and its position in it, and a
-dataset seeds a generator of its own for each item. If N divides the samples of an epoch, what N processes see at iteration i
-is what one process with the N-fold batch sees.
+BasicSR's worker_init_fn replays the same ``random`` and ``numpy`` stream in every epoch, and a sample
+depends on the number of workers and processes. Here the sampler hands out a SampleIndex, an index that knows
+its epoch and its position in it, and a dataset seeds a generator of its own for each item. If N divides the
+samples of an epoch, what N processes see at iteration i is what one process with the N-fold batch sees.
 
 A dataset asks for it with the class attribute ``deterministic = True``. Others get plain indices.
 """

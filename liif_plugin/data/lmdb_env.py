@@ -1,7 +1,7 @@
 """One LMDB environment per file and process.
 
-py-lmdb >= 2.0 refuses to open one LMDB twice in a process, and a forked worker inherits the refusal: ``lmdb.Error: The
-environment '...' is already open in this process``.
+py-lmdb >= 2.0 refuses to open one LMDB twice in a process, and a forked worker inherits the refusal:
+``lmdb.Error: The environment '...' is already open in this process``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ if hasattr(os, "register_at_fork"):  # a fork may copy the lock while another th
 
 
 def shared_env(path: str) -> lmdb.Environment:
-    """Return the read-only environment of the LMDB folder ``path``, opened on first use and again after a fork.
+    """Return the read-only environment of the LMDB folder ``path``, opened on first use and again after a
+    fork.
 
     Raises:
         UserError: if there is no readable LMDB at ``path``.
@@ -42,7 +43,8 @@ def _open(path: str) -> lmdb.Environment:
     if owner == os.getpid():
         return env
     if env is not None:
-        env.close()  # inherited through fork: LMDB forbids its use here, and refuses a second handle beside it
+        # inherited through fork: LMDB forbids its use here, and refuses a second handle beside it
+        env.close()
     if not os.path.isfile(os.path.join(key, "data.mdb")):
         raise UserError(
             f"{path}: expected an LMDB folder with data.mdb and meta_info.txt; make one with `liif prepare`."
@@ -58,7 +60,8 @@ def _open(path: str) -> lmdb.Environment:
     if size < expected:  # LMDB maps the file into memory: reading beyond its end would kill the process
         env.close()
         raise UserError(
-            f"{path}: this LMDB is cut off, {size:,} of {expected:,} bytes; copy it again or make it with `liif prepare`."
+            f"{path}: this LMDB is cut off, {size:,} of {expected:,} bytes; copy it again or make it with "
+            f"`liif prepare`."
         )
     _ENVS[key] = (os.getpid(), env)
     return env

@@ -13,8 +13,8 @@ import numpy as np
 def ignore_first_signal(worker_id: int = 0) -> None:
     """Ignore Ctrl-C and the first SIGTERM in a data worker.
 
-    A terminal and a scheduler send them to the whole group, and the parent still needs the worker to finish its step. A
-    second SIGTERM ends the worker: it comes from a parent that cannot wait.
+    A terminal and a scheduler send them to the whole group, and the parent still needs the worker to finish
+    its step. A second SIGTERM ends the worker: it comes from a parent that cannot wait.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda signum, frame: signal.signal(signum, signal.SIG_DFL))

@@ -1,4 +1,7 @@
-"""What an option file must and may say when ContinuousSRModel trains or tests it. Run before anything is written."""
+"""What an option file must and may say when ContinuousSRModel trains or tests it.
+
+Run before anything is written.
+"""
 
 from __future__ import annotations
 
@@ -156,7 +159,8 @@ def _check_metrics(opt: dict) -> None:
             )
             if metric.get("protocol", dataset.get("protocol")) not in PROTOCOLS:
                 raise UserError(
-                    f"{where}: needs a protocol; write `protocol:` into datasets.{key}, one of {', '.join(PROTOCOLS)}."
+                    f"{where}: needs a protocol; write `protocol:` into datasets.{key}, one of "
+                    f"{', '.join(PROTOCOLS)}."
                 )
 
 
@@ -167,7 +171,8 @@ def _check_loader(loader: dict) -> None:
         raise UserError("datasets.train.persistent_workers: true needs num_worker_per_gpu of 1 or more.")
     if mode == "cpu" and loader.get("persistent_workers"):
         raise UserError(
-            "datasets.train.prefetch_mode: cpu hangs with persistent_workers: true (a fault of BasicSR); write ~ instead."
+            "datasets.train.prefetch_mode: cpu hangs with persistent_workers: true (a fault of BasicSR); "
+            "write ~ instead."
         )
     if mode == "cuda" and not (torch.cuda.is_available() and loader.get("pin_memory")):
         raise UserError(
@@ -182,7 +187,8 @@ def _check_network(opt: dict) -> nn.Module:
     if weights is None:
         if not opt["is_train"] and any(True for _ in network.parameters()):
             raise UserError(
-                "path.pretrain_network_g: a test needs trained weights; name a net_g_*.pth there, or on the command line with "
+                "path.pretrain_network_g: a test needs trained weights; name a net_g_*.pth there, or on "
+                "the command line with "
                 "`--force_yml path:pretrain_network_g=FILE`."
             )
         return network
@@ -198,11 +204,13 @@ def _check_devices(opt: dict) -> None:
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if opt["num_gpu"] != 0 and not gpus:
         raise UserError(
-            f"num_gpu: {opt['num_gpu']}, but this machine shows no CUDA GPU; write `num_gpu: auto`, which trains on the CPU."
+            f"num_gpu: {opt['num_gpu']}, but this machine shows no CUDA GPU; write `num_gpu: auto`, which "
+            f"trains on the CPU."
         )
     if opt["dist"] and gpus and opt["num_gpu"] == 0:
         raise UserError(
-            "num_gpu: 0 under torchrun on a machine with GPUs: hide them with CUDA_VISIBLE_DEVICES= to train on the CPU."
+            "num_gpu: 0 under torchrun on a machine with GPUs: hide them with CUDA_VISIBLE_DEVICES= to "
+            "train on the CPU."
         )
     if opt["dist"]:
         require_gpu_per_process()
@@ -217,7 +225,8 @@ def _check_logger(logger: dict) -> None:
     check_block("logger.wandb", wandb, WANDB)
     if wandb.get("project") and not logger["use_tb_logger"]:
         raise UserError(
-            "logger.wandb.project: BasicSR sends to wandb what goes to TensorBoard; it needs use_tb_logger: true."
+            "logger.wandb.project: BasicSR sends to wandb what goes to TensorBoard; it needs "
+            "use_tb_logger: true."
         )
     if wandb.get("project") and importlib.util.find_spec("wandb") is None:
         raise UserError("logger.wandb.project: needs wandb: pip install wandb; or write `project: ~`.")
@@ -245,7 +254,8 @@ def _check_training(opt: dict) -> None:
 def fill_defaults(opt: dict) -> None:
     """Write into ``opt`` what BasicSR or our datasets need and the option file may leave out.
 
-    Does nothing for other models than ``ContinuousSRModel``. What is of a wrong type stays for ``check_options`` to name.
+    Does nothing for other models than ``ContinuousSRModel``. What is of a wrong type stays for
+    ``check_options`` to name.
     """
     if opt.get("model_type") != "ContinuousSRModel":
         return
@@ -263,8 +273,10 @@ def fill_defaults(opt: dict) -> None:
         opt["val"].setdefault("suffix", None)
     if opt["num_gpu"] > 1 and not opt["dist"]:
         logging.getLogger("basicsr").warning(
-            "Without a launcher one GPU of %d is used; for all of them: torchrun --nproc_per_node=%d -m liif_plugin "
-            "train -opt ... --launcher pytorch --force_yml datasets:train:batch_size_per_gpu=N, N being that of one GPU "
+            "Without a launcher one GPU of %d is used; for all of them: torchrun --nproc_per_node=%d -m "
+            "liif_plugin "
+            "train -opt ... --launcher pytorch --force_yml datasets:train:batch_size_per_gpu=N, N being "
+            "that of one GPU "
             "divided by %d",
             *[opt["num_gpu"]] * 3,
         )
@@ -277,13 +289,15 @@ def _check_other_model(opt: dict) -> None:
     name = network_g.get("type") if isinstance(network_g, dict) else None
     if name in ARCH_REGISTRY and is_continuous(ARCH_REGISTRY.get(name)):
         raise UserError(
-            f"model_type: {opt['model_type']} does not hand coordinates to network_g ({name}); write `model_type: "
+            f"model_type: {opt['model_type']} does not hand coordinates to network_g ({name}); write "
+            f"`model_type: "
             "ContinuousSRModel`."
         )
 
 
 def check_options(opt: dict) -> nn.Module | None:
-    """Refuse, by name and with the nearest valid one, what would fail or be ignored later. Changes nothing in ``opt``.
+    """Refuse, by name and with the nearest valid one, what would fail or be ignored later. Changes nothing
+    in ``opt``.
 
     Call ``fill_defaults`` first. Options of other models than ``ContinuousSRModel`` are not checked.
 
@@ -300,7 +314,8 @@ def check_options(opt: dict) -> nn.Module | None:
     # 1. names and types of the blocks that every run has
     if "scale" in opt:
         raise UserError(
-            "scale: at the top of an option file BasicSR writes it over every dataset's own; give each dataset its "
+            "scale: at the top of an option file BasicSR writes it over every dataset's own; give each "
+            "dataset its "
             "`scale`."
         )
     check_plain("", {key: value for key, value in opt.items() if key not in SET_BY_BASICSR})
@@ -325,9 +340,11 @@ def check_options(opt: dict) -> nn.Module | None:
 
 
 def build_datasets(opt: dict, run: TrainingRun) -> None:
-    """Build every set into ``run``, so that missing or unfit data are named before an older experiment is renamed.
+    """Build every set into ``run``, so that missing or unfit data are named before an older experiment is
+    renamed.
 
-    What is logged meanwhile is kept in ``run``: BasicSR's log file is not open yet, and its logger is made only once.
+    What is logged meanwhile is kept in ``run``: BasicSR's log file is not open yet, and its logger is made
+    only once.
     """
     logger = logging.getLogger("basicsr")
     handler = logging.handlers.MemoryHandler(capacity=1 << 20, flushLevel=logging.CRITICAL + 1)

@@ -40,11 +40,11 @@ class ContinuousSRModel(ResumableSRModel):
         val.samples: images after each validation, see samples.py.
         logger.keep_checkpoints: how many numbered checkpoints stay.
 
-    The paper takes L1 on [-1, 1]; with images in [0, 1] that is ``pixel_opt.loss_weight: 2.0``: the same gradients.
-    Ctrl-C and SIGTERM end a run after the step, or the image, in progress, with a whole state.
+    The paper takes L1 on [-1, 1]; with images in [0, 1] that is ``pixel_opt.loss_weight: 2.0``: the same
+    gradients. Ctrl-C and SIGTERM end a run after the step, or the image, in progress, with a whole state.
 
-    BasicSR's loop calls, for each iteration: update_learning_rate, feed_data, optimize_parameters; then, when due, save and
-    validation.
+    BasicSR's loop calls, for each iteration: update_learning_rate, feed_data, optimize_parameters; then,
+    when due, save and validation.
     """
 
     def __init__(self, opt: dict):
@@ -82,7 +82,9 @@ class ContinuousSRModel(ResumableSRModel):
         return DTYPES[(self.opt.get("val") or {}).get("precision") or "fp32"]
 
     def feed_data(self, data: dict) -> None:
-        """Move one batch to the device: lq (B, 3, h, w), gt (B, Q, 3) with coord and cell (B, Q, 2), or gt (B, 3, H, W)."""
+        """Move one batch to the device: lq (B, 3, h, w), gt (B, Q, 3) with coord and cell (B, Q, 2), or gt
+        (B, 3, H, W).
+        """
         memory = (
             torch.channels_last
             if (self.opt.get("train") or {}).get("channels_last")
@@ -98,8 +100,8 @@ class ContinuousSRModel(ResumableSRModel):
     def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
         """Set the learning rate of this iteration.
 
-        It is the first method that BasicSR's loop calls in an iteration, and the loop has no hook before its first
-        iteration. So what has to come before that one is done here.
+        It is the first method that BasicSR's loop calls in an iteration, and the loop has no hook before its
+        first iteration. So what has to come before that one is done here.
         """
         if self._resumed_at is not None:
             self._before_first_iteration(self._resumed_at)
@@ -124,7 +126,8 @@ class ContinuousSRModel(ResumableSRModel):
         if self.continuous != (len(self.inputs) == 3):
             wanted = "a number" if self.continuous else "~ (whole crops)"
             raise UserError(
-                f"{type(self.get_bare_model(self.net_g)).__name__}: set datasets.train.num_queries to {wanted}."
+                f"{type(self.get_bare_model(self.net_g)).__name__}: set datasets.train.num_queries to "
+                f"{wanted}."
             )
         # forward and backward
         self.optimizer_g.zero_grad(set_to_none=True)
@@ -144,7 +147,8 @@ class ContinuousSRModel(ResumableSRModel):
         self.log_dict = OrderedDict(l_pix=mean_loss)
         if not math.isfinite(mean_loss):
             raise UserError(
-                f"the loss became {mean_loss} at iteration {current_iter}; resume from the last checkpoint with a "
+                f"the loss became {mean_loss} at iteration {current_iter}; resume from the last checkpoint "
+                f"with a "
                 "lower learning rate, with train.grad_clip, or with train.precision: bf16 or fp32."
             )
         if self.ema_decay > 0:
@@ -259,7 +263,9 @@ class ContinuousSRModel(ResumableSRModel):
         self._log_validation_metric_values(current_iter, name, None)
 
     def _conclude_validation(self, current_iter: int, dataset, tb_logger) -> None:
-        """If every val set has its results of this iteration: keep the best network, draw samples, at the end the summary."""
+        """If every val set has its results of this iteration: keep the best network, draw samples, at the
+        end the summary.
+        """
         if not val_sets(self.opt) or self.history.missing(current_iter):
             return
         if self._ending:
@@ -297,7 +303,9 @@ class ContinuousSRModel(ResumableSRModel):
         return self.run.val_loaders[0].dataset if self.run.val_loaders else dataset
 
     def _initialize_best(self, name: str, metrics: dict) -> None:
-        """Begin BasicSR's record of the best results, for this set's own metrics instead of ``val.metrics``."""
+        """Begin BasicSR's record of the best results, for this set's own metrics instead of
+        ``val.metrics``.
+        """
         if not hasattr(self, "best_metric_results"):
             self.best_metric_results = {}
         record = self.best_metric_results.setdefault(name, {})

@@ -1,7 +1,7 @@
 """Use a network, an optimiser, a scheduler, a loss and a metric once, on a few numbers.
 
-What is wrong with them is then said before anything is written: at the first iteration an older experiment of the same name
-would have been renamed already.
+What is wrong with them is then said before anything is written: at the first iteration an older experiment
+of the same name would have been renamed already.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ def dry_run_network(net: torch.nn.Module, name: str, train: dict | None) -> None
         train: the options of the training set, None for a test.
 
     Raises:
-        UserError: if it fails, gives no RGB or no finite numbers, or enlarges by another scale than it is trained on.
+        UserError: if it fails, gives no RGB or no finite numbers, or enlarges by another scale than it is
+            trained on.
     """
     if not any(True for _ in net.parameters()):
         return  # bicubic, and a network that is fitted to each image
@@ -77,19 +78,24 @@ def dry_run_network(net: torch.nn.Module, name: str, train: dict | None) -> None
             expected = (1, 3, round(scale * padded.shape[-2]), out.shape[-1])
     if tuple(out.shape) != expected:
         raise UserError(
-            f"{where}: expected three channels, RGB, but its output for a picture of {side} x {side} is {tuple(out.shape)}."
+            f"{where}: expected three channels, RGB, but its output for a picture of {side} x {side} is "
+            f"{tuple(out.shape)}."
         )
     if not bool(out.isfinite().all()):
         raise UserError(f"{where}: a gray picture gives values that are not finite.")
     scales = train.get("scale_range", [1, 4]) if crops else []
     if any(one != scale for one in (scales if isinstance(scales, (list, tuple)) else [scales])):
         raise UserError(
-            f"{where}: enlarges x{scale:g}, but datasets.train.scale_range is {scales}; both must be one scale."
+            f"{where}: enlarges x{scale:g}, but datasets.train.scale_range is {scales}; both must be one "
+            f"scale."
         )
 
 
 def dry_run_metric(where: str, metric: dict) -> None:
-    """Measure two small images with BasicSR's PSNR or SSIM, which take any argument. Other metrics may load networks."""
+    """Measure two small images with BasicSR's PSNR or SSIM, which take any argument.
+
+    Other metrics may load networks.
+    """
     if not metric["type"].startswith(("calculate_psnr", "calculate_ssim")):
         return
     rng = torch.Generator().manual_seed(0)
@@ -99,7 +105,8 @@ def dry_run_metric(where: str, metric: dict) -> None:
         value = measure(metric, sr, gt, torch.ones(2), None, "trial.png")
     if math.isnan(value):
         raise UserError(
-            f"{where}: nothing is left to compare of a picture of {TRIAL_SIDE} x {TRIAL_SIDE}; check crop_border."
+            f"{where}: nothing is left to compare of a picture of {TRIAL_SIDE} x {TRIAL_SIDE}; check "
+            f"crop_border."
         )
 
 
@@ -120,7 +127,8 @@ def dry_run_optimiser(train: dict) -> None:
     check_values("train.scheduler", train["scheduler"], SCHEDULER)
     if "periods" in train["scheduler"] and sum(train["scheduler"]["periods"]) < train["total_iter"]:
         raise UserError(
-            f"train.scheduler.periods: end after {sum(train['scheduler']['periods'])} iterations, before total_iter "
+            f"train.scheduler.periods: end after {sum(train['scheduler']['periods'])} iterations, before "
+            f"total_iter "
             f"{train['total_iter']}; make them as long."
         )
     parameter = torch.nn.Parameter(torch.zeros(4, 4))  # two axes: some are for matrices

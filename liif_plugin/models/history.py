@@ -1,4 +1,6 @@
-"""What an experiment keeps of its validations: validation.jsonl, net_g_best.pth, samples/, summary.md, summary.json."""
+"""What an experiment keeps of its validations: validation.jsonl, net_g_best.pth, samples/, summary.md,
+summary.json.
+"""
 
 from __future__ import annotations
 
@@ -82,7 +84,8 @@ class Scores:
         # a damaged line fails in many ways; RecursionError: [[[[...
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise UserError(
-                f"{self.path}: not as written by the trainer ({type(error).__name__}); delete it to go on without the "
+                f"{self.path}: not as written by the trainer ({type(error).__name__}); delete it to go on "
+                f"without the "
                 "earlier validations."
             ) from error
 
@@ -119,8 +122,9 @@ class Scores:
 class BestBy:
     """Which validation is the best: the highest (or lowest) mean over the sets of one metric.
 
-    ``val.best_by``: METRIC, or SET/METRIC for one set alone. Default: the first metric of ``val.metrics``, or of the first
-    set that has its own. Whether more is better is the metric's ``better: higher | lower``, as in BasicSR.
+    ``val.best_by``: METRIC, or SET/METRIC for one set alone. Default: the first metric of ``val.metrics``,
+    or of the first set that has its own. Whether more is better is the metric's ``better: higher | lower``,
+    as in BasicSR.
 
     Raises:
         UserError: if no val set has that metric.
@@ -150,7 +154,10 @@ class BestBy:
         return sum(values) / len(values) if values else None
 
     def better(self, results: Results, than: Results | None) -> bool:
-        """Return whether ``results`` is better than ``than``, by the sets that both have. A tie is not better."""
+        """Return whether ``results`` is better than ``than``, by the sets that both have.
+
+        A tie is not better.
+        """
         if than is not None:
             common = [
                 name for name in results if self.metric in results[name] and self.metric in than.get(name, {})
@@ -179,10 +186,12 @@ def _refuse_best_by(asked: str, metrics: dict[str, dict]) -> None:
 
 
 class History:
-    """The files of one experiment. Each set is added after its validation; a complete validation is concluded.
+    """The files of one experiment. Each set is added after its validation; a complete validation is
+    concluded.
 
-    Everything here may be repeated: a run that was killed in between concludes the same validation again, with the same
-    outcome. net_g_best.pth carries its own record (iteration and results), so that the two cannot disagree.
+    Everything here may be repeated: a run that was killed in between concludes the same validation again,
+    with the same outcome. net_g_best.pth carries its own record (iteration and results), so that the two
+    cannot disagree.
     """
 
     def __init__(self, opt: dict):
@@ -218,7 +227,9 @@ class History:
         return best
 
     def go_back(self, iteration: int) -> None:
-        """Set aside results of later iterations than an explicitly named state: they belong to a different run."""
+        """Set aside results of later iterations than an explicitly named state: they belong to a different
+        run.
+        """
         best = self.best
         is_later = best is not None and best["iter"] > iteration
         if is_later:
@@ -229,7 +240,8 @@ class History:
             new_name = f"net_g_best_{best['iter']}.pth"
             os.replace(self.best_path, os.path.join(os.path.dirname(self.best_path), new_name))
             get_root_logger().info(
-                f"The best network so far is of iteration {best['iter']:,}, later than {iteration:,}: it is called "
+                f"The best network so far is of iteration {best['iter']:,}, later than {iteration:,}: it is "
+                f"called "
                 f"{new_name} now."
             )
         samples = os.path.join(self.folder, "samples")
@@ -241,7 +253,8 @@ class History:
         later = [step for step in steps if step > iteration]
         if later:
             get_root_logger().warning(
-                f"There are checkpoints of later iterations, up to {later[0]:,}: --auto_resume would go on from "
+                f"There are checkpoints of later iterations, up to {later[0]:,}: --auto_resume would go on "
+                f"from "
                 "those; move them away to keep to this course."
             )
 
@@ -250,7 +263,9 @@ class History:
         return set(val_sets(self.opt)) - set(self.scores.at(iteration))
 
     def keep_best(self, iteration: int, weights: Callable[[], dict]) -> bool:
-        """Write ``weights()`` to net_g_best.pth if the validation at ``iteration`` is the best; return whether it was."""
+        """Write ``weights()`` to net_g_best.pth if the validation at ``iteration`` is the best; return
+        whether it was.
+        """
         results = self.scores.at(iteration)
         if not self.best_by.better(results, None if self.best is None else self.best["results"]):
             return False

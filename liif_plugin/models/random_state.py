@@ -1,4 +1,6 @@
-"""The random generators of every rank: taken with a training state, put back before the first step of a resumed run."""
+"""The random generators of every rank: taken with a training state, put back before the first step of a
+resumed run.
+"""
 
 from __future__ import annotations
 

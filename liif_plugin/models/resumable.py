@@ -22,9 +22,11 @@ from .training_run import current_run
 
 
 class ResumableSRModel(SRModel):
-    """Writes checkpoints that are whole or not there, and states that hold all that decides the next losses; stops on request.
+    """Writes checkpoints that are whole or not there, and states that hold all that decides the next losses;
+    stops on request.
 
-    The subclass initialises ``scaler``, calls ``_restore_rng`` before each step and ``_stop`` when it was asked to stop.
+    The subclass initialises ``scaler``, calls ``_restore_rng`` before each step and ``_stop`` when it was
+    asked to stop.
     """
 
     def __init__(self, opt: dict):
@@ -61,7 +63,8 @@ class ResumableSRModel(SRModel):
         }
 
     def save(self, epoch: int, current_iter: int) -> None:
-        """Write a state and its network, then prune older ones as ``logger.keep_checkpoints`` says; -1 ends the run.
+        """Write a state and its network, then prune older ones as ``logger.keep_checkpoints`` says; -1 ends
+        the run.
 
         The state comes first: weights without a state would look like a run that cannot be resumed, see
         ``training_states.py``.
@@ -94,8 +97,8 @@ class ResumableSRModel(SRModel):
     def save_training_state(self, epoch: int, current_iter: int) -> None:
         """Write N.state, whole or not at all.
 
-        Beyond BasicSR's it holds the random state of every rank, the gradient scaler, the best results, and the options that
-        decide the function and the samples.
+        Beyond BasicSR's it holds the random state of every rank, the gradient scaler, the best results, and
+        the options that decide the function and the samples.
         """
         if current_iter == -1:
             return
@@ -117,7 +120,8 @@ class ResumableSRModel(SRModel):
         save_in_experiment(state, os.path.join(self.opt["path"]["training_states"], f"{current_iter}.state"))
 
     def resume_training(self, resume_state: dict) -> None:
-        """Load a training state; the option file's settings of the optimiser and the schedule hold, see ``schedule.py``.
+        """Load a training state; the option file's settings of the optimiser and the schedule hold, see
+        ``schedule.py``.
 
         Raises:
             UserError: if the state is of another optimiser, or damaged.
@@ -129,7 +133,8 @@ class ResumableSRModel(SRModel):
         except Exception as error:  # a damaged state fails in many ways
             path = self.opt["path"].get("resume_state")
             raise UserError(
-                f"{path}: does not fit this run ({type(error).__name__}: {str(error)[:200]}); resume from an older state."
+                f"{path}: does not fit this run ({type(error).__name__}: {str(error)[:200]}); resume from "
+                f"an older state."
             ) from error
 
     def _load_state(self, state: dict) -> None:
@@ -151,16 +156,20 @@ class ResumableSRModel(SRModel):
         if len(random_states) == world:
             self._rng_to_restore = random_states[self.opt["rank"]]
             torch.Generator().set_state(self._rng_to_restore["cpu"])  # raises here if it is damaged
-            # at the very end of an epoch the state lacks one draw: the seed that the next epoch's loader takes
+            # at the very end of an epoch the state lacks one draw: the seed that the next epoch's loader
+            # takes
             self._draw_once = bool(self.run.epoch_length) and iteration % self.run.epoch_length == 0
         elif draws_at_random(self.get_bare_model(self.net_g)):
             get_root_logger().warning(
-                f"The state was saved by {len(random_states)} processes, not {world}: what the network draws at random "
+                f"The state was saved by {len(random_states)} processes, not {world}: what the network "
+                f"draws at random "
                 "(dropout) does not repeat."
             )
 
     def _restore_rng(self) -> None:
-        """Put the random state back before the first step: what BasicSR draws while it sets up must not count."""
+        """Put the random state back before the first step: what BasicSR draws while it sets up must not
+        count.
+        """
         if self._rng_to_restore is not None:
             set_random_state(self._rng_to_restore, self.device)
             if self._draw_once:
@@ -168,7 +177,9 @@ class ResumableSRModel(SRModel):
             self._rng_to_restore = None
 
     def _stop(self, current_iter: int) -> NoReturn:
-        """Save a whole state, unless this iteration has one, and end with the usual exit code, all ranks together."""
+        """Save a whole state, unless this iteration has one, and end with the usual exit code, all ranks
+        together.
+        """
         # 0: another rank was asked to stop
         signum = signal.Signals(self.run.stop.signum or signal.SIGTERM)
         if self._saved_at != current_iter:
@@ -177,7 +188,8 @@ class ResumableSRModel(SRModel):
             # a launcher kills the others when the first one ends: not while one still writes
             torch.distributed.barrier()
         get_root_logger().info(
-            f"Stopped by {signals.NAMES[signum]} at iteration {current_iter}, l_pix {self._last_loss()}; its state is "
+            f"Stopped by {signals.NAMES[signum]} at iteration {current_iter}, l_pix {self._last_loss()}; "
+            f"its state is "
             "saved: the same command goes on from it with --auto_resume."
         )
         raise SystemExit(128 + signum)

@@ -1,4 +1,6 @@
-"""Options that changed since a training state was saved, and with which the run would silently become another one."""
+"""Options that changed since a training state was saved, and with which the run would silently become
+another one.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,8 @@ from basicsr.utils.registry import ARCH_REGISTRY
 
 from ..config.option_files import plain
 
-# Options of the training set that decide how samples are read, not which: a change of these changes no sample. "batch", "seed"
-# and the number of images are compared by TrainingRun.
+# Options of the training set that decide how samples are read, not which: a change of these changes no
+# sample. "batch", "seed" and the number of images are compared by TrainingRun.
 READING = {
     "name",
     "phase",
@@ -73,10 +75,13 @@ def changed_options(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 
 def warn_of_changes(saved: dict[str, Any] | None, opt: dict, iteration: int) -> None:
-    """Warn if ``opt`` differs in them from the options saved with the state of ``iteration``; older states have none."""
+    """Warn if ``opt`` differs in them from the options saved with the state of ``iteration``; older states
+    have none.
+    """
     changed = changed_options(saved, function_and_samples(opt)) if saved else []
     if changed:
         get_root_logger().warning(
-            f"The option file differs from that of the run that was stopped ({', '.join(changed)}): from iteration "
+            f"The option file differs from that of the run that was stopped ({', '.join(changed)}): from "
+            f"iteration "
             f"{iteration:,} on this is another training. To go on as before, restore the old values."
         )

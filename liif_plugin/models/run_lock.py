@@ -23,7 +23,8 @@ def lock_path(experiment: str) -> str:
 class RunLock:
     """Holds an experiment's folder for this process until the process ends, however it ends.
 
-    The operating system keeps the lock, so none is left behind by a killed run. Forked data workers do not inherit it.
+    The operating system keeps the lock, so none is left behind by a killed run. Forked data workers do not
+    inherit it.
 
     Args:
         experiment: the experiment's folder, which need not exist yet.
@@ -39,7 +40,8 @@ class RunLock:
             self._file: IO[str] | None = open(self.path, "a+", encoding="utf-8")
         except OSError as error:
             raise UserError(
-                f"{os.path.dirname(self.path)}: cannot be written ({error.strerror}), and experiments go there; "
+                f"{os.path.dirname(self.path)}: cannot be written ({error.strerror}), and experiments go "
+                f"there; "
                 "start from another folder."
             ) from error
         try:
@@ -48,7 +50,8 @@ class RunLock:
             holder = self._read_holder()
             self.release()
             raise UserError(
-                f"{experiment}: {holder} is training here. Wait for it or end it (`kill PID` on its host; it saves its "
+                f"{experiment}: {holder} is training here. Wait for it or end it (`kill PID` on its host; "
+                f"it saves its "
                 "state first), then start again; or give this run another `name`."
             ) from None
         except OSError as error:  # some network file systems have no locks

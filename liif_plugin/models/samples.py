@@ -46,7 +46,9 @@ def _is_scale(value: object) -> bool:
 
 
 def _middle(lq: Tensor, gt: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """The middle ``size`` x ``size`` pixels of lq (3, h, w), or what there is of them, and the same part of gt (3, H, W)."""
+    """The middle ``size`` x ``size`` pixels of lq (3, h, w), or what there is of them, and the same part of
+    gt (3, H, W).
+    """
     part, same = [slice(None)], [slice(None)]
     for small, large in zip(lq.shape[-2:], gt.shape[-2:]):
         start = max(small - size, 0) // 2
@@ -58,7 +60,8 @@ def _middle(lq: Tensor, gt: Tensor, size: int) -> tuple[Tensor, Tensor]:
 def draw_samples(
     net: nn.Module, dataset: Dataset, options: dict, device: torch.device, dtype: torch.dtype = torch.float32
 ) -> Image.Image:
-    """One strip per picture: the input and the truth, then for each scale bicubic (above) and the network (below).
+    """One strip per picture: the input and the truth, then for each scale bicubic (above) and the network
+    (below).
 
     Args:
         net: the bare network, in eval mode; one of a fixed scale is drawn at that scale alone.

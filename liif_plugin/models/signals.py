@@ -1,4 +1,7 @@
-"""Ctrl-C and SIGTERM while training: the step is finished, the state saved, the exit code 130 or 143. A second one ends at once."""
+"""Ctrl-C and SIGTERM while training: the step is finished, the state saved, the exit code 130 or 143.
+
+A second one ends at once.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,9 @@ class StopRequest:
         return self.signum != 0
 
     def listen(self) -> None:
-        """Take Ctrl-C and SIGTERM as requests, unless the program ignores them (nohup) or has its own handler."""
+        """Take Ctrl-C and SIGTERM as requests, unless the program ignores them (nohup) or has its own
+        handler.
+        """
         if threading.current_thread() is not threading.main_thread():
             return
         for signum in NAMES:

@@ -32,12 +32,13 @@ class TrainingRun:
         epoch: the epoch in progress.
         val_loaders: the loaders of the validation sets.
         tb_logger: the TensorBoard writer, on rank 0.
-        data: images, samples of an epoch and of an iteration (over all processes), processes, seed. Saved with every
-            training state as "shape".
+        data: images, samples of an epoch and of an iteration (over all processes), processes, seed. Saved
+            with every training state as "shape".
         epoch_length: iterations of an epoch.
         batch: samples of an iteration of one process.
         resume_state: the training state that this run goes on from. BasicSR's loop holds the same dict.
-        skip_until: (epoch, iteration) of the resumed run: the samples of that epoch before it were used already.
+        skip_until: (epoch, iteration) of the resumed run: the samples of that epoch before it were used
+            already.
         stop: whether Ctrl-C or SIGTERM came.
         lock: held by rank 0 for the whole run.
     """
@@ -79,7 +80,9 @@ class TrainingRun:
             self._find_resume_point(self.resume_state, sampler.dataset)
 
     def _find_resume_point(self, state: dict, dataset: Dataset) -> None:
-        """Set the epoch in ``state``, and warn if this run's samples cannot be those of an uninterrupted run."""
+        """Set the epoch in ``state``, and warn if this run's samples cannot be those of an uninterrupted
+        run.
+        """
         warn = logging.getLogger("basicsr").warning
         if not is_deterministic(dataset):
             warn(
@@ -102,7 +105,8 @@ class TrainingRun:
             changed = ["another epoch length"]
         if changed:
             warn(
-                "The data differs from that of the run that was stopped (%s): from iteration %d on the samples are not "
+                "The data differs from that of the run that was stopped (%s): from iteration %d on the "
+                "samples are not "
                 "those of an uninterrupted run.",
                 ", ".join(changed),
                 state["iter"],
@@ -120,7 +124,8 @@ class TrainingRun:
         done = self.skip_until[1] - epoch * epoch_length
         if not 0 <= done <= epoch_length:
             logging.getLogger("basicsr").warning(
-                "The data or the batch size changed since the run was stopped: epoch %d starts again from its first "
+                "The data or the batch size changed since the run was stopped: epoch %d starts again from "
+                "its first "
                 "sample.",
                 epoch,
             )

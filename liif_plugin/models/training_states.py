@@ -16,7 +16,9 @@ from ..errors import UserError
 
 
 def whole_states(folder: str) -> list[str]:
-    """Return the ``N.state`` in ``folder`` whose network ``../models/net_g_N.pth`` is there too, the largest N first."""
+    """Return the ``N.state`` in ``folder`` whose network ``../models/net_g_N.pth`` is there too, the largest
+    N first.
+    """
     paths = glob.glob(os.path.join(glob.escape(folder), "*.state"))
     steps = [os.path.basename(path)[: -len(".state")] for path in paths]
     whole = [int(step) for step in steps if step.isdecimal() and os.path.isfile(_network_of(folder, step))]
@@ -61,7 +63,8 @@ def _newest_readable(folder: str) -> tuple[str | None, dict | None]:
         except Exception:
             if get_dist_info()[0] == 0:
                 print(
-                    f"liif_plugin: {damaged} is damaged: going on from an older state. Delete {path} and {network}.",
+                    f"liif_plugin: {damaged} is damaged: going on from an older state. Delete {path} and "
+                    f"{network}.",
                     file=sys.stderr,
                 )
     return None, None
@@ -71,15 +74,18 @@ def _check_nothing_to_resume(folder: str, experiment: str) -> None:
     """Raise UserError if a run without a usable training state has results that a new run would put aside."""
     if whole_states(folder):
         raise UserError(
-            f"{folder}: none of its states can be read; delete the damaged files, or leave out --auto_resume to start "
+            f"{folder}: none of its states can be read; delete the damaged files, or leave out "
+            f"--auto_resume to start "
             "anew."
         )
     weights = newest_weights(os.path.join(experiment, "models"))
     if weights is not None:
         raise UserError(
-            f"--auto_resume: {weights} is there, but {folder} has no training state of that iteration, so this run "
+            f"--auto_resume: {weights} is there, but {folder} has no training state of that iteration, so "
+            f"this run "
             "cannot go on. To train these weights further, give the new run another `name` and "
-            f"path.pretrain_network_g: {weights}. To begin at 0, leave out --auto_resume: {experiment} is then renamed."
+            f"path.pretrain_network_g: {weights}. To begin at 0, leave out --auto_resume: {experiment} is "
+            f"then renamed."
         )
 
 
@@ -89,8 +95,8 @@ def find_resume_state(opt: dict) -> dict | None:
     Writes its path into ``opt["path"]["resume_state"]``, and that of its network where BasicSR looks for it.
 
     Raises:
-        UserError: if the file is missing or is no training state; if every state of the experiment is damaged; if
-            there are weights without a state.
+        UserError: if the file is missing or is no training state; if every state of the experiment is
+            damaged; if there are weights without a state.
     """
     experiment = opt["path"]["experiments_root"]
     if opt["auto_resume"]:

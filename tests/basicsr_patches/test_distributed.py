@@ -1,4 +1,6 @@
-"""Several processes on the CPU: the numbers of one, also on two nodes; and where one of them fails, an end that says which and why."""
+"""Several processes on the CPU: the numbers of one, also on two nodes; and where one of them fails, an end
+that says which and why.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,10 @@ SECONDS = 60  # within which every process of a run has ended after one failed, 
 
 
 def torchrun(cwd: Path, processes: int, *program, rendezvous: str | None = None, **env) -> subprocess.Popen:
-    """Start torchrun in ``cwd``; what it prints goes to torchrun.log there. ``rendezvous`` is the port where two nodes meet."""
+    """Start torchrun in ``cwd``; what it prints goes to torchrun.log there.
+
+    ``rendezvous`` is the port where two nodes meet.
+    """
     where = ["--master_addr=127.0.0.1", f"--master_port={port()}"]
     if rendezvous:
         where = [
@@ -58,7 +63,9 @@ def wait_for(words: str, cwd: Path, run: subprocess.Popen, seconds: float = 900)
 
 
 def check_same(alone: dict, folders: list[Path]) -> None:
-    """Losses to 1e-5 over 20 steps, scores to 1e-5 (dB, SSIM), the scores being the very same on every process."""
+    """Losses to 1e-5 over 20 steps, scores to 1e-5 (dB, SSIM), the scores being the very same on every
+    process.
+    """
     ranks = sorted(path for folder in folders for path in folder.glob("out.*.json"))
     records = [json.loads(path.read_text()) for path in ranks]
     losses = next(
@@ -158,7 +165,9 @@ def root_cause(log: str) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["killed", "error"])
 def test_a_process_that_fails_ends_the_run(tmp_path, fault):
-    """kill -9 of one, or an error in its data: torchrun names it and what happened, and the other one ends without a traceback."""
+    """kill -9 of one, or an error in its data: torchrun names it and what happened, and the other one ends
+    without a traceback.
+    """
     (tmp_path / "faulty.py").write_text(FAULTY)
     yml = write_run(tmp_path, total=100000, every=100000)
     run = torchrun(
@@ -294,7 +303,8 @@ def test_torchrun_is_told(tmp_path, monkeypatch):
         "[../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:7"
     )
     nccl = RuntimeError(
-        "ncclRemoteError: A call failed possibly due to a network error or a remote process exiting prematurely."
+        "ncclRemoteError: A call failed possibly due to a network error or a remote process exiting "
+        "prematurely."
     )
     for error, words in (
         (UserError("no folder x."), "no folder x."),

@@ -1,7 +1,8 @@
-"""A process that has imported everything and forks a training at each request: kills by the dozen without importing PyTorch anew.
+"""A process that has imported everything and forks a training at each request: kills by the dozen without
+importing PyTorch anew.
 
-Requests and answers are lines of JSON on stdin and stdout. {"argv": [...], "cwd": ..., "log": file, "env": {...}, "slow": seconds,
-"largest": bytes} starts `liif ARGV`, or a script where ARGV begins with a .py file, and answers with its process id;
+Requests and answers are lines of JSON on stdin and stdout. {"argv": [...], "cwd": ..., "log": file, "env":
+{...}, "slow": seconds, "largest": bytes} starts `liif ARGV`, or a script where ARGV begins with a .py file, and answers with its process id;
 {"wait": pid} answers with its exit code, negative for a signal.
 """
 

@@ -1,4 +1,6 @@
-"""What a training leaves behind: the best network, scores, samples, the summary, a line in the terminal, TensorBoard."""
+"""What a training leaves behind: the best network, scores, samples, the summary, a line in the terminal,
+TensorBoard.
+"""
 
 import json
 import math
@@ -111,7 +113,9 @@ def test_wrong_samples(wrong, words):
 
 
 def test_samples_show_the_middle_of_the_first_pictures(image_folder):
-    """The tile of the largest scale is shown pixel by pixel: it must be the render that one would make by hand."""
+    """The tile of the largest scale is shown pixel by pixel: it must be the render that one would make by
+    hand.
+    """
     torch.manual_seed(0)
     dataset = val_loader(image_folder(), 2).dataset  # inputs of 32 x 36
     net = build_network(dict(LIIF)).eval()
@@ -131,7 +135,9 @@ def test_samples_show_the_middle_of_the_first_pictures(image_folder):
 
 
 def test_a_whole_training(tmp_path, tiny_yml):
-    """In a terminal: the line is there, the log file has none of it; afterwards everything that the README promises is in the folder."""
+    """In a terminal: the line is there, the log file has none of it; afterwards everything that the README
+    promises is in the folder.
+    """
     import fcntl
     import pty
     import struct
@@ -214,7 +220,9 @@ def test_a_whole_training(tmp_path, tiny_yml):
 
 
 def test_the_best_network_is_the_one_that_was_measured(tmp_path, tiny_yml):
-    """A rate that ruins the network after the first validation: net_g_best.pth is the earlier one, bit for bit."""
+    """A rate that ruins the network after the first validation: net_g_best.pth is the earlier one, bit for
+    bit.
+    """
     yml = tiny_yml(total=8, every=4, edit=lambda text: text.replace("[100], gamma: 0.5", "[4], gamma: 3000"))
     done = python("-m", "liif_plugin", "train", "-opt", yml, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -229,7 +237,9 @@ def test_the_best_network_is_the_one_that_was_measured(tmp_path, tiny_yml):
 
 
 def test_going_back_to_an_older_state(tmp_path, tiny_yml):
-    """By name: the other course's best network and pictures give way; by --auto_resume they are this run's own."""
+    """By name: the other course's best network and pictures give way; by --auto_resume they are this run's
+    own.
+    """
     yml = tiny_yml(
         total=8,
         every=4,

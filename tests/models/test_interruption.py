@@ -1,4 +1,6 @@
-"""`liif prepare` and `liif upscale` killed, stopped and out of room: no half file has a final name, and the next start goes on."""
+"""`liif prepare` and `liif upscale` killed, stopped and out of room: no half file has a final name, and the
+next start goes on.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,10 @@ SAID: dict[int, tuple[int, Path]] = {}  # pid -> where its words can be read, wh
 
 
 def start(argv, log: Path, file_limit: int | None = None) -> int:
-    """Fork a process that runs ``liif ARGV``; its pid. A fork, because it stands in the middle of the work at once."""
+    """Fork a process that runs ``liif ARGV``; its pid.
+
+    A fork, because it stands in the middle of the work at once.
+    """
     reader, out = os.pipe()  # a file could not grow either where none may
     pid = os.fork()
     if pid:
@@ -44,7 +49,8 @@ def start(argv, log: Path, file_limit: int | None = None) -> int:
         sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         torch.set_num_threads(1)  # the parent's threads do not live here
-        gc.callbacks.clear()  # hypothesis leaves one in the parent: a signal that comes while it runs raises in it, and is ignored
+        # hypothesis leaves one in the parent: a signal that comes while it runs raises in it, and is ignored
+        gc.callbacks.clear()
         if file_limit is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
         main([str(arg) for arg in argv])
@@ -263,7 +269,9 @@ def test_stopped(work, number, code):
 
 @pytest.mark.parametrize("limit", [1, 600, 5000])
 def test_no_room(work, limit):
-    """A file may not grow any more, as on a full disk: one line, nothing half; with room the same command finishes."""
+    """A file may not grow any more, as on a full disk: one line, nothing half; with room the same command
+    finishes.
+    """
     pid = start(work.argv, work.log, file_limit=limit)
     assert ended(pid) == 1
     said = [line for line in work.log.read_text().splitlines() if line.startswith("liif ")]
@@ -279,7 +287,10 @@ def test_no_room(work, limit):
     reason="no mounts of one's own here",
 )
 def test_a_disk_that_is_full(work):
-    """A file system of 96 KiB, really mounted. Without its work it is gone afterwards, so one line and no traceback are asked for."""
+    """A file system of 96 KiB, really mounted.
+
+    Without its work it is gone afterwards, so one line and no traceback are asked for.
+    """
     out = work.argv[work.argv.index("-o") + 1]
     disk = work.root / "disk"
     disk.mkdir()

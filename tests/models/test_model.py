@@ -1,4 +1,6 @@
-"""The trainer inside this process: learns, validates like one would by hand, takes stock networks, saves whole files."""
+"""The trainer inside this process: learns, validates like one would by hand, takes stock networks, saves
+whole files.
+"""
 
 import math
 import os
@@ -213,7 +215,9 @@ def test_save_and_load(tmp_path, image_folder):
 
 
 def test_the_newest_weights(tmp_path):
-    """A finished run is net_g_latest.pth; one that was taken up again and stopped has newer ones; a copied folder has any times."""
+    """A finished run is net_g_latest.pth; one that was taken up again and stopped has newer ones; a copied
+    folder has any times.
+    """
     assert newest_weights(str(tmp_path)) is None
 
     def put(name, iteration, time):
@@ -243,7 +247,9 @@ def test_the_newest_weights(tmp_path):
 
 
 def test_a_test_takes_what_training_measured(tmp_path, image_folder, caplog):
-    """The EMA weights where there are some; and a network without parameters is no matter for DistributedDataParallel."""
+    """The EMA weights where there are some; and a network without parameters is no matter for
+    DistributedDataParallel.
+    """
     model = build_model(options(tmp_path, ema_decay=0.9))
     steps(model, train_set(image_folder()), 2)
     model.save(0, 2)

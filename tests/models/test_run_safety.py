@@ -85,7 +85,9 @@ def test_auto_resume_beside_weights_without_a_state(tmp_path, tiny_yml, zygote):
 
 
 def test_an_experiment_without_a_checkpoint_begins_anew(tmp_path, tiny_yml, zygote):
-    """Killed before its first checkpoint, it must start again without help; so the state is written before the weights."""
+    """Killed before its first checkpoint, it must start again without help; so the state is written before
+    the weights.
+    """
     (tmp_path / "experiments" / "tiny" / "models").mkdir(parents=True)
     yml = tiny_yml(total=2, every=2)
     code, log = zygote.run("train", "-opt", yml, "--auto_resume")
@@ -94,7 +96,9 @@ def test_an_experiment_without_a_checkpoint_begins_anew(tmp_path, tiny_yml, zygo
 
 
 def test_a_second_run_of_one_name_is_refused(tmp_path, tiny_yml, zygote):
-    """Also of --auto_resume, which meets the ranks that a killed torchrun has left behind; kill -9 frees the folder."""
+    """Also of --auto_resume, which meets the ranks that a killed torchrun has left behind; kill -9 frees the
+    folder.
+    """
     yml = tiny_yml(total=100000, every=5)
     pid, path = zygote.start("train", "-opt", yml)
     wait_for(lambda: max(losses(path.read_text()), default=0) >= 6)

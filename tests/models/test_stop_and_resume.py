@@ -1,4 +1,6 @@
-"""Killed, stopped, out of room: whatever happens, the next start ends with the very weights and scores of an uninterrupted run."""
+"""Killed, stopped, out of room: whatever happens, the next start ends with the very weights and scores of an
+uninterrupted run.
+"""
 
 import json
 import logging
@@ -80,7 +82,9 @@ def no_half_files(experiment):
 
 
 def test_stopped_in_the_midst_of_an_epoch(tmp_path, tiny_yml, zygote):
-    """SIGTERM, Ctrl-C, other numbers of workers, BasicSR's own script: one run in four pieces equals one in one piece."""
+    """SIGTERM, Ctrl-C, other numbers of workers, BasicSR's own script: one run in four pieces equals one in
+    one piece.
+    """
     script = tmp_path / "basicsr" / "train.py"
     script.parent.mkdir()
     shutil.copy(
@@ -115,7 +119,9 @@ def test_stopped_in_the_midst_of_an_epoch(tmp_path, tiny_yml, zygote):
 
 
 def test_killed_between_the_sets_of_a_validation(tmp_path, tiny_yml, zygote):
-    """The state was saved, one set of two measured, the best network not yet kept: the resumed run completes that validation first."""
+    """The state was saved, one set of two measured, the best network not yet kept: the resumed run completes
+    that validation first.
+    """
     yml = tiny_yml(total=8, every=4, edit=lambda text: text.replace("save_img: true", "save_img: false"))
     assert zygote.run("train", "-opt", yml, "--force_yml", "name=whole")[0] == 0
     tiny, whole = tmp_path / "experiments" / "tiny", tmp_path / "experiments" / "whole"
@@ -139,12 +145,15 @@ def test_killed_between_the_sets_of_a_validation(tmp_path, tiny_yml, zygote):
 
 
 def test_what_a_network_draws_at_random_repeats_too(tmp_path, tiny_yml, zygote):
-    """SwinIR drops paths by chance; taken up within an epoch and at its very end, where the next loader draws its seed."""
+    """SwinIR drops paths by chance; taken up within an epoch and at its very end, where the next loader
+    draws its seed.
+    """
 
     def swin(text):
         before, after = text.index("network_g:"), text.index("path:")
         network = (
-            "network_g: {type: SwinIR, upscale: 2, img_size: 12, window_size: 4, depths: [2], embed_dim: 8, num_heads: [2], "
+            "network_g: "
+            "{type: SwinIR, upscale: 2, img_size: 12, window_size: 4, depths: [2], embed_dim: 8, num_heads: [2], "
             "upsampler: pixelshuffledirect, mlp_ratio: 2, drop_path_rate: 0.5, drop_rate: 0.2}\n"
         )
         return lean(text[:before] + network + text[after:]).replace(
@@ -164,7 +173,9 @@ def test_what_a_network_draws_at_random_repeats_too(tmp_path, tiny_yml, zygote):
 
 
 def test_trained_longer_on_another_schedule(tmp_path, tiny_yml, zygote):
-    """A finished run goes on with a longer cosine and another learning rate; what changed is said, another optimiser refused."""
+    """A finished run goes on with a longer cosine and another learning rate; what changed is said, another
+    optimiser refused.
+    """
     cosine = "scheduler: {type: CosineAnnealingRestartLR, periods: [6], restart_weights: [1], eta_min: 0}"
     yml = tiny_yml(total=6, every=3, edit=lambda text: re.sub(r"scheduler: \{.*\}", cosine, lean(text)))
     assert cosine in yml.read_text()
@@ -268,7 +279,9 @@ def ranks(zygote, port, world, *argv):
 
 @pytest.mark.slow
 def test_two_processes_stop_together_and_one_goes_on(tmp_path, tiny_yml, zygote):
-    """SIGTERM to one rank alone stops both at the same iteration; then one process with the whole batch goes on with the same samples."""
+    """SIGTERM to one rank alone stops both at the same iteration; then one process with the whole batch goes
+    on with the same samples.
+    """
     from helpers.processes import port
 
     yml = tiny_yml(total=40, every=50, edit=lean)
@@ -346,7 +359,10 @@ def test_torchrun_hands_the_signal_to_every_process(tmp_path, tiny_yml, signum):
 
 @pytest.mark.slow
 def test_a_full_disk(tmp_path, tiny_yml):
-    """A disk of 256 KiB, then of 8 MiB. Where mounting is not allowed, test_a_file_that_grows_too_large stands alone."""
+    """A disk of 256 KiB, then of 8 MiB.
+
+    Where mounting is not allowed, test_a_file_that_grows_too_large stands alone.
+    """
     yml, small = tiny_yml(total=24, every=2, edit=lean), tmp_path / "small"
     small.mkdir()
     train = f"{sys.executable} -m liif_plugin train -opt {yml}"
