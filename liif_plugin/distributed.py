@@ -22,7 +22,8 @@ Result = TypeVar("Result")
 
 # The words of gloo, NCCL and PyTorch for "another process is gone"
 PEER_FAILED = re.compile(
-    r"gloo.transport|Connection (closed|reset) by|remote p(eer|rocess)|ncclRemoteError|NCCL communicator was aborted",
+    r"gloo.transport|Connection (closed|reset) by|remote p(eer|rocess)|ncclRemoteError"
+    r"|NCCL communicator was aborted",
     re.I,
 )
 # The words of PyTorch's DataLoader

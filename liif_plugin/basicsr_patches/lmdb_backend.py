@@ -13,7 +13,7 @@ from .patching import patch
 @patch(
     "basicsr.utils.file_client.FileClient._backends",
     name="lmdb",
-    cures="lmdb.Error: the environment is already open in this process, where two sets share an LMDB (py-lmdb >= 2.0)",
+    cures="lmdb.Error: already open in this process, where two sets share an LMDB (py-lmdb >= 2.0)",
     until="BasicSR shares its environments",
 )
 class SharedLmdbBackend(LmdbBackend):

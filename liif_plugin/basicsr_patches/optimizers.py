@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from ..errors import UserError, nearest
@@ -25,4 +27,5 @@ def get_optimizer(self, optim_type: str, params, lr: float, **kwargs) -> torch.o
                 f"train.optim_g.type: torch.optim has no optimiser "
                 f"'{optim_type}'{nearest(optim_type, names)}."
             ) from None
-        return kind(params, lr=lr, **kwargs)
+        build: Callable[..., torch.optim.Optimizer] = kind
+        return build(params, lr=lr, **kwargs)

@@ -19,7 +19,7 @@ from .patching import patch, patch_running_script
 @patch(
     "basicsr.utils.options",
     name="ordered_yaml",
-    cures="an unsafe yml loader, which runs code; 1e-4 is read as text; of a key given twice the second wins silently",
+    cures="the yml loader runs code; 1e-4 is read as text; of a key given twice the second wins silently",
 )
 def ordered_yaml() -> tuple[type, type]:
     """Return the loader and the dumper of option files."""
@@ -55,7 +55,7 @@ def _parse_and_check(root_path: str, is_train: bool) -> tuple:
     "basicsr.train",
     "basicsr.test",
     name="parse_options",
-    cures="a wrong option fails late, after an older experiment was renamed, or never; packaged option files have no name",
+    cures="a wrong option fails late, after an older experiment was renamed, or never",
 )
 def parse_options(root_path: str, is_train: bool = True) -> tuple:
     """Parse the command line and its option file; check everything before anything is written."""

@@ -22,7 +22,8 @@ def _lock_and_find(opt: dict) -> dict | None:
 @patch(
     "basicsr.train",
     name="load_resume_state",
-    cures="torch.cuda.current_device() without a GPU; --auto_resume looks in ./experiments whatever the root, takes the "
+    cures="torch.cuda.current_device() without a GPU; --auto_resume looks in ./experiments alone, "
+    "takes the "
     "newest state though it or its network is damaged or missing, and begins anew beside weights; two runs "
     "of one name "
     "mix their files",
@@ -46,7 +47,7 @@ def load_resume_state(opt: dict) -> dict | None:
     "basicsr.utils",
     "basicsr.train",
     name="mkdir_and_rename",
-    cures="OSError where two archives are made within a second; a traceback where the folder cannot be written",
+    cures="OSError if two archives are made within a second; a traceback if the folder cannot be written",
 )
 def mkdir_and_rename(path: str) -> None:
     """Make a new folder; rename an older one to NAME_archived_TIME, or NAME_archived_TIME_2."""

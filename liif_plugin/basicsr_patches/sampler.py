@@ -31,11 +31,11 @@ def set_epoch(self, epoch: int) -> None:
     cures="a resumed run starts its epoch again; samples depend on the number of workers and processes",
     until="BasicSR's sampler can be resumed",
 )
-def __iter__(self) -> Iterator[int]:
+def resumable_iter(self) -> Iterator[int]:
     """Yield this rank's indices of the epoch, from where the run was interrupted; see
     ``data/deterministic.py``.
     """
-    indices = __iter__.original(self)
+    indices = resumable_iter.original(self)
     if not is_deterministic(self.dataset):
         return indices
     first = current_run().samples_done(self.epoch, self.num_samples)

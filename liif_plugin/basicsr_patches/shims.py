@@ -17,21 +17,22 @@ import importlib.abc
 import importlib.util
 import sys
 from types import ModuleType
+from typing import Any
 
 
-def _functional_tensor(module: ModuleType) -> None:
-    from torchvision.transforms.functional import rgb_to_grayscale
+def _functional_tensor(module: Any) -> None:
+    from torchvision.transforms.functional import rgb_to_grayscale  # type: ignore[import-untyped]
 
     module.rgb_to_grayscale = rgb_to_grayscale
 
 
-def _distutils_version(module: ModuleType) -> None:
+def _distutils_version(module: Any) -> None:
     from packaging.version import Version
 
     module.LooseVersion = Version  # BasicSR only compares two release numbers with it
 
 
-def _ndimage_filters(module: ModuleType) -> None:
+def _ndimage_filters(module: Any) -> None:
     from scipy.ndimage import convolve
 
     module.convolve = convolve

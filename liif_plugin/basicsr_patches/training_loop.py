@@ -62,7 +62,7 @@ def _contents(dataset: Dataset) -> str:
 @patch(
     "basicsr.train",
     name="create_train_val_dataloader",
-    cures="ranks without the data, or with other data, leave the others waiting or train on something else; the model "
+    cures="ranks without the data, or with other data, leave the others waiting or train on it; the model "
     "does not know its loaders, which it needs to resume and to stop",
     until="BasicSR offers hooks in its loop",
 )
@@ -87,7 +87,7 @@ def create_train_val_dataloader(opt: dict, logger: logging.Logger) -> tuple:
 @patch(
     "basicsr.train",
     name="init_tb_loggers",
-    cures="AttributeError: wandb.util.generate_id (wandb >= 0.31); the model does not know the TensorBoard writer",
+    cures="AttributeError: wandb.util.generate_id (wandb >= 0.31); the model lacks the TensorBoard writer",
     until="BasicSR offers hooks in its loop",
 )
 def init_tb_loggers(opt: dict):
@@ -135,9 +135,9 @@ def run(self) -> None:
 
 
 @patch(PREFETCHER, name="__next__", cures="prefetch_mode: cpu waits forever after an error in the data")
-def __next__(self):
+def next_item(self):
     """Return the next batch, or raise the error of the prefetching thread."""
-    item = __next__.original(self)
+    item = next_item.original(self)
     if isinstance(item, _Failed):
         raise item.error
     return item

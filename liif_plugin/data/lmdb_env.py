@@ -27,8 +27,7 @@ if hasattr(os, "register_at_fork"):  # a fork may copy the lock while another th
 
 
 def shared_env(path: str) -> lmdb.Environment:
-    """Return the read-only environment of the LMDB folder ``path``, opened on first use and again after a
-    fork.
+    """Return the read-only environment of an LMDB folder, opened on first use and again after a fork.
 
     Raises:
         UserError: if there is no readable LMDB at ``path``.
@@ -39,10 +38,10 @@ def shared_env(path: str) -> lmdb.Environment:
 
 def _open(path: str) -> lmdb.Environment:
     key = os.path.realpath(path)
-    owner, env = _ENVS.get(key, (None, None))
-    if owner == os.getpid():
-        return env
-    if env is not None:
+    if key in _ENVS:
+        owner, env = _ENVS[key]
+        if owner == os.getpid():
+            return env
         # inherited through fork: LMDB forbids its use here, and refuses a second handle beside it
         env.close()
     if not os.path.isfile(os.path.join(key, "data.mdb")):

@@ -10,6 +10,7 @@ import contextlib
 import math
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from basicsr.models.lr_scheduler import CosineAnnealingRestartLR, MultiStepRestartLR
@@ -54,6 +55,8 @@ def dry_run_network(net: torch.nn.Module, name: str, train: dict | None) -> None
     """Run ``net`` on one small image.
 
     Args:
+        net: the network, on the CPU.
+        name: its type, for the message.
         train: the options of the training set, None for a test.
 
     Raises:
@@ -70,7 +73,8 @@ def dry_run_network(net: torch.nn.Module, name: str, train: dict | None) -> None
     with _named(where), torch.no_grad(), evaluating(net):
         lq = torch.full((1, 3, side, side), 0.5)
         if is_continuous(net):
-            out, expected = net(lq, torch.zeros(1, 5, 2), torch.full((1, 5, 2), 0.05)), (1, 5, 3)
+            out = net(lq, torch.zeros(1, 5, 2), torch.full((1, 5, 2), 0.05))
+            expected: tuple[int, ...] = (1, 5, 3)
         else:
             padded = lq if crops else pad_to_multiple(lq, window_of(net))  # training does not pad its crops
             out = net(padded)
@@ -83,7 +87,7 @@ def dry_run_network(net: torch.nn.Module, name: str, train: dict | None) -> None
         )
     if not bool(out.isfinite().all()):
         raise UserError(f"{where}: a gray picture gives values that are not finite.")
-    scales = train.get("scale_range", [1, 4]) if crops else []
+    scales = train.get("scale_range", [1, 4]) if train is not None and crops else []
     if any(one != scale for one in (scales if isinstance(scales, (list, tuple)) else [scales])):
         raise UserError(
             f"{where}: enlarges x{scale:g}, but datasets.train.scale_range is {scales}; both must be one "
@@ -149,7 +153,7 @@ def dry_run_optimiser(train: dict) -> None:
 
 def dry_run_loss(pixel_opt: dict) -> None:
     """Compute the loss of a few numbers, if it needs nothing but pixels; another may load a network."""
-    kind = registered("train.pixel_opt.type", LOSS_REGISTRY, pixel_opt.get("type"))
+    kind: Any = registered("train.pixel_opt.type", LOSS_REGISTRY, pixel_opt.get("type"))
     where = f"train.pixel_opt ({pixel_opt['type']})"
     check_call(where, kind, pixel_opt)
     if pixel_opt["type"] not in ("L1Loss", "MSELoss", "CharbonnierLoss"):

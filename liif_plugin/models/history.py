@@ -42,7 +42,7 @@ def scale_text(scale: object) -> str:
     """Return ``x2``, or ``x2x3.1`` for (2, 3.1); an empty string for None."""
     if scale is None:
         return ""
-    pair = scale if isinstance(scale, (list, tuple)) else [scale, scale]
+    pair: list = list(scale) if isinstance(scale, (list, tuple)) else [scale, scale]
     return "x" + "x".join(f"{s:g}" for s in dict.fromkeys(float(s) for s in pair))
 
 

@@ -37,7 +37,7 @@ class RunLock:
         self.path = lock_path(experiment)
         try:
             os.makedirs(os.path.dirname(self.path), exist_ok=True)
-            self._file: IO[str] | None = open(self.path, "a+", encoding="utf-8")
+            self._file: IO[str] | None = open(self.path, "a+", encoding="utf-8")  # noqa: SIM115
         except OSError as error:
             raise UserError(
                 f"{os.path.dirname(self.path)}: cannot be written ({error.strerror}), and experiments go "

@@ -6,11 +6,11 @@ Options: ``val.samples: {count: 2, scales: [2, 4, 8], size: 48}``; drawn after e
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from ..archs.base import is_continuous
 from ..archs.building import build
@@ -58,15 +58,16 @@ def _middle(lq: Tensor, gt: Tensor, size: int) -> tuple[Tensor, Tensor]:
 
 
 def draw_samples(
-    net: nn.Module, dataset: Dataset, options: dict, device: torch.device, dtype: torch.dtype = torch.float32
+    net: nn.Module, dataset: Any, options: dict, device: torch.device, dtype: torch.dtype = torch.float32
 ) -> Image.Image:
-    """One strip per picture: the input and the truth, then for each scale bicubic (above) and the network
-    (below).
+    """Return one strip per image: the input and the truth, then for each scale bicubic and the network.
 
     Args:
         net: the bare network, in eval mode; one of a fixed scale is drawn at that scale alone.
-        dataset: its first pictures are taken.
+        dataset: its first images are taken.
         options: ``val.samples``.
+        device: where ``net`` is.
+        dtype: see ``predict``.
     """
     options = {**DEFAULTS, **options}
     bicubic = build({"type": "Bicubic"}).to(device)  # not build_network, which logs it each time

@@ -82,10 +82,10 @@ def resume_settings(optimizers: list, schedulers: list, load: Callable[[], None]
         for group, settings in zip(optimizer.param_groups, wanted):
             changed += _changes(group, settings, ())
             group.update(settings)
-    for scheduler, wanted in zip(schedulers, schedules):
-        found = _changes(_schedule(scheduler), wanted, ("base_lrs", "cumulative_period"))
+    for scheduler, schedule in zip(schedulers, schedules):
+        found = _changes(_schedule(scheduler), schedule, ("base_lrs", "cumulative_period"))
         if found or any(change.startswith("lr ") for change in changed):
-            vars(scheduler).update(wanted)
+            vars(scheduler).update(schedule)
             _replay(scheduler)
         changed += found
     return list(dict.fromkeys(changed))

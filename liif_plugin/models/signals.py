@@ -55,8 +55,11 @@ class StopRequest:
         if not self.signum:
             self.signum, self._since = signum, now
             if os.environ.get("RANK", "0") == "0":
-                message = f"\nliif_plugin: {NAMES[signal.Signals(signum)]}: finishing the step and saving; once more ends at once.\n"
-                os.write(2, message.encode())  # not print: the handler may have interrupted one
+                name = NAMES[signal.Signals(signum)]
+                message = f"{name}: finishing the step and saving; once more ends at once."
+                os.write(
+                    2, f"\nliif_plugin: {message}\n".encode()
+                )  # not print: the handler may have interrupted one
         elif now - self._since > ECHO:
             signal.signal(signum, signal.SIG_DFL)
             os.kill(os.getpid(), signum)

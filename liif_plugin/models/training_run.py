@@ -47,7 +47,7 @@ class TrainingRun:
     datasets: dict[str, Dataset] = field(default_factory=dict)
     early_records: list[logging.LogRecord] = field(default_factory=list)
     epoch: int = 0
-    val_loaders: list[DataLoader] = field(default_factory=list)
+    val_loaders: list[Any] = field(default_factory=list)
     tb_logger: Any = None
     data: dict[str, int] = field(default_factory=dict)
     epoch_length: int | None = None
@@ -57,11 +57,10 @@ class TrainingRun:
     stop: StopRequest = field(default_factory=StopRequest)
     lock: RunLock | None = None
 
-    def set_data(self, opt: dict, loader: DataLoader, sampler: Any, val_loaders: list[DataLoader]) -> None:
+    def set_data(self, opt: dict, loader: DataLoader, sampler: Any, val_loaders: list[Any]) -> None:
         """Take note of the loaders; a resumed run finds its place in their epochs.
 
-        Args:
-            sampler: BasicSR's EnlargedSampler of ``loader``.
+        ``sampler`` is BasicSR's EnlargedSampler of ``loader``.
         """
         assert loader.batch_size is not None
         self.val_loaders = val_loaders
@@ -115,8 +114,7 @@ class TrainingRun:
     def samples_done(self, epoch: int, num_samples: int) -> int:
         """Return how many samples of ``epoch`` this process has used before the run was interrupted.
 
-        Args:
-            num_samples: samples of a whole epoch in one process.
+        A whole epoch has ``num_samples`` in one process.
         """
         if self.skip_until is None or epoch != self.skip_until[0]:
             return 0

@@ -52,14 +52,17 @@ def test_stand_ins(module, name):
 
 def test_hook_registers_and_can_be_turned_off(tmp_path):
     """Needs the package installed (wheel or editable), because the hook is a .pth file."""
-    code = "import sys; import basicsr; from basicsr.utils.registry import ARCH_REGISTRY as A; print('LIIF' in A)"
+    code = "import basicsr; from basicsr.utils.registry import ARCH_REGISTRY as A; print('LIIF' in A)"
     on = python("-c", code, cwd=tmp_path)
     assert on.returncode == 0 and on.stdout.strip().endswith("True"), on.stdout + on.stderr
     code = "import sys; print([type(finder).__name__ for finder in sys.meta_path])"
     off = python("-c", code, cwd=tmp_path, env={"LIIF_PLUGIN_AUTOLOAD": "0"})
     assert "RegisterAfterBasicSR" not in off.stdout and "StandInFinder" not in off.stdout
     assert "RegisterAfterBasicSR" in python("-c", code, cwd=tmp_path).stdout
-    code = "import liif_plugin.register; from basicsr.utils.registry import MODEL_REGISTRY as M; print('ContinuousSRModel' in M)"
+    code = (
+        "import liif_plugin.register; from basicsr.utils.registry import MODEL_REGISTRY as M; "
+        "print('ContinuousSRModel' in M)"
+    )
     third = python("-c", code, cwd=tmp_path, env={"LIIF_PLUGIN_AUTOLOAD": "0"})
     assert third.stdout.strip().endswith("True"), third.stderr
 
@@ -78,7 +81,10 @@ def test_hook_registers_and_can_be_turned_off(tmp_path):
 )
 @pytest.mark.parametrize("autoload", ["0", "1"])
 def test_any_module_may_be_imported_first(tmp_path, first, autoload):
-    code = f"import {first}; import liif_plugin.register; from basicsr.utils.registry import ARCH_REGISTRY as A; assert 'LIIF' in A"
+    code = (
+        f"import {first}, liif_plugin.register; from basicsr.utils.registry import ARCH_REGISTRY as A; "
+        "assert 'LIIF' in A"
+    )
     done = python("-c", code, cwd=tmp_path, env={"LIIF_PLUGIN_AUTOLOAD": autoload})
     assert done.returncode == 0 and "Warning" not in done.stderr, done.stderr
 
@@ -177,7 +183,7 @@ def test_packaged_option_files_are_found(tmp_path, monkeypatch):
         assert find_option_file(name).endswith("options/train_liif_edsr.yml")
     (tmp_path / "train_liif_edsr.yml").write_text("mine")
     assert find_option_file("train_liif_edsr.yml") == "train_liif_edsr.yml"
-    with pytest.raises(UserError, match="did you mean 'train_liif_edsr.yml'"):
+    with pytest.raises(UserError, match=r"did you mean 'train_liif_edsr.yml'"):
         find_option_file("train_lif_edsr.yml")
 
 

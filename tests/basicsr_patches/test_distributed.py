@@ -285,7 +285,7 @@ def test_nodes_must_go_on_from_the_same_state(two, tmp_path):
     two(None)
     with pytest.raises(
         UserError,
-        match="resuming: rank 0 [(]on node-a[)] has nothing to go on from, rank 1 [(]on node-b[)] has None",
+        match=r"resuming: rank 0 [(]on node-a[)] has nothing to go on from, rank 1 [(]on node-b[)] has None",
     ):
         resuming.load_resume_state(opt)
 
@@ -329,6 +329,6 @@ def test_an_error_in_prefetched_data_is_raised():
     """BasicSR's thread dies without a word, and the side that waits for it would wait for ever."""
     loader = iter(PrefetchDataLoader(1, dataset=Torn(range(4)), batch_size=1))
     assert [int(next(loader)), int(next(loader))] == [0, 1]
-    with pytest.raises(UserError, match="torn.png"):
+    with pytest.raises(UserError, match=r"torn.png"):
         next(loader)
     assert [int(i) for i in PrefetchDataLoader(1, dataset=range(3), batch_size=1)] == [0, 1, 2]

@@ -70,7 +70,7 @@ def test_best_by():
         {"c": {"lpips": 0.3}}, {"c": {"lpips": 0.2}}
     )
     with pytest.raises(
-        UserError, match="no val set has 'pnsr' .did you mean 'psnr'..; valid are psnr, ssim, lpips, a/psnr"
+        UserError, match=r"no val set has 'pnsr' .did you mean 'psnr'..; valid are psnr, ssim, lpips, a/psnr"
     ):
         BestBy(options("pnsr"))
     with pytest.raises(UserError, match="no val set has 'c/psnr'"):

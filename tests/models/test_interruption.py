@@ -158,7 +158,8 @@ class Render(Work):
     def __init__(self, root, suffix):
         super().__init__(root)
         Image.fromarray(picture(0, 160, 120)).save(root / "in.png")
-        network = "{type: LIIF, encoder: {type: EDSR, num_feat: 8, num_block: 1}, hidden_list: [8], residual: bilinear}"
+        encoder = "{type: EDSR, num_feat: 8, num_block: 1}"
+        network = f"{{type: LIIF, encoder: {encoder}, hidden_list: [8], residual: bilinear}}"
         (root / "net.yml").write_text(f"network_g: {network}\n")
         torch.manual_seed(0)
         net = torch.nn.Module.state_dict(_network())

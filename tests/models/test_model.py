@@ -176,9 +176,9 @@ def test_half_precision_touches_the_network_alone(tmp_path, image_folder):
 
 def test_queries_and_networks_must_match(tmp_path, image_folder):
     folder = image_folder()
-    with pytest.raises(UserError, match="EDSR: set datasets.train.num_queries to ~"):
+    with pytest.raises(UserError, match=r"EDSR: set datasets.train.num_queries to ~"):
         steps(build_model(options(tmp_path, EDSR)), train_set(folder), 1)
-    with pytest.raises(UserError, match="LIIF: set datasets.train.num_queries to a number"):
+    with pytest.raises(UserError, match=r"LIIF: set datasets.train.num_queries to a number"):
         steps(build_model(options(tmp_path)), train_set(folder, scale_range=[2, 2], num_queries=None), 1)
 
 
@@ -300,7 +300,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_whole(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(UserError, match="No space left on device.*Earlier checkpoints are whole"):
+    with pytest.raises(UserError, match=r"No space left on device.*Earlier checkpoints are whole"):
         checkpoint.save_in_experiment({"v": 2}, str(path))
     monkeypatch.undo()
     assert torch.load(path, weights_only=True) == {"v": 1} and [p.name for p in tmp_path.iterdir()] == [

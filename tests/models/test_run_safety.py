@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -139,9 +140,10 @@ def test_the_lock_is_not_inherited_by_a_forked_worker(tmp_path):
 
 
 def test_an_unreadable_lock_file_still_locks(tmp_path):
-    open(lock_path(str(tmp_path / "e")), "w").write("{half")
+    path = Path(lock_path(str(tmp_path / "e")))
+    path.write_text("{half")
     lock = RunLock(str(tmp_path / "e"))
-    assert json.loads(open(lock.path).read())["pid"] == os.getpid()
+    assert json.loads(path.read_text())["pid"] == os.getpid()
     lock.release()
 
 
@@ -240,7 +242,7 @@ def test_a_damaged_state_is_one_sentence(tmp_path, image_folder, damage):
         again.resume_training(state)
         steps(again, train_set(folder), 1, start=1)
 
-    with pytest.raises(UserError, match="1.state: does not fit this run"):
+    with pytest.raises(UserError, match=r"1.state: does not fit this run"):
         resume()
 
 
@@ -257,7 +259,7 @@ def test_a_damaged_state_is_one_sentence(tmp_path, image_folder, damage):
 )
 def test_a_damaged_validation_file_is_one_sentence(tmp_path, line):
     (tmp_path / "validation.jsonl").write_bytes(line + b"\n")
-    with pytest.raises(UserError, match="validation.jsonl: not as written by the trainer"):
+    with pytest.raises(UserError, match=r"validation.jsonl: not as written by the trainer"):
         Scores(str(tmp_path / "validation.jsonl"), write=False)
 
 

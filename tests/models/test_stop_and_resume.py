@@ -153,7 +153,8 @@ def test_what_a_network_draws_at_random_repeats_too(tmp_path, tiny_yml, zygote):
         before, after = text.index("network_g:"), text.index("path:")
         network = (
             "network_g: "
-            "{type: SwinIR, upscale: 2, img_size: 12, window_size: 4, depths: [2], embed_dim: 8, num_heads: [2], "
+            "{type: SwinIR, upscale: 2, img_size: 12, window_size: 4, depths: [2], embed_dim: 8, "
+            "num_heads: [2], "
             "upsampler: pixelshuffledirect, mlp_ratio: 2, drop_path_rate: 0.5, drop_rate: 0.2}\n"
         )
         return lean(text[:before] + network + text[after:]).replace(
