@@ -63,14 +63,13 @@ class ResumableSRModel(SRModel):
         }
 
     def save(self, epoch: int, current_iter: int) -> None:
-        """Write a state and its network, then prune older ones as ``logger.keep_checkpoints`` says; -1 ends
+        """Write a network and its state, then prune older ones as ``logger.keep_checkpoints`` says; -1 ends
         the run.
 
-        The state comes first: weights without a state would look like a run that cannot be resumed, see
-        ``training_states.py``.
+        The state comes last: where it is, the network is too.
         """
-        self.save_training_state(epoch, current_iter)
         self.save_network(self.net_g, "net_g", current_iter)
+        self.save_training_state(epoch, current_iter)
         self._ending = current_iter == -1
         if self._ending:
             if not self.opt.get("val"):

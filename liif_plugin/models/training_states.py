@@ -11,7 +11,7 @@ import torch
 from basicsr.utils import check_resume
 from basicsr.utils.dist_util import get_dist_info
 
-from ..checkpoints.files import newest_weights
+from ..checkpoints.files import newest_weights, numbered
 from ..errors import UserError
 
 
@@ -78,15 +78,22 @@ def _check_nothing_to_resume(folder: str, experiment: str) -> None:
             f"--auto_resume to start "
             "anew."
         )
-    weights = newest_weights(os.path.join(experiment, "models"))
-    if weights is not None:
-        raise UserError(
-            f"--auto_resume: {weights} is there, but {folder} has no training state of that iteration, so "
-            f"this run "
-            "cannot go on. To train these weights further, give the new run another `name` and "
-            f"path.pretrain_network_g: {weights}. To begin at 0, leave out --auto_resume: {experiment} is "
-            f"then renamed."
-        )
+    models = os.path.join(experiment, "models")
+    weights = newest_weights(models)
+    if weights is None:
+        return
+    if os.path.basename(weights) != "net_g_latest.pth" and len(numbered(models, "")) == 1:
+        # killed between the two files of its first checkpoint: nobody should have to restart it by hand
+        if get_dist_info()[0] == 0:
+            print(f"liif_plugin: {weights} has no training state yet: beginning at 0.", file=sys.stderr)
+        return
+    raise UserError(
+        f"--auto_resume: {weights} is there, but {folder} has no training state of that iteration, so this "
+        f"run "
+        "cannot go on. To train these weights further, give the new run another `name` and "
+        f"path.pretrain_network_g: {weights}. To begin at 0, leave out --auto_resume: {experiment} is then "
+        f"renamed."
+    )
 
 
 def find_resume_state(opt: dict) -> dict | None:

@@ -86,10 +86,10 @@ def test_auto_resume_beside_weights_without_a_state(tmp_path, tiny_yml, zygote):
 
 
 def test_an_experiment_without_a_checkpoint_begins_anew(tmp_path, tiny_yml, zygote):
-    """Killed before its first checkpoint, it must start again without help; so the state is written before
-    the weights.
-    """
-    (tmp_path / "experiments" / "tiny" / "models").mkdir(parents=True)
+    """Killed between the two files of its first checkpoint, a run must start again without help."""
+    models = tmp_path / "experiments" / "tiny" / "models"
+    models.mkdir(parents=True)
+    torch.save({"params": {}, "iter": 2}, models / "net_g_2.pth")  # killed before 2.state
     yml = tiny_yml(total=2, every=2)
     code, log = zygote.run("train", "-opt", yml, "--auto_resume")
     assert code == 0, log
