@@ -182,7 +182,7 @@ class ExitHook:
         if message is None:
             self.previous(kind, error, trace)
         else:
-            print(f"liif_plugin: {message}", file=sys.stderr)
+            sys.stderr.write(f"liif_plugin: {message}\n")
 
 
 def install_exit_hook() -> None:

@@ -18,7 +18,7 @@ from ..coords import cell_of
 from ..data.workers import ignore_first_signal
 from ..errors import UserError
 from ..inference.render import is_continuous, render
-from ..metrics import is_float_metric
+from ..metrics.properties import is_float_metric
 from ..precision import whole_float32
 
 

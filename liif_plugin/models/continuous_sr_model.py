@@ -19,7 +19,7 @@ from ..archs.base import is_continuous
 from ..checkpoints.files import remove_partial
 from ..errors import UserError
 from ..evaluation.validation import evaluating, picture_writer, predict, validate
-from ..metrics import better_of
+from ..metrics.properties import better_of
 from ..precision import DTYPES, choose_precision
 from .history import History, label, metrics_of, val_sets
 from .resumable import ResumableSRModel

@@ -21,7 +21,7 @@ from ..checkpoints.files import numbered, save_in_experiment
 from ..checkpoints.reading import load_safely
 from ..errors import UserError, nearest
 from ..files import atomic_write
-from ..metrics import better_of
+from ..metrics.properties import better_of
 from .samples import draw_samples, save_samples
 
 Results = dict[str, dict[str, float]]  # set -> metric -> value

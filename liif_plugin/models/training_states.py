@@ -62,10 +62,9 @@ def _newest_readable(folder: str) -> tuple[str | None, dict | None]:
             return path, state
         except Exception:
             if get_dist_info()[0] == 0:
-                print(
+                sys.stderr.write(
                     f"liif_plugin: {damaged} is damaged: going on from an older state. Delete {path} and "
-                    f"{network}.",
-                    file=sys.stderr,
+                    f"{network}.\n"
                 )
     return None, None
 
@@ -85,7 +84,7 @@ def _check_nothing_to_resume(folder: str, experiment: str) -> None:
     if os.path.basename(weights) != "net_g_latest.pth" and len(numbered(models, "")) == 1:
         # killed between the two files of its first checkpoint: nobody should have to restart it by hand
         if get_dist_info()[0] == 0:
-            print(f"liif_plugin: {weights} has no training state yet: beginning at 0.", file=sys.stderr)
+            sys.stderr.write(f"liif_plugin: {weights} has no training state yet: beginning at 0.\n")
         return
     raise UserError(
         f"--auto_resume: {weights} is there, but {folder} has no training state of that iteration, so this "
