@@ -161,9 +161,9 @@ def main(argv: list[str] | None = None) -> None:
             code = module.run(args)
             sys.stdout.flush()  # here, so that a full disk behind standard output is noticed below
     except UserError as error:
-        from ..basicsr_patches.distributed import last_words
+        from ..distributed import exit_message
 
-        sys.exit(f"liif {verb}: {last_words(error)}")
+        sys.exit(f"liif {verb}: {exit_message(error)}")
     except ModuleNotFoundError as error:
         if error.name != "basicsr":
             raise
