@@ -12,6 +12,11 @@ VERSION = re.search(
 )[1]
 EXPORT = ["onnx", "onnxruntime", "onnxscript"]
 TEST = ["pytest>=7", "hypothesis>=6.100", "setuptools>=68", "wheel", "psutil"]
+# mypy's own floor is Python 3.10
+TYPES = [
+    f"{name}; python_version >= '3.10'"
+    for name in ("mypy==2.4.1", "types-PyYAML", "types-tqdm", "types-tabulate")
+]
 VIEW = ["starlette>=0.37", "uvicorn>=0.23"]  # the server of `liif view`
 
 
@@ -60,6 +65,7 @@ setup(
         "liif_plugin.options": ["*.yml"],
         "liif_plugin.checkpoints": ["bundled/*"],
         "liif_plugin.view": ["page/*"],
+        "liif_plugin.export": ["templates/*"],
     },
     cmdclass={"build_py": build_py},
     install_requires=[  # the floors are those of tests/oldest.txt, which `python scripts/old_and_new.py` runs
@@ -89,7 +95,7 @@ setup(
         "view": VIEW,
         "docs": ["mkdocs~=1.6", "mkdocs-material~=9.5"],
         "test": [*TEST, *EXPORT, *VIEW],
-        "dev": [*TEST, *EXPORT, *VIEW, "ruff==0.17.6", "build", "twine"],
+        "dev": [*TEST, *EXPORT, *VIEW, "ruff==0.17.6", *TYPES, "build", "twine"],
     },
     entry_points={"console_scripts": ["liif = liif_plugin.cli:main"]},
 )

@@ -36,7 +36,6 @@ class QueryDataset(Dataset):
     """
 
     deterministic = True  # BasicSR's sampler hands out indices that know their epoch and position
-    keyed_draws = True  # the same under its older name
 
     def __init__(self, opt: dict):
         self.opt = opt
