@@ -28,9 +28,7 @@ def save_in_experiment(obj: object, path: str) -> None:
 
 
 def _room_taken(path: str) -> str:
-    """Name the checkpoints that could be deleted: those older than the newest whole pair of the
-    experiment.
-    """
+    """Name the checkpoints that could be deleted: those older than the newest whole pair."""
     old = _older_than(numbered(*_folders_beside(path)), 1)
     if not old:
         return ""
@@ -65,9 +63,9 @@ def numbered(models: str, states: str) -> dict[int, list[str]]:
 def newest_weights(models: str) -> str | None:
     """Return the weights of the latest iteration in an experiment's ``models``; None if there are none.
 
-    net_g_latest.pth is written where a run ends, and names its iteration. If the run was then resumed and stopped, newer
-    weights have a number. File times do not count: a copied folder has them in any order. A net_g_latest.pth of
-    BasicSR names no iteration and is taken for the latest.
+    net_g_latest.pth is written where a run ends, and names its iteration. If the run was then resumed and
+    stopped, newer weights have a number. File times do not count: a copied folder has them in any order. A
+    net_g_latest.pth of BasicSR names no iteration and is taken for the latest.
     """
     latest = os.path.join(models, "net_g_latest.pth")
     steps = {step: path for step, files in numbered(models, "").items() for path in files}
