@@ -167,14 +167,14 @@ def comparison(root: str, shared: str, table: int, seed: int) -> dict:
         name = f"{file}_seed{seed}"
         return {"opt": os.path.join(root, "options", f"{name}.yml"), "weights": weights_of(root, file, seed)}
 
-    models = [] if table == 4 else [{"name": "Bicubic", "published": "-", "network_g": {"type": "Bicubic"}}]
+    models = [] if table == 4 else [{"name": "Bicubic", "network_g": {"type": "Bicubic"}}]
     for row, files in ROWS[table].items():
         given = (
             {"scales": {s: source(file) for s, file in files.items()}}
             if isinstance(files, dict)
             else source(files)
         )
-        models.append({"name": row, "published": "-", **given})
+        models.append({"name": row, **given})
     if table == 4:
         data = os.path.join(root, "data", "faces")
         datasets = {

@@ -28,7 +28,9 @@ def _check_counts(where: str, value: object) -> None:
 
 @contextlib.contextmanager
 def _within_memory(where: str) -> Iterator[None]:
-    """Parameters that together need more than the machine has are refused before they are filled, not by the system's killer."""
+    """Parameters that together need more than the machine has are refused before they are filled, not by
+    the system's killer.
+    """
     limit = (
         os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else float("inf")
     )
@@ -52,8 +54,8 @@ def _within_memory(where: str) -> Iterator[None]:
 def build(network_g: object, where: str = "network_g") -> nn.Module:
     """The network of a ``network_g`` block, {type: LIIF, ...}; the block stays as it is.
 
-    Raises:
-        UserError: for a name or an argument that does not exist, a value of another kind, or a network that cannot be built.
+    Raises: UserError: for a name or an argument that does not exist, a value of another kind, or a network
+        that cannot be built.
     """
     check_value(where, "network_g", network_g, BLOCK)
     block = copy.deepcopy(dict(network_g))

@@ -54,8 +54,9 @@ def _convert(args: argparse.Namespace) -> None:
     from ..archs.building import build
     from ..checkpoints.conversion import convert, load_foreign
     from ..checkpoints.download import fetch
-    from ..checkpoints.files import check_fits, save_whole
-    from ..errors import UserError
+    from ..checkpoints.reading import check_fits
+    from ..checkpoints.writing import save_whole
+    from ..errors import UserError, printable
 
     block_file = args.output[: -len(".pth")] + ".yml"
     for path in (args.output, block_file):
@@ -80,4 +81,6 @@ def _convert(args: argparse.Namespace) -> None:
             f"{block_file}: cannot be written ({error.strerror}); {args.output} is whole, the block is:\n\n{text}"
         ) from error
     parameters = sum(value.numel() for value in state.values())
-    print(f"{args.output}: {block['type']}, {parameters:,} parameters in {len(state)} tensors.\n\n{text}")
+    print(
+        f"{printable(args.output)}: {block['type']}, {parameters:,} parameters in {len(state)} tensors.\n\n{text}"
+    )

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 import torch
 from basicsr.metrics import calculate_metric
 from basicsr.utils import imwrite, tensor2img
-from basicsr.utils.registry import METRIC_REGISTRY
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
@@ -18,6 +17,7 @@ from ..archs.encoder import pad_to_multiple
 from ..coords import cell_of
 from ..errors import UserError
 from ..inference.render import is_continuous, render
+from ..metrics import is_float_metric
 from ..models.signals import outlive_first_signal
 from ..precision import whole_float32
 
@@ -81,10 +81,6 @@ def predict(
     return output[..., : size[0], : size[1]]
 
 
-def _takes_floats(metric_type: str) -> bool:
-    return getattr(METRIC_REGISTRY.get(metric_type), "takes_floats", False) or metric_type.endswith("_pt")
-
-
 def measure(
     metric_opt: dict, sr: Tensor, gt: Tensor, scale: Tensor, protocol: str | None, path: str
 ) -> float:
@@ -94,12 +90,12 @@ def measure(
         path: of the truth; its name is looked up where ``gray_as_luma`` is a list of names.
     """
     opt = dict(metric_opt)
-    own = getattr(METRIC_REGISTRY.get(opt["type"]), "takes_floats", False)
+    own = is_float_metric(opt["type"])
     if own:
         opt = {"protocol": protocol, **opt, "scale": scale}
         if isinstance(opt.get("gray_as_luma"), (list, tuple)):
             opt["gray_as_luma"] = picture_name(path, None) in opt["gray_as_luma"]
-    if _takes_floats(opt["type"]):
+    if own or opt["type"].endswith("_pt"):
         data = {"img": sr.clamp(0, 1), "img2": gt}
     else:
         data = {"img": tensor2img([sr.cpu()]), "img2": tensor2img([gt.cpu()])}

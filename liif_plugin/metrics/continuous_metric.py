@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import UserError
+from .properties import float_metric
 from .protocols import protocol_named
 
 LUMA = (65.738 / 256, 129.057 / 256, 25.064 / 256)  # BT.601 as the field rounds it; RGB in [0, 1]
@@ -49,6 +50,7 @@ def _prepare(
 
 
 @METRIC_REGISTRY.register()
+@float_metric(better="higher", unchecked=("gray_as_luma",))  # true, false or a list of names
 def continuous_psnr(
     img: Tensor,
     img2: Tensor,
@@ -75,6 +77,7 @@ def continuous_psnr(
 
 
 @METRIC_REGISTRY.register()
+@float_metric(better="higher", unchecked=("gray_as_luma",))  # true, false or a list of names
 def continuous_ssim(
     img: Tensor,
     img2: Tensor,
@@ -106,8 +109,3 @@ def continuous_ssim(
     c1, c2 = 0.01**2, 0.03**2
     ssim = (2 * mu_a * mu_b + c1) * (2 * cov + c2) / ((mu_a**2 + mu_b**2 + c1) * (var_a + var_b + c2))
     return float(ssim.mean())
-
-
-for _metric in (continuous_psnr, continuous_ssim):
-    _metric.takes_floats = True
-    _metric.any_kind = ("gray_as_luma",)  # true, false or a list of names: kinds.check_call

@@ -11,7 +11,7 @@ from basicsr.utils.registry import DATASET_REGISTRY, METRIC_REGISTRY, MODEL_REGI
 
 from ..archs.building import build
 from ..basicsr_patches.distributed import require_a_gpu_each
-from ..checkpoints.files import check_fits, load_params
+from ..checkpoints.reading import check_fits, load_params
 from ..config.option_types import (
     ANY,
     BLOCK,
@@ -30,6 +30,7 @@ from ..config.option_types import (
 )
 from ..config.parser import EARLY, PATHS
 from ..errors import UserError
+from ..metrics import is_float_metric, unchecked_arguments
 from ..metrics.protocols import PROTOCOLS
 from ..precision import DTYPES
 from .samples import check_samples
@@ -140,10 +141,16 @@ def _check_metrics(opt: dict) -> None:
             _need(metric, where, "type")
             function = registered(f"{where}.type", METRIC_REGISTRY, metric["type"])
             check_values(where, metric, {"better": choice("higher", "lower")})
-            if not getattr(function, "takes_floats", False):
+            if not is_float_metric(metric["type"]):
                 try_metric(where, metric)
                 continue
-            check_call(where, function, metric, ("img", "img2", "scale"))
+            check_call(
+                where,
+                function,
+                metric,
+                supplied=("img", "img2", "scale"),
+                unchecked=unchecked_arguments(metric["type"]),
+            )
             if metric.get("protocol", dataset.get("protocol")) not in PROTOCOLS:
                 raise UserError(
                     f"{where}: needs a protocol; write `protocol:` into datasets.{key}, one of {', '.join(PROTOCOLS)}."
