@@ -75,10 +75,14 @@ def parse_yaml(where: str, stream: object) -> object:
         value = yaml.load(stream, Loader=OptionLoader)
     except UserError:
         raise
-    except yaml.MarkedYAMLError as error:  # its text names every place that the parser passed, on several lines
+    except (
+        yaml.MarkedYAMLError
+    ) as error:  # its text names every place that the parser passed, on several lines
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else "?"
-        raise UserError(f"{where}: not a readable yml file: line {line}: {error.problem or error.context}") from error
+        raise UserError(
+            f"{where}: not a readable yml file: line {line}: {error.problem or error.context}"
+        ) from error
     except READING_FAILS as error:
         raise UserError(f"{where}: not a readable yml file: {error}") from error
     _check_size(where, value)

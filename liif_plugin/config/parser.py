@@ -17,7 +17,7 @@ from typing import Callable, Optional
 
 import yaml
 
-from ..errors import UserError, nearest
+from ..errors import UserError, nearest, unexpected_message
 from ..files import atomic_write
 from .option_files import (
     BASE,
@@ -44,14 +44,18 @@ from .option_types import (
 # What BasicSR's parser needs, whatever the model: otherwise it fails, or writes elsewhere, before any other check.
 EARLY = {
     "name": Option(RUN_NAME, REQUIRED, "Name of the run; results go to experiments/NAME or results/NAME."),
-    "num_gpu": Option(NUM_GPU, REQUIRED, "Number of GPUs; `auto` takes all of them, or the CPU where there is none."),
+    "num_gpu": Option(
+        NUM_GPU, REQUIRED, "Number of GPUs; `auto` takes all of them, or the CPU where there is none."
+    ),
     "manual_seed": Option(optional(whole(0, 2**31)), help="Seed of all random numbers; empty: a random one."),
     "datasets": Option(BLOCK, REQUIRED, "One block per dataset: train, val_NAME, test_NAME."),
     "path": Option(BLOCK, REQUIRED, "Files to start from; see below."),
 }
 PATHS = {
     "pretrain_network_g": Option(optional(TEXT), None, "Weights (.pth) to start from, or to test."),
-    "resume_state": Option(optional(TEXT), None, "Training state to go on from; --auto_resume finds the newest one."),
+    "resume_state": Option(
+        optional(TEXT), None, "Training state to go on from; --auto_resume finds the newest one."
+    ),
 }
 ROOTS = {"dataroot_gt": optional(TEXT), "dataroot_lq": optional(TEXT)}
 
@@ -123,7 +127,9 @@ def _check_early(path: str, opt: dict) -> None:
 def _check_scale_of_paired_images(where: str, dataset: dict) -> None:
     """Raise UserError unless BasicSR's PairedImageDataset can slice images with its ``scale``."""
     if dataset["scale"] is None:
-        raise UserError(f"{where}: 'scale' is missing; PairedImageDataset needs the scale of its images, such as 4.")
+        raise UserError(
+            f"{where}: 'scale' is missing; PairedImageDataset needs the scale of its images, such as 4."
+        )
     check_value(where, "scale", dataset["scale"], whole(1))
 
 
@@ -167,7 +173,9 @@ def read_command_line(argv: list[str]) -> tuple[list[str], Optional[OrderedDict]
     return argv, opt
 
 
-def parse_command_line(stock_parse: Callable, root_path: str, is_train: bool) -> tuple[dict, argparse.Namespace]:
+def parse_command_line(
+    stock_parse: Callable, root_path: str, is_train: bool
+) -> tuple[dict, argparse.Namespace]:
     """Run BasicSR's parser on the command line, with options that were read safely.
 
     Args:
@@ -225,3 +233,67 @@ def write_option_copy(opt_file: str, experiments_root: str) -> None:
         text = header + yaml.safe_dump(options, sort_keys=False, default_flow_style=None, allow_unicode=True)
     with atomic_write(copy, text=True) as file:
         file.write(text.replace("\ufeff", ""))
+
+
+# --- From here on: the patches, until basicsr_patches/options.py has them. Delete this part at the merge with branch trainer. ---
+AFTER_PARSE: list[Callable[[dict], None]] = []
+
+
+def _one_line_for_user_errors() -> None:
+    from ..basicsr_patches.distributed import last_words
+
+    previous = sys.excepthook
+    if getattr(previous, "knows_user_errors", False):
+        return
+
+    def hook(kind, error, trace):
+        words = last_words(error)
+        if words is None and isinstance(error, Exception):
+            words = unexpected_message(error)
+        if words is None:
+            previous(kind, error, trace)
+        else:
+            print(f"liif_plugin: {words}", file=sys.stderr)
+
+    hook.knows_user_errors = True  # type: ignore[attr-defined]
+    sys.excepthook = hook
+
+
+def copy_opt_file(opt_file: str, experiments_root: str) -> None:
+    from basicsr.utils.dist_util import get_dist_info
+    from basicsr.utils.options import copy_opt_file as stock_copy
+
+    if get_dist_info()[0] == 0:
+        stock_copy(opt_file, experiments_root)
+        write_option_copy(opt_file, experiments_root)
+
+
+def apply() -> None:
+    import basicsr.test
+    import basicsr.train
+    from basicsr.utils import options
+
+    from ..basicsr_patches.distributed import agree
+    from ..basicsr_patches.training import patch_main
+
+    stock_parse = options.parse_options
+    if getattr(stock_parse, "finds_packaged_options", False):
+        return
+
+    def parse_and_check(root_path, is_train):
+        opt, args = parse_command_line(stock_parse, root_path, is_train)
+        for check in AFTER_PARSE:
+            check(opt)
+        return opt, args
+
+    def parse_options(root_path, is_train=True):
+        _one_line_for_user_errors()
+        for name in ("load_resume_state", "copy_opt_file", "create_train_val_dataloader", "init_tb_loggers"):
+            patch_main(name, getattr(basicsr.train, name))
+        if "--launcher=pytorch" in sys.argv or ("--launcher", "pytorch") in zip(sys.argv, sys.argv[1:]):
+            options.init_dist("pytorch")
+        return agree(parse_and_check, root_path, is_train)
+
+    parse_options.finds_packaged_options = True  # type: ignore[attr-defined]
+    options.parse_options = basicsr.train.parse_options = basicsr.test.parse_options = parse_options
+    basicsr.train.copy_opt_file = copy_opt_file

@@ -14,7 +14,7 @@ from helpers.processes import python
 from liif_plugin.basicsr_patches import shims, training
 from liif_plugin.basicsr_patches.lmdb_env import shared_env
 from liif_plugin.config.option_files import OptionLoader, find_option_file, read_options
-from liif_plugin.config.parser import _forced_value
+from liif_plugin.config.parser import forced_value
 from liif_plugin.data.prepare import prepare_lmdb
 from liif_plugin.errors import UserError
 
@@ -157,7 +157,7 @@ FORCED = {
 
 @pytest.mark.parametrize("text", FORCED)
 def test_forced_values(text):
-    assert _forced_value(text) == FORCED[text]
+    assert forced_value(text) == FORCED[text]
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_forced_values(text):
 def test_forced_values_run_no_code(text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with contextlib.suppress(UserError):
-        _forced_value(text)
+        forced_value(text)
     assert not list(tmp_path.iterdir())
 
 

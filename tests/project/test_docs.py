@@ -19,7 +19,7 @@ from helpers import ROOT
 from helpers.pictures import picture
 from helpers.processes import liif, losses, python
 from liif_plugin import __version__
-from liif_plugin.cli import PARTS, VERBS, import_own, main, parser_of
+from liif_plugin.cli import PARTS, COMMANDS, import_own, main, parser_of
 from liif_plugin.config.option_files import packaged_options
 from liif_plugin.errors import UserError
 
@@ -91,7 +91,7 @@ def test_every_command_is_one(path):
         file.name for file in packaged_options().glob("*.yml")
     }
     for words in commands(path):
-        if words[0] not in VERBS:
+        if words[0] not in COMMANDS:
             assert words[0] == "VERB", words
             continue
         part = words[1] in PARTS.get(words[0], ()) if len(words) > 1 else False

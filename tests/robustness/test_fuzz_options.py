@@ -486,5 +486,5 @@ def test_any_text(text):
         file.write(text)
         file.flush()
         assert isinstance(refused(lambda: read_options(file.name), file.name), (UserError, dict))
-    refused(lambda: options._forced_value(text), "--force_yml", "given twice", "_base_")
+    refused(lambda: options.forced_value(text), "--force_yml", "given twice", "_base_")
     fuzzed("texts", 2)
