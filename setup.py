@@ -56,7 +56,7 @@ setup(
     packages=[*find_packages(include=["liif_plugin", "liif_plugin.*"]), "liif_plugin.options"],
     package_dir={"liif_plugin": "liif_plugin", "liif_plugin.options": "options"},
     package_data={
-        "liif_plugin.options": ["*.yml"],
+        "liif_plugin.options": ["*.yml", "*/*.yml"],
         "liif_plugin.checkpoints": ["bundled/*"],
         "liif_plugin.view": ["page/*"],
     },

@@ -8,8 +8,8 @@ import traceback
 from collections.abc import Iterable
 
 NO_BASICSR = (
-    "liif_plugin extends BasicSR, which is not installed here. Python up to 3.12: `pip install basicsr`. Python 3.13: its source does "
-    "not build there; see 'Install' in the README of liif_plugin."
+    "liif_plugin extends BasicSR, which is not installed here. Python up to 3.12: `pip install basicsr`. "
+    "Python 3.13: its source does not build there; see 'Install' in the README of liif_plugin."
 )
 
 FEW = 8  # a list of valid names up to this length is printed in full
@@ -20,8 +20,8 @@ DEBUG = "LIIF_DEBUG"  # environment variable: if set, an unexpected error shows 
 class UserError(ValueError):
     """A mistake that the user can correct.
 
-    The command line prints it as one line without a traceback and exits with code 1. The message is one printable line of at
-    most about ``LONGEST`` characters, whatever a library, a file name or an option puts into it.
+    The command line prints it as one line without a traceback and exits with code 1. The message is one printable
+    line of at most about ``LONGEST`` characters, whatever a library, a file name or an option puts into it.
     """
 
     def __init__(self, sentence: object):
@@ -49,7 +49,7 @@ def one_line(error: UserError) -> str:
 
 
 def unexpected_message(error: Exception) -> str | None:
-    """Return one sentence for an error that is no UserError, or None if its traceback is to be shown (LIIF_DEBUG=1).
+    """Return one sentence for an error that is no UserError, or None if LIIF_DEBUG=1 asks for its traceback.
 
     The sentence has the type, the first line and the place of the error.
     """

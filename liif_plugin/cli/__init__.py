@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import importlib
 import os
 import re
@@ -150,17 +151,6 @@ def _split_command(argv: list[str]) -> tuple[str, list[str]]:
     return command, rest
 
 
-def _flush_output() -> None:
-    """Write what print() has buffered, while an error of the disk can still be reported."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        _discard_output()
-        raise UserError(f"the output cannot be written ({error.strerror}).") from error
-
-
 def _discard_output() -> None:
     """Send what is left of standard output nowhere: Python flushes it once more at exit, and would fail again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -192,7 +182,7 @@ def main(argv: list[str] | None = None) -> None:
             import_own(own_modules)
             importing = False
             code = module.run(args)
-            _flush_output()
+            sys.stdout.flush()  # while an error of the disk can still be reported
     except UserError as error:
         from ..basicsr_patches.distributed import last_words
 
@@ -209,6 +199,9 @@ def main(argv: list[str] | None = None) -> None:
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and error.name == "basicsr":
             sys.exit(f"liif {command}: {NO_BASICSR}")
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            _discard_output()
+            sys.exit(f"liif {command}: no space left on the disk ({error.filename or 'standard output'}).")
         if importing:  # an error inside the user's own module
             raise
         from ..basicsr_patches.distributed import last_words

@@ -7,7 +7,6 @@ import re
 import sys
 from collections import OrderedDict
 from pathlib import Path
-from typing import Optional
 
 import yaml
 
@@ -65,8 +64,12 @@ OptionLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, Opt
 OptionLoader.add_constructor("tag:yaml.org,2002:int", OptionLoader.construct_yaml_int)
 
 
-def parse_yaml(where: str, stream: object) -> object:
+def parse_yaml(where: str, stream: object, expected: str = "a readable yml file") -> object:
     """Return the value of a YAML text or file; run no code in it.
+
+    Args:
+        where: what is read, and ``expected``, what it is to be, for error messages.
+        stream: the text or the open file.
 
     Raises:
         UserError: it cannot be read, or holds more than ``MOST_PARTS`` values.
@@ -80,11 +83,9 @@ def parse_yaml(where: str, stream: object) -> object:
     ) as error:  # its text names every place that the parser passed, on several lines
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else "?"
-        raise UserError(
-            f"{where}: not a readable yml file: line {line}: {error.problem or error.context}"
-        ) from error
+        raise UserError(f"{where}: not {expected}: line {line}: {error.problem or error.context}") from error
     except READING_FAILS as error:
-        raise UserError(f"{where}: not a readable yml file: {error}") from error
+        raise UserError(f"{where}: not {expected}: {error}") from error
     _check_size(where, value)
     return value
 
@@ -216,7 +217,7 @@ def _find_base(path: str, name: object) -> str:
     if os.path.isfile(beside):
         return beside
     packaged = packaged_files()
-    found: Optional[Path] = packaged.get(os.path.basename(name))
+    found = packaged.get(os.path.basename(name))
     if found is None:
         raise UserError(
             f"{path}: {BASE}: there is no {beside}, and no option file of liif_plugin has that name"

@@ -1,7 +1,7 @@
 """The option file and --force_yml of the command line, read and checked before BasicSR's parser sees them.
 
-BasicSR's own parser runs code that stands in an option file or in --force_yml. Here both are read safely, and BasicSR's parser
-is handed the options instead of the file. ``basicsr_patches/options.py`` puts these functions in the place of BasicSR's.
+BasicSR's own parser runs code that stands in an option file or in --force_yml. Here both are read safely, and
+BasicSR's parser is handed the options instead of the file. ``basicsr_patches/options.py`` calls these functions.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 import sys
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import Callable, Optional
+from typing import Callable
 
 import yaml
 
@@ -44,18 +44,14 @@ from .option_types import (
 # What BasicSR's parser needs, whatever the model: otherwise it fails, or writes elsewhere, before any other check.
 EARLY = {
     "name": Option(RUN_NAME, REQUIRED, "Name of the run; results go to experiments/NAME or results/NAME."),
-    "num_gpu": Option(
-        NUM_GPU, REQUIRED, "Number of GPUs; `auto` takes all of them, or the CPU where there is none."
-    ),
+    "num_gpu": Option(NUM_GPU, REQUIRED, "Number of GPUs; `auto` takes all, or the CPU without one."),
     "manual_seed": Option(optional(whole(0, 2**31)), help="Seed of all random numbers; empty: a random one."),
     "datasets": Option(BLOCK, REQUIRED, "One block per dataset: train, val_NAME, test_NAME."),
     "path": Option(BLOCK, REQUIRED, "Files to start from; see below."),
 }
 PATHS = {
     "pretrain_network_g": Option(optional(TEXT), None, "Weights (.pth) to start from, or to test."),
-    "resume_state": Option(
-        optional(TEXT), None, "Training state to go on from; --auto_resume finds the newest one."
-    ),
+    "resume_state": Option(optional(TEXT), None, "Training state to resume from; --auto_resume finds it."),
 }
 ROOTS = {"dataroot_gt": optional(TEXT), "dataroot_lq": optional(TEXT)}
 
@@ -64,7 +60,7 @@ def forced_value(text: str) -> object:
     """Return the value of one entry of --force_yml: yml, read safely."""
     if text.lower() in ("none", "~"):
         return None
-    return parse_yaml(f"--force_yml {text[:80]}", text.replace("!!float", "!!float "))
+    return parse_yaml(f"--force_yml: '{text[:80]}'", text.replace("!!float", "!!float "), "a value in yml")
 
 
 def _split_forced(argv: list[str]) -> tuple[list[str], list[str]]:
@@ -128,7 +124,7 @@ def _check_scale_of_paired_images(where: str, dataset: dict) -> None:
     """Raise UserError unless BasicSR's PairedImageDataset can slice images with its ``scale``."""
     if dataset["scale"] is None:
         raise UserError(
-            f"{where}: 'scale' is missing; PairedImageDataset needs the scale of its images, such as 4."
+            f"{where}: 'scale' is missing; PairedImageDataset needs that of its images, such as 4."
         )
     check_value(where, "scale", dataset["scale"], whole(1))
 
@@ -149,7 +145,7 @@ def _find_opt_argument(argv: list[str]) -> int | None:
     return at if at < len(argv) else None
 
 
-def read_command_line(argv: list[str]) -> tuple[list[str], Optional[OrderedDict]]:
+def read_command_line(argv: list[str]) -> tuple[list[str], OrderedDict | None]:
     """Read and check the option file of a command line.
 
     Returns:
@@ -221,8 +217,8 @@ def _hand_over(argv: list[str], opt: OrderedDict) -> Iterator[None]:
 def write_option_copy(opt_file: str, experiments_root: str) -> None:
     """Make the copy of ``opt_file`` that BasicSR has put into ``experiments_root`` readable by itself.
 
-    Where the file is built on another one, the copy gets all options in full. BasicSR's lines with the time and the command stay
-    on top. A byte-order mark is taken out: it may stand only at the beginning of a file.
+    If the file is built on another one, the copy gets all options in full. BasicSR's lines with the time and the
+    command stay on top. A byte-order mark is removed: it may stand only at the beginning of a file.
     """
     copy = os.path.join(experiments_root, os.path.basename(opt_file))
     with open(copy, encoding="utf-8") as file:

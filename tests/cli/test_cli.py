@@ -255,4 +255,4 @@ def test_a_full_disk_behind_the_output_is_one_line(tmp_path):
             text=True,
         )
     assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 1, done.stderr
-    assert "liif models: " in done.stderr and "No space left" in done.stderr
+    assert "liif models: " in done.stderr and "no space left" in done.stderr

@@ -13,12 +13,12 @@ from helpers import ROOT
 from helpers.training import TINY_YML
 from liif_plugin.basicsr_patches import loop
 from liif_plugin.checkpoints.writing import save_whole
-from liif_plugin.config.option_files import packaged_options, read_options
+from liif_plugin.config.option_files import packaged_files, read_options
 from liif_plugin.errors import UserError
 from liif_plugin.models import checks
 from liif_plugin.models.checks import check_options
 
-FILES = sorted(path for path in (ROOT / "options").glob("*.yml") if not path.name.startswith("compare"))
+FILES = sorted(path for path in (ROOT / "options").rglob("t*.yml"))
 
 
 def parsed(path, is_train=None):
@@ -57,7 +57,7 @@ def test_packaged_files(path, tmp_path, monkeypatch):
 
 
 def test_the_paper_setting():
-    opt = read_options(str(packaged_options() / "train_liif_edsr.yml"))
+    opt = read_options(str(packaged_files()["train_liif_edsr.yml"]))
     train = opt["train"]
     assert train["total_iter"] == 1_000_000 and train["scheduler"]["milestones"] == [
         200_000,

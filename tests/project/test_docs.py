@@ -20,7 +20,7 @@ from helpers.pictures import picture
 from helpers.processes import liif, losses, python
 from liif_plugin import __version__
 from liif_plugin.cli import PARTS, COMMANDS, import_own, main, parser_of
-from liif_plugin.config.option_files import packaged_options
+from liif_plugin.config.option_files import packaged_files
 from liif_plugin.errors import UserError
 
 DOCUMENTS = sorted((ROOT / "docs").glob("*.md"))
@@ -87,9 +87,7 @@ def commands(path: Path) -> list[list[str]]:
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda p: p.name)
 def test_every_command_is_one(path):
-    known = {name for page in DOCUMENTS for name in files(page)} | {
-        file.name for file in packaged_options().glob("*.yml")
-    }
+    known = {name for page in DOCUMENTS for name in files(page)} | {file for file in packaged_files()}
     for words in commands(path):
         if words[0] not in COMMANDS:
             assert words[0] == "VERB", words

@@ -23,7 +23,7 @@ from helpers.fuzzing import fuzzed, refused
 from helpers.pictures import picture
 from liif_plugin.archs.building import build
 from liif_plugin.config import parser as options
-from liif_plugin.config.option_files import packaged_options, read_options
+from liif_plugin.config.option_files import packaged_files, read_options
 from liif_plugin.data.deterministic import Draw
 from liif_plugin.data.prepare import prepare_lmdb
 from liif_plugin.errors import UserError
@@ -79,7 +79,7 @@ def world(tmp_path_factory):
 
 def small(name: str, root) -> dict:
     """The packaged file ``name`` with small parts: every option of it stays, numbers and paths become small ones."""
-    opt = read_options(str(packaged_options() / name))
+    opt = read_options(str(packaged_files()[name]))
     network = opt["network_g"]
     for block in (network, network.get("encoder") or {}):
         block.update(TINY.get(block.get("type"), {}))
