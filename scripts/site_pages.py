@@ -1,6 +1,7 @@
 """Make README, CONTRIBUTING and CHANGELOG pages of the site, and make README's links absolute for PyPI.
 
-mkdocs.yml names this file as a hook. Before a release, CI runs it as a program, because PyPI shows README.md but not docs/:
+mkdocs.yml names this file as a hook. Before a release, CI runs it as a program, because PyPI shows README.md
+without docs/:
 
   python scripts/site_pages.py https://github.com/OWNER/NAME v0.1.0      writes README.md with absolute links
 """
@@ -78,7 +79,9 @@ def on_page_markdown(markdown, **_):
 def main() -> None:
     repository, version = sys.argv[1:]
     readme = ROOT / "README.md"
-    readme.write_text(absolute_links(readme.read_text(encoding="utf-8"), repository, version), encoding="utf-8")
+    readme.write_text(
+        absolute_links(readme.read_text(encoding="utf-8"), repository, version), encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":

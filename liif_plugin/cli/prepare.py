@@ -44,8 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..data.prepare import Cut, prepare_lmdb
-    from ..errors import printable
+    from ..errors import UserError, printable
 
+    if args.crop_size < 1 or args.step < 1:
+        raise UserError(
+            f"--crop-size and --step: expected positive numbers, got {args.crop_size} and {args.step}."
+        )
     cut = None if args.whole else Cut(args.crop_size, args.step)
     report = prepare_lmdb(args.source, args.output, cut=cut, min_size=args.min_size, png_level=args.png_level)
     print(f"{printable(args.output)}: {report.stored} images from {report.sources} files.")
