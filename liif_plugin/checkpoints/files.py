@@ -7,7 +7,7 @@ import os
 import re
 
 from ..errors import UserError
-from ..files import PARTIAL, atomic_write
+from ..files import PARTIAL
 from .reading import load_safely
 from .writing import save_whole
 
@@ -24,12 +24,6 @@ def save_in_experiment(obj: object, path: str) -> None:
         raise UserError(
             f"{error} Earlier checkpoints are whole; make room{_room_taken(path)} and go on with --auto_resume."
         ) from error
-
-
-def write_whole(path: str, write) -> None:
-    """Call ``write`` with the open file of ``atomic_write``."""
-    with atomic_write(path) as file:
-        write(file)
 
 
 def _room_taken(path: str) -> str:
@@ -58,20 +52,22 @@ def numbered(models: str, states: str) -> dict[int, list[str]]:
 
 
 def newest_weights(models: str) -> str | None:
-    """The newest weights in an experiment's ``models``; None where there are none.
+    """Return the weights of the latest iteration in an experiment's ``models``; None if there are none.
 
-    net_g_latest.pth is written where a run ends. One that was then taken up again and stopped has newer ones under a number.
+    net_g_latest.pth is written where a run ends, and names its iteration. If the run was then resumed and stopped, newer
+    weights have a number. File times do not count: a copied folder has them in any order. A net_g_latest.pth of
+    BasicSR names no iteration and is taken for the latest.
     """
     latest = os.path.join(models, "net_g_latest.pth")
-    networks = [path for files in numbered(models, "").values() for path in files]
-    newest = max(networks, key=os.path.getmtime, default=None)
+    steps = {step: path for step, files in numbered(models, "").items() for path in files}
+    newest = max(steps, default=None)
     if newest is None or not os.path.isfile(latest):
-        return latest if os.path.isfile(latest) else newest
-    content = load_safely(latest) if os.path.getmtime(newest) > os.path.getmtime(latest) else {}
-    ended = (
-        content.get("iter") if isinstance(content, dict) else None
-    )  # a copied folder has times in any order
-    return newest if isinstance(ended, int) and int(newest.rpartition("_")[2][:-4]) > ended else latest
+        if os.path.isfile(latest):
+            return latest
+        return None if newest is None else steps[newest]
+    content = load_safely(latest)
+    ended = content.get("iter") if isinstance(content, dict) else None
+    return steps[newest] if isinstance(ended, int) and newest > ended else latest
 
 
 def _older_than(files: dict[int, list[str]], pairs: int) -> list[str]:

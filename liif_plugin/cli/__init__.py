@@ -184,9 +184,9 @@ def main(argv: list[str] | None = None) -> None:
             code = module.run(args)
             sys.stdout.flush()  # while an error of the disk can still be reported
     except UserError as error:
-        from ..basicsr_patches.distributed import last_words
+        from ..distributed import exit_message
 
-        sys.exit(f"liif {command}: {last_words(error)}")
+        sys.exit(f"liif {command}: {exit_message(error)}")
     except BrokenPipeError:
         if command == "train":  # that of a data worker would look the same
             raise
@@ -204,9 +204,9 @@ def main(argv: list[str] | None = None) -> None:
             sys.exit(f"liif {command}: no space left on the disk ({error.filename or 'standard output'}).")
         if importing:  # an error inside the user's own module
             raise
-        from ..basicsr_patches.distributed import last_words
+        from ..distributed import exit_message
 
-        message = last_words(error) or unexpected_message(error)
+        message = exit_message(error) or unexpected_message(error)
         if message is None:
             raise
         sys.exit(f"liif {command}: {message}")

@@ -36,7 +36,7 @@ def _list_known() -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from ..errors import UserError, printable
+    from ..errors import UserError
 
     if args.known:
         _list_known()

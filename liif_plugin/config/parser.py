@@ -17,7 +17,7 @@ from typing import Callable
 
 import yaml
 
-from ..errors import UserError, nearest, unexpected_message
+from ..errors import UserError, nearest
 from ..files import atomic_write
 from .option_files import (
     BASE,
@@ -229,67 +229,3 @@ def write_option_copy(opt_file: str, experiments_root: str) -> None:
         text = header + yaml.safe_dump(options, sort_keys=False, default_flow_style=None, allow_unicode=True)
     with atomic_write(copy, text=True) as file:
         file.write(text.replace("\ufeff", ""))
-
-
-# --- From here on: the patches, until basicsr_patches/options.py has them. Delete this part at the merge with branch trainer. ---
-AFTER_PARSE: list[Callable[[dict], None]] = []
-
-
-def _one_line_for_user_errors() -> None:
-    from ..basicsr_patches.distributed import last_words
-
-    previous = sys.excepthook
-    if getattr(previous, "knows_user_errors", False):
-        return
-
-    def hook(kind, error, trace):
-        words = last_words(error)
-        if words is None and isinstance(error, Exception):
-            words = unexpected_message(error)
-        if words is None:
-            previous(kind, error, trace)
-        else:
-            print(f"liif_plugin: {words}", file=sys.stderr)
-
-    hook.knows_user_errors = True  # type: ignore[attr-defined]
-    sys.excepthook = hook
-
-
-def copy_opt_file(opt_file: str, experiments_root: str) -> None:
-    from basicsr.utils.dist_util import get_dist_info
-    from basicsr.utils.options import copy_opt_file as stock_copy
-
-    if get_dist_info()[0] == 0:
-        stock_copy(opt_file, experiments_root)
-        write_option_copy(opt_file, experiments_root)
-
-
-def apply() -> None:
-    import basicsr.test
-    import basicsr.train
-    from basicsr.utils import options
-
-    from ..basicsr_patches.distributed import agree
-    from ..basicsr_patches.training import patch_main
-
-    stock_parse = options.parse_options
-    if getattr(stock_parse, "finds_packaged_options", False):
-        return
-
-    def parse_and_check(root_path, is_train):
-        opt, args = parse_command_line(stock_parse, root_path, is_train)
-        for check in AFTER_PARSE:
-            check(opt)
-        return opt, args
-
-    def parse_options(root_path, is_train=True):
-        _one_line_for_user_errors()
-        for name in ("load_resume_state", "copy_opt_file", "create_train_val_dataloader", "init_tb_loggers"):
-            patch_main(name, getattr(basicsr.train, name))
-        if "--launcher=pytorch" in sys.argv or ("--launcher", "pytorch") in zip(sys.argv, sys.argv[1:]):
-            options.init_dist("pytorch")
-        return agree(parse_and_check, root_path, is_train)
-
-    parse_options.finds_packaged_options = True  # type: ignore[attr-defined]
-    options.parse_options = basicsr.train.parse_options = basicsr.test.parse_options = parse_options
-    basicsr.train.copy_opt_file = copy_opt_file

@@ -42,7 +42,7 @@ class ArbitraryScaleDataset(Dataset):
         UserError: for an unknown option, missing or empty data, images smaller than the largest crop.
     """
 
-    keyed_draws = True
+    deterministic = True
 
     @staticmethod
     def check_options(where: str, opt: dict) -> None:

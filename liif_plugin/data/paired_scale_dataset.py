@@ -55,7 +55,7 @@ class PairedScaleDataset(Dataset):
         UserError: for an unknown option, an HR image without its LR image, sizes that do not fit.
     """
 
-    keyed_draws = True
+    deterministic = True
 
     @staticmethod
     def check_options(where: str, opt: dict) -> None:

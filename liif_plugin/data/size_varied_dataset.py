@@ -40,7 +40,7 @@ class SizeVariedDataset(Dataset):
         UserError: for an unknown option, images that are not square or not of one size, an HR image without its LR image.
     """
 
-    keyed_draws = True
+    deterministic = True
 
     @staticmethod
     def check_options(where: str, opt: dict) -> None:

@@ -15,10 +15,10 @@ from tqdm import tqdm
 
 from ..archs.encoder import pad_to_multiple
 from ..coords import cell_of
+from ..data.workers import ignore_first_signal
 from ..errors import UserError
 from ..inference.render import is_continuous, render
-from ..metrics import is_float_metric
-from ..models.signals import outlive_first_signal
+from ..metrics.properties import is_float_metric
 from ..precision import whole_float32
 
 
@@ -130,7 +130,7 @@ def validate(
         len(metrics) + 2, dtype=torch.float64
     )  # sums of the metrics, images, ranks that were asked to stop
     loader = DataLoader(
-        shard, 1, num_workers=dataset.opt.get("num_worker_per_gpu", 0), worker_init_fn=outlive_first_signal
+        shard, 1, num_workers=dataset.opt.get("num_worker_per_gpu", 0), worker_init_fn=ignore_first_signal
     )
     for item in tqdm(loader, unit="image", desc=dataset.opt["name"], disable=not (progress and rank == 0)):
         lq, gt = item["lq"].to(device), item["gt"].to(device)

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from helpers.pictures import LEAVING, picture
 from liif_plugin.data import image_source
 from liif_plugin.data.crops import augment, draw_queries
-from liif_plugin.data.deterministic import Draw
+from liif_plugin.data.deterministic import SampleIndex
 from liif_plugin.data.image_source import ImageSource, check_name, decode_rgb
 from liif_plugin.data.prepare import prepare_lmdb
 from liif_plugin.errors import UserError
@@ -58,7 +58,7 @@ def ramp(h, w):
 
 def test_training_item(image_folder):
     dataset = build_dataset(train_opt(image_folder()))
-    item = dataset[Draw(1, 0, 5)]
+    item = dataset[SampleIndex(1, 0, 5)]
     assert {key: tuple(value.shape) for key, value in item.items()} == {
         "lq": (3, 12, 12),
         "coord": (64, 2),
@@ -78,7 +78,7 @@ def test_windows_coincide_on_a_ramp(tmp_path):
     dataset = build_dataset(train_opt(tmp_path, num_queries=100))
     orders = set()
     for position in range(40):
-        item = dataset[Draw(0, 0, position)]
+        item = dataset[SampleIndex(0, 0, position)]
         at = item["coord"].flip(-1).view(1, 1, -1, 2)
         read = torch.nn.functional.grid_sample(
             item["lq"].unsqueeze(0), at, mode="bilinear", align_corners=False
@@ -129,19 +129,19 @@ def test_queries_of_a_turned_picture():
 
 def test_scales_fill_the_range(image_folder):
     dataset = build_dataset(train_opt(image_folder()))
-    sides = [2 / dataset[Draw(0, 0, i)]["cell"][0, 0].item() for i in range(300)]
+    sides = [2 / dataset[SampleIndex(0, 0, i)]["cell"][0, 0].item() for i in range(300)]
     assert min(sides) < 13 and max(sides) > 47 and abs(np.mean(sides) - 30) < 2
 
 
 def test_items_depend_on_seed_epoch_and_position_alone(image_folder):
     folder = image_folder()
     dataset = build_dataset(train_opt(folder))
-    item = dataset[Draw(0, 1, 7)]
-    assert same(item, build_dataset(train_opt(folder))[Draw(0, 1, 7)])
-    assert same(item, dataset[Draw(0, 1, 7)])
-    assert not same(item, dataset[Draw(0, 2, 7)])
-    assert not same(item, dataset[Draw(0, 1, 8)])
-    assert not same(item, build_dataset(train_opt(folder, seed=1))[Draw(0, 1, 7)])
+    item = dataset[SampleIndex(0, 1, 7)]
+    assert same(item, build_dataset(train_opt(folder))[SampleIndex(0, 1, 7)])
+    assert same(item, dataset[SampleIndex(0, 1, 7)])
+    assert not same(item, dataset[SampleIndex(0, 2, 7)])
+    assert not same(item, dataset[SampleIndex(0, 1, 8)])
+    assert not same(item, build_dataset(train_opt(folder, seed=1))[SampleIndex(0, 1, 7)])
 
 
 def test_a_loader_that_is_not_basicsrs(image_folder):
@@ -164,8 +164,8 @@ def test_folder_and_lmdb_agree(image_folder, tmp_path, cache):
     packed = build_dataset(train_opt(tmp_path / "images.lmdb", io_backend={"type": "lmdb"}, cache=cache))
     assert len(plain) == len(packed) == 3
     for i in range(3):
-        assert same(plain[Draw(i, 0, i)], packed[Draw(i, 0, i)])
-    assert same(pickle.loads(pickle.dumps(packed))[Draw(1, 0, 0)], plain[Draw(1, 0, 0)])
+        assert same(plain[SampleIndex(i, 0, i)], packed[SampleIndex(i, 0, i)])
+    assert same(pickle.loads(pickle.dumps(packed))[SampleIndex(1, 0, 0)], plain[SampleIndex(1, 0, 0)])
 
 
 def test_one_lmdb_for_training_and_two_validations(image_folder, tmp_path):
@@ -405,9 +405,9 @@ def test_paired_items(tmp_path, image_folder):
         and item["scale"].tolist() == [2, 2]
     )
     train = build_dataset({**opt, "phase": "train"})
-    item = train[Draw(0, 0, 0)]
+    item = train[SampleIndex(0, 0, 0)]
     assert item["lq"].shape == (3, 12, 12) and torch.allclose(item["cell"], torch.tensor(2 / 24))
-    whole = build_dataset({**opt, "phase": "train", "num_queries": None})[Draw(0, 0, 0)]
+    whole = build_dataset({**opt, "phase": "train", "num_queries": None})[SampleIndex(0, 0, 0)]
     assert whole["gt"].shape == (3, 24, 24)
     assert (
         torch.nn.functional.avg_pool2d(whole["gt"], 2) - whole["lq"]

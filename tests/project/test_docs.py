@@ -22,7 +22,7 @@ from helpers import ROOT
 from helpers.pictures import picture
 from helpers.processes import liif, losses, python
 from liif_plugin import __version__, upscale
-from liif_plugin.cli import PARTS, COMMANDS, import_own, main, parser_of
+from liif_plugin.cli import COMMANDS, PARTS, import_own, main, parser_of
 from liif_plugin.config.option_files import OptionLoader, packaged_options
 from liif_plugin.errors import UserError
 

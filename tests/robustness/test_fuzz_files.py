@@ -18,12 +18,12 @@ from PIL import Image
 
 from helpers.fuzzing import fuzzed, refused
 from helpers.pictures import picture
-from liif_plugin.basicsr_patches import lmdb_env
-from liif_plugin.basicsr_patches.training import load_resume_state
+from liif_plugin.basicsr_patches.resuming import load_resume_state
 from liif_plugin.checkpoints.conversion import convert, load_foreign
-from liif_plugin.checkpoints.reading import load_params
 from liif_plugin.checkpoints.loading import load
-from liif_plugin.data.deterministic import Draw
+from liif_plugin.checkpoints.reading import load_params
+from liif_plugin.data import lmdb_env
+from liif_plugin.data.deterministic import SampleIndex
 from liif_plugin.data.image_source import ImageSource, decode_rgb
 from liif_plugin.data.prepare import prepare_lmdb
 from liif_plugin.errors import UserError
@@ -170,7 +170,7 @@ def used(root, **more):
             "num_queries": 16,
         }
         dataset = build_dataset(opt)
-        assert dataset[Draw(0, 0, 0)]["lq"].shape == (3, 8, 8)
+        assert dataset[SampleIndex(0, 0, 0)]["lq"].shape == (3, 8, 8)
     return images
 
 
