@@ -6,6 +6,7 @@ import contextlib
 import copy
 import os
 from collections.abc import Iterator
+from typing import Any
 
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
@@ -41,7 +42,7 @@ def _within_memory(where: str) -> Iterator[None]:
         taken += 0 if parameter is None else parameter.numel() * parameter.element_size()
         if taken > limit:
             raise UserError(
-                f"{where}: its parameters need more than {limit / 2**30:.0f} GiB, which is all that this machine has."
+                f"{where}: its parameters need more than {limit / 2**30:.0f} GiB, all that this machine has."
             )
 
     hook = register_module_parameter_registration_hook(count)
@@ -51,7 +52,7 @@ def _within_memory(where: str) -> Iterator[None]:
         hook.remove()
 
 
-def build(network_g: object, where: str = "network_g") -> nn.Module:
+def build(network_g: Any, where: str = "network_g") -> nn.Module:
     """The network of a ``network_g`` block, {type: LIIF, ...}; the block stays as it is.
 
     Raises: UserError: for a name or an argument that does not exist, a value of another kind, or a network
