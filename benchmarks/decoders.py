@@ -2,10 +2,10 @@
 
     python benchmarks/decoders.py [--size 128] [--scale 4] [--runs 5] [--threads 1] [NAME ...]
 
-Each network decodes a feature map of size x size pixels to scale times that size, from the feature map to the
-image: ``prepare`` and ``decode``. The networks take turns, so that a busy machine slows all of them; the table
-has medians. Ratios compare medians: 2x means half of LIIF's time. ``--plain`` times ``query`` on the whole grid,
-in blocks of 30,000, in place of ``decode``: each network against a plain form of its own.
+Each network decodes a feature map of size x size pixels to scale times that size, from the feature map
+to the image: ``prepare`` and ``decode``. The networks take turns, so that a busy machine slows all of them;
+the table has medians. Ratios compare medians: 2x means half of LIIF's time. ``--plain`` also times ``query``
+on the whole grid, in blocks of 30,000: each network against a plain form of its own.
 """
 
 from __future__ import annotations

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
-from ..coords import axis_bilinear
+from ..coords import EPS_AREA, axis_bilinear, axis_corners
 
 
 def add_bilinear(
@@ -38,3 +41,100 @@ def add_bilinear(
             lines = lines + lq.index_select(2, row[top : top + step]) * weight[top : top + step, None]
         for column, weight in taps[1]:
             image[:, :, top : top + step] += lines.index_select(3, column) * weight
+
+
+class Visits(NamedTuple):
+    """Which target pixels along one axis ask which LR pixel, sorted by LR pixel.
+
+    A target pixel asks T LR pixels along an axis, 2 with the ensemble and 1 without. Pair t * N + i is the
+    question of target pixel i of N to its code t.
+
+    Attributes:
+        pixels: the LR pixels that are asked, in the whole image, ascending.
+        counts: how many pairs ask each of them; L is the largest.
+        members: (n, L), the numbers of these pairs; the last is repeated where there are fewer.
+        slots: (T * N,), where each pair is in ``members``, flattened.
+        rel: (T * N,), target pixel minus LR pixel of each pair, in LR pixels times 2.
+        opposite: (T, N), the side along this axis of the rectangle that weights the code's answer.
+    """
+
+    pixels: list[int]
+    counts: list[int]
+    members: Tensor
+    slots: Tensor
+    rel: Tensor
+    opposite: Tensor
+
+    @classmethod
+    def of(cls, position: Tensor, n: int, ensemble: bool) -> Visits:
+        """Return the visits of target pixels at ``position`` (N,) to ``n`` LR pixels."""
+        index, rel = (torch.stack(part) for part in zip(*axis_corners(position, n, ensemble)))
+        order = index.flatten().argsort(stable=True)
+        pixels, which, counts = torch.unique_consecutive(
+            index.flatten()[order], return_inverse=True, return_counts=True
+        )
+        length, starts = int(counts.max()), counts.cumsum(0) - counts
+        place = torch.arange(length, device=index.device)
+        members = order[starts.unsqueeze(1) + torch.minimum(place, counts.unsqueeze(1) - 1)]
+        slots = torch.empty_like(order)
+        slots[order] = which * length + torch.arange(len(order), device=index.device) - starts[which]
+        return cls(pixels.tolist(), counts.tolist(), members, slots, rel.flatten(), rel.abs().flip(0))
+
+
+# (LR row in the whole image, rel_y (Ly,)) -> (3, Ly, n, Lx): colours of the pairs of one LR row.
+RowAnswer = Callable[[int, Tensor], Tensor]
+
+
+def decode_by_lr_rows(
+    image: Tensor,
+    rows: Tensor,
+    columns: Tensor,
+    size: tuple[int, int],
+    ensemble: bool,
+    pixels_at_once: int,
+    open_block: Callable[[int, Visits, Visits], RowAnswer],
+) -> None:
+    """Fill ``image`` with the blended answers of the codes, one LR row of codes after the other.
+
+    Seen from an LR pixel, the target pixels that ask it form a patch of rows times columns. What belongs to
+    the LR pixel is thus broadcast over the patch and never gathered per query.
+
+    Args:
+        image: (B, 3, R, C), filled.
+        rows: (R,), y in [-1, 1], ascending.
+        columns: (C,), x in [-1, 1], ascending.
+        size: (h, w) of the whole LR image.
+        ensemble: whether a pixel asks two codes along each axis (four in all) or one.
+        pixels_at_once: target pixels of one block.
+        open_block: (number of the image, visits of the block's rows, of its columns) -> the function that
+            answers one LR row of the block.
+    """
+    rows, columns = rows.to(image.device), columns.to(image.device)
+    column_step = min(len(columns), max(1, min(1024, pixels_at_once)))
+    row_step = max(1, pixels_at_once // column_step)
+    for left in range(0, len(columns), column_step):
+        x = Visits.of(columns[left : left + column_step], size[1], ensemble)
+        for top in range(0, len(rows), row_step):
+            y = Visits.of(rows[top : top + row_step], size[0], ensemble)
+            block = image[:, :, top : top + row_step, left : left + column_step]
+            for b, out in enumerate(block):
+                _decode_block(out, y, x, open_block(b, y, x))
+
+
+def _decode_block(out: Tensor, y: Visits, x: Visits, answer: RowAnswer) -> None:
+    """Fill ``out`` (3, R, C)."""
+    (T, R), C = y.opposite.shape, x.opposite.shape[1]
+    answers = torch.empty(3, T * R, T * C, dtype=out.dtype, device=out.device)
+    for row, count, members in zip(y.pixels, y.counts, y.members):
+        members = members[:count]
+        rgb = answer(row, y.rel[members])  # (3, Ly, n, Lx)
+        answers[:, members] = rgb.flatten(2).index_select(2, x.slots).to(out.dtype)
+    answers = answers.view(3, T, R, T, C)
+    if T == 1:
+        out.copy_(answers[:, 0, :, 0])
+        return
+    # Blend by the areas of the rectangles diagonally opposite (equation 4 of LIIF).
+    area = (y.opposite[:, :, None, None] * x.opposite).add_(EPS_AREA).to(out.dtype)  # (T, R, T, C)
+    answers *= area
+    total = area.sum(dim=(0, 2))
+    torch.div(answers.sum(dim=(1, 3)), total, out=out)
