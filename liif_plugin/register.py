@@ -18,6 +18,7 @@ basicsr_patches.apply()
 
 import liif_plugin.archs.bicubic_arch  # noqa: E402
 import liif_plugin.archs.liif_arch  # noqa: E402
+import liif_plugin.archs.lm_arch  # noqa: E402
 import liif_plugin.archs.lte_arch  # noqa: E402
 import liif_plugin.archs.metasr_arch  # noqa: E402
 import liif_plugin.archs.rdn_arch  # noqa: E402
