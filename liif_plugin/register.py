@@ -23,6 +23,7 @@ import liif_plugin.archs.lte_arch  # noqa: E402
 import liif_plugin.archs.metasr_arch  # noqa: E402
 import liif_plugin.archs.rdn_arch  # noqa: E402
 import liif_plugin.archs.siren_arch  # noqa: E402
+import liif_plugin.archs.srno_arch  # noqa: E402
 import liif_plugin.archs.thera_arch  # noqa: E402
 import liif_plugin.data.arbitrary_scale_dataset  # noqa: E402
 import liif_plugin.data.paired_scale_dataset  # noqa: E402

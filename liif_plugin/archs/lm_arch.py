@@ -20,9 +20,15 @@ from ..errors import UserError
 from .base import QUERIES_AT_ONCE, ContinuousNetwork, Tile
 from .encoder import Encoder
 from .liif_arch import _cut
-from .lte_arch import check_positions, sample_bilinear
 from .mlp import MLP
-from .target_axes import RowAnswer, Visits, add_bilinear, decode_by_lr_rows
+from .target_axes import (
+    RowAnswer,
+    Visits,
+    add_bilinear,
+    check_positions,
+    decode_by_lr_rows,
+    sample_bilinear,
+)
 
 ROW_BYTES = 1 << 19  # activations of the LR pixels that are decoded together: they stay in the cache
 
@@ -126,7 +132,11 @@ class LatentModulated(ContinuousNetwork):
         return self.sample(self.prepare(feat), coord, cell)
 
     def prepare(
-        self, feat: Tensor, size: tuple[int, int] | None = None, tile: Tile | None = None
+        self,
+        feat: Tensor,
+        size: tuple[int, int] | None = None,
+        tile: Tile | None = None,
+        cell: Tensor | None = None,
     ) -> Surroundings:
         """Cut out the features of the region and one pixel around it.
 
@@ -405,8 +415,9 @@ class LMLTE(LatentModulated):
     def modulations(self, feat: Tensor, rel_cell: Tensor) -> Tensor:
         """Return the modulations of each LR pixel, see ``LatentModulated``."""
         coef = F.conv2d(feat, self.coef.weight, self.coef.bias)
-        summed = self.freq.weight[0::2] + self.freq.weight[1::2], self.freq.bias[0::2] + self.freq.bias[1::2]
-        freq = F.conv2d(feat, *summed)
+        weight, bias = self.freq.weight, self.freq.bias
+        assert bias is not None
+        freq = F.conv2d(feat, weight[0::2] + weight[1::2], bias[0::2] + bias[1::2])
         # The waves, in float32: in half precision an angle is another angle.
         with torch.autocast(feat.device.type, enabled=False):
             phase = F.conv2d(rel_cell, self.phase.weight.to(rel_cell.dtype)[:, :, None, None])

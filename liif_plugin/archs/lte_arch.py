@@ -12,14 +12,21 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..coords import bilinear, corners
+from ..coords import corners
 from ..errors import UserError
 from .base import QUERIES_AT_ONCE, ContinuousNetwork, Tile
 from .encoder import Encoder
 from .liif_arch import _cut
 from .liif_grid import _block_bytes, _fused_relu_layer, _padded_count
 from .mlp import MLP
-from .target_axes import RowAnswer, Visits, add_bilinear, decode_by_lr_rows
+from .target_axes import (
+    RowAnswer,
+    Visits,
+    add_bilinear,
+    check_positions,
+    decode_by_lr_rows,
+    sample_bilinear,
+)
 
 
 class Waves(NamedTuple):
@@ -123,13 +130,20 @@ class LTE(ContinuousNetwork):
         """
         return self.sample(self.prepare(feat), coord, cell)
 
-    def prepare(self, feat: Tensor, size: tuple[int, int] | None = None, tile: Tile | None = None) -> Waves:
+    def prepare(
+        self,
+        feat: Tensor,
+        size: tuple[int, int] | None = None,
+        tile: Tile | None = None,
+        cell: Tensor | None = None,
+    ) -> Waves:
         """Compute amplitudes and frequencies of each LR pixel; ``size`` is not used.
 
         Args:
             feat: (B, C + 3, h, w), from ``encode``.
             size: not used.
             tile: where ``feat`` lies; around its region ``feat`` must hold one pixel more.
+            cell: not used.
         """
         h, w = feat.shape[-2:]
         tile = tile or Tile((h, w), (0, 0), (0, 0, h, w))
@@ -257,22 +271,3 @@ def _layers(x: Tensor, hidden: list[tuple[Tensor, Tensor]], last: tuple[Tensor, 
     for weight, bias in hidden:
         x = _fused_relu_layer(x, weight, bias)
     return F.linear(x, *last)[:count]
-
-
-def check_positions(coord: Tensor, size: tuple[int, int], region: tuple[int, int, int, int]) -> None:
-    """Raise ValueError unless ``coord`` is float32 (B, Q, 2) and ``region`` is the whole image."""
-    if coord.dtype not in (torch.float32, torch.float64) or coord.shape[-1] != 2 or coord.dim() != 3:
-        raise ValueError(
-            f"coord: expected float32 of shape (B, Q, 2), got {coord.dtype} of {tuple(coord.shape)}."
-        )
-    if region != (0, 0, *size):
-        raise ValueError("prepared: expected the features of a whole image; those of a tile are for decode.")
-
-
-def sample_bilinear(image: Tensor, coord: Tensor) -> Tensor:
-    """Return the bilinear interpolation of ``image`` (B, 3, h, w) at ``coord`` (B, Q, 2): (B, Q, 3)."""
-    B, _, h, w = image.shape
-    index, weight = bilinear(coord, (h, w))  # (B, 4, Q)
-    index = index + torch.arange(B, device=index.device).view(-1, 1, 1) * (h * w)
-    pixels = image.to(coord.dtype).permute(0, 2, 3, 1).reshape(-1, 3)
-    return (F.embedding(index, pixels) * weight.unsqueeze(-1)).sum(dim=1)

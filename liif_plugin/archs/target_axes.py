@@ -7,8 +7,28 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from ..coords import EPS_AREA, axis_bilinear, axis_corners
+from ..coords import EPS_AREA, axis_bilinear, axis_corners, bilinear
+
+
+def check_positions(coord: Tensor, size: tuple[int, int], region: tuple[int, int, int, int]) -> None:
+    """Raise ValueError unless ``coord`` is float32 (B, Q, 2) and ``region`` is the whole image."""
+    if coord.dtype not in (torch.float32, torch.float64) or coord.shape[-1] != 2 or coord.dim() != 3:
+        raise ValueError(
+            f"coord: expected float32 of shape (B, Q, 2), got {coord.dtype} of {tuple(coord.shape)}."
+        )
+    if region != (0, 0, *size):
+        raise ValueError("prepared: expected the features of a whole image; those of a tile are for decode.")
+
+
+def sample_bilinear(image: Tensor, coord: Tensor) -> Tensor:
+    """Return the bilinear interpolation of ``image`` (B, 3, h, w) at ``coord`` (B, Q, 2): (B, Q, 3)."""
+    B, _, h, w = image.shape
+    index, weight = bilinear(coord, (h, w))  # (B, 4, Q)
+    index = index + torch.arange(B, device=index.device).view(-1, 1, 1) * (h * w)
+    pixels = image.to(coord.dtype).permute(0, 2, 3, 1).reshape(-1, 3)
+    return (F.embedding(index, pixels) * weight.unsqueeze(-1)).sum(dim=1)
 
 
 def add_bilinear(
@@ -138,3 +158,27 @@ def _decode_block(out: Tensor, y: Visits, x: Visits, answer: RowAnswer) -> None:
     answers *= area
     total = area.sum(dim=(0, 2))
     torch.div(answers.sum(dim=(1, 3)), total, out=out)
+
+
+class Runs(NamedTuple):
+    """Target pixels along one axis, sorted by LR pixel and padded to the same number for each.
+
+    Attributes:
+        pixels: (n,), the LR pixels that have target pixels.
+        members: (n, L), numbers of their target pixels; the last is repeated where there are fewer.
+        slots: (N,), where each target pixel is in ``members``, flattened.
+    """
+
+    pixels: Tensor
+    members: Tensor
+    slots: Tensor
+
+    @classmethod
+    def of(cls, index: Tensor) -> Runs:
+        """Return the runs of ``index`` (N,), the LR pixel of each target pixel, ascending."""
+        pixels, which, counts = torch.unique_consecutive(index, return_inverse=True, return_counts=True)
+        starts, length = counts.cumsum(0) - counts, int(counts.max())
+        place = torch.arange(length, device=index.device)
+        members = starts.unsqueeze(1) + torch.minimum(place, counts.unsqueeze(1) - 1)
+        slots = which * length + torch.arange(len(index), device=index.device) - starts[which]
+        return cls(pixels, members, slots)

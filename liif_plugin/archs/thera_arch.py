@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from basicsr.archs.swinir_arch import SwinIR
@@ -12,12 +12,11 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..coords import bilinear
 from ..errors import UserError, check_choice
 from .base import QUERIES_AT_ONCE, ContinuousNetwork, Tile
 from .encoder import Encoder, pad_to_multiple
 from .liif_arch import _cut
-from .target_axes import add_bilinear
+from .target_axes import Runs, add_bilinear, sample_bilinear
 
 MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K, as published
 VARIANCE = 0.25 + 1e-5  # as published: the 1e-5 is visible in the fifth digit
@@ -25,7 +24,7 @@ NEGLIGIBLE = 1e-8  # waves that are damped below this factor are left out on a g
 MOST_PHASES = 32 * 32  # target pixels of an LR pixel up to which one table serves all LR pixels
 BLOCK_FLOATS = 1 << 20  # numbers that one block of the decoder holds
 
-SIZES = {
+SIZES: dict[str, dict[str, Any]] = {
     "air": {"waves": 32},
     "plus": {"waves": 512, "widths": [64] * 6 + [96] * 7 + [128] * 3},
     "pro": {"waves": 512, "depths": (7, 6), "num_heads": (6, 6), "embed_dim": 180, "num_feat": 64},
@@ -148,19 +147,19 @@ class _Axis(NamedTuple):
     """The N target pixels along one axis.
 
     Attributes:
-        index: (N,), the nearest LR pixel of each, in the region that is held.
+        nearest: (N,), the nearest LR pixel of each, in the region that is held.
         rel: (N,) float64, target pixel minus LR pixel in LR pixels, -1/2 to 1/2.
         scale: target pixels per LR pixel if this is a whole number, else 0.
         phase: the first target pixel's number within its LR pixel; with a whole scale alone.
     """
 
-    index: Tensor
+    nearest: Tensor
     rel: Tensor
     scale: int
     phase: int
 
     def part(self, start: int, stop: int) -> _Axis:
-        return self._replace(index=self.index[start:stop], rel=self.rel[start:stop])
+        return self._replace(nearest=self.nearest[start:stop], rel=self.rel[start:stop])
 
 
 @ARCH_REGISTRY.register()
@@ -294,7 +293,13 @@ class Thera(ContinuousNetwork):
         """
         return self.sample(self.prepare(feat), coord, cell)
 
-    def prepare(self, feat: Tensor, size: tuple[int, int] | None = None, tile: Tile | None = None) -> Codes:
+    def prepare(
+        self,
+        feat: Tensor,
+        size: tuple[int, int] | None = None,
+        tile: Tile | None = None,
+        cell: Tensor | None = None,
+    ) -> Codes:
         """Cut the codes of the region out of ``feat``; ``size`` tells ``decode`` the scale."""
         h, w = feat.shape[-2:]
         tile = tile or Tile((h, w), (0, 0), (0, 0, h, w))
@@ -323,14 +328,11 @@ class Thera(ContinuousNetwork):
             wave = wave * torch.exp(-self.k * (t @ self.components.square()))  # (B, Q, waves)
             field = (wave.unsqueeze(-2) @ A.unflatten(-1, (-1, 3))).squeeze(-2)  # (B, Q, 3)
             rgb = field / 2 + self.mean
-        pixels = image.to(coord.dtype).permute(0, 2, 3, 1).reshape(-1, 3)
         if self.residual == "nearest":
-            return rgb + F.embedding(flat, pixels)
+            return rgb + F.embedding(flat, image.to(coord.dtype).permute(0, 2, 3, 1).reshape(-1, 3))
         if (height, width) != tuple(size):
             raise ValueError("prepared: the bilinear residual needs a whole image in sample.")
-        index, weight = bilinear(coord, (height, width))  # (B, 4, Q)
-        index = index + torch.arange(coord.shape[0], device=index.device).view(-1, 1, 1) * (height * width)
-        return rgb + (F.embedding(index, pixels) * weight.unsqueeze(-1)).sum(dim=1)
+        return rgb + sample_bilinear(image, coord)
 
     @torch.no_grad()
     def decode(
@@ -369,9 +371,9 @@ class Thera(ContinuousNetwork):
         self, prepared: Codes, y: _Axis, x: _Axis, waves: _Waves, queries_at_once: int
     ) -> Tensor:
         """Decode where every LR pixel has the same target pixels: a matrix product and a pixel shuffle."""
-        (sy, sx), R, C = (y.scale, x.scale), len(y.index), len(x.index)
+        (sy, sx), R, C = (y.scale, x.scale), len(y.nearest), len(x.nearest)
         # The LR pixels whose target pixels are asked for, and the waves at the sy * sx places within one.
-        (top, bottom), (left, right) = ((int(a.index[0]), int(a.index[-1]) + 1) for a in (y, x))
+        (top, bottom), (left, right) = ((int(a.nearest[0]), int(a.nearest[-1]) + 1) for a in (y, x))
         places = [((torch.arange(s, dtype=torch.float64) + 0.5) / s - 0.5) for s in (sy, sx)]
         table = waves.table(places[0][:, None], places[1]).flatten(1)  # (2 waves, sy * sx)
         code, base = prepared.code[:, top:bottom, left:right], self._base(prepared)
@@ -403,13 +405,13 @@ class Thera(ContinuousNetwork):
     ) -> Tensor:
         """Decode rows times columns: the waves of a position are products of those of its row and column."""
         code, base = prepared.code, self._base(prepared)
-        B, R, C = code.shape[0], len(y.index), len(x.index)
+        B, R, C = code.shape[0], len(y.nearest), len(x.nearest)
         image = torch.empty(B, 3, R, C, dtype=base.dtype, device=code.device)
         side = max(1, math.isqrt(min(queries_at_once, BLOCK_FLOATS // (6 * self.waves))))
         for top in range(0, R, side):
             for left in range(0, C, side):
                 part = y.part(top, top + side), x.part(left, left + side)
-                runs = [_Runs.of(axis.index.to(code.device)) for axis in part]
+                runs = [Runs.of(axis.nearest.to(code.device)) for axis in part]
                 # The waves of rows and columns: (LR rows, Ly, waves) and (LR columns, Lx, waves) each.
                 y_cos, y_sin = waves.of_axis(0, part[0].rel, runs[0])
                 x_cos, x_sin = waves.of_axis(1, part[1].rel, runs[1])
@@ -426,8 +428,8 @@ class Thera(ContinuousNetwork):
                     field = field.view(*turned.shape[:4], -1).permute(3, 1, 2, 0, 4)
                     field = field.flatten(3, 4).flatten(1, 2)  # (3, LR rows * Ly, LR columns * Lx)
                     field = field.index_select(1, runs[0].slots).index_select(2, runs[1].slots)
-                    below = base[b].index_select(1, part[0].index.to(code.device))
-                    below = below.index_select(2, part[1].index.to(code.device))
+                    below = base[b].index_select(1, part[0].nearest.to(code.device))
+                    below = below.index_select(2, part[1].nearest.to(code.device))
                     torch.add(field, below, out=image[b, :, top : top + side, left : left + side])
         return image
 
@@ -469,30 +471,6 @@ def _axis(position: Tensor, cell: float, prepared: Codes, axis: int) -> _Axis:
     return _Axis(index - origin, rel.double(), scale, phase)
 
 
-class _Runs(NamedTuple):
-    """Target pixels along one axis, sorted by LR pixel and padded to the same number for each.
-
-    Attributes:
-        pixels: (n,), the LR pixels that have target pixels.
-        members: (n, L), numbers of their target pixels; the last is repeated where there are fewer.
-        slots: (N,), where each target pixel is in ``members``, flattened.
-    """
-
-    pixels: Tensor
-    members: Tensor
-    slots: Tensor
-
-    @classmethod
-    def of(cls, index: Tensor) -> _Runs:
-        """Return the runs of ``index`` (N,), the LR pixel of each target pixel, ascending."""
-        pixels, which, counts = torch.unique_consecutive(index, return_inverse=True, return_counts=True)
-        starts, length = counts.cumsum(0) - counts, int(counts.max())
-        place = torch.arange(length, device=index.device)
-        members = starts.unsqueeze(1) + torch.minimum(place, counts.unsqueeze(1) - 1)
-        slots = which * length + torch.arange(len(index), device=index.device) - starts[which]
-        return cls(pixels, members, slots)
-
-
 class _Waves:
     """The waves that are not damped away, and how they meet the codes.
 
@@ -512,6 +490,7 @@ class _Waves:
         self.damping = damping.to(float_type)
         # out_conv for these waves, as (4 waves, C): the amplitudes of each colour, halved, and the phases.
         weight, bias = net.out_conv.weight.flatten(1), net.out_conv.bias
+        assert bias is not None
         A, b = weight[: 3 * net.waves].unflatten(0, (-1, 3)), weight[3 * net.waves :]
         A_bias, b_bias = bias[: 3 * net.waves].unflatten(0, (-1, 3)), bias[3 * net.waves :]
         self.weight = torch.cat([A[kept].transpose(0, 1).flatten(0, 1) / 2, b[kept]]).to(self.dtype)
@@ -524,7 +503,7 @@ class _Waves:
         damping = self.damping.view(W.shape[1:])
         return (torch.cat([angle.cos() * damping, angle.sin() * damping])).to(self.dtype)
 
-    def of_axis(self, axis: int, rel: Tensor, runs: _Runs) -> tuple[Tensor, Tensor]:
+    def of_axis(self, axis: int, rel: Tensor, runs: Runs) -> tuple[Tensor, Tensor]:
         """Return cosines and sines of the part of the angle of one axis: (n, L, waves) each."""
         angle = rel.to(self.W.device)[runs.members].unsqueeze(-1) * self.W[axis]
         return angle.cos().to(self.float_type), angle.sin().to(self.float_type)

@@ -106,7 +106,7 @@ def check_fast_form(net, size, lr=(9, 7), bound=1e-9):
     with torch.no_grad():
         feat = net.encode(lq)
         expected = queries_to_image(net.query(feat, coord, cell.expand_as(coord)), size)
-        ours = net.decode(net.prepare(feat, size), *coord_of, cell)
+        ours = net.decode(net.prepare(feat, size, None, cell), *coord_of, cell)
     net.float()
     assert largest(ours, expected) < bound, largest(ours, expected)
 
