@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 
 from liif_plugin.checkpoints.loading import load
-from liif_plugin.evaluation.report import grid
+from liif_plugin.evaluation.tables import markdown_table
 from liif_plugin.image_io.reading import Picture, from_array, read_picture
 from liif_plugin.inference.upscaling import Engine
 from liif_plugin.precision import choose_precision
@@ -115,7 +115,7 @@ def main() -> None:
         f"{args.model} on {device.type} in {precision}, {torch.get_num_threads()} threads; picture {w} x {h}, views {args.width} x "
         f"{args.height}, {args.views} a scale; milliseconds, median / 95th percentile"
     )
-    print(grid(["scale", *COLUMNS], rows))
+    print(markdown_table(["scale", *COLUMNS], rows))
 
 
 if __name__ == "__main__":

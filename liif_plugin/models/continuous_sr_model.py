@@ -14,7 +14,8 @@ from basicsr.utils.registry import MODEL_REGISTRY
 from ..basicsr_patches.loop import Loop
 from ..checkpoints.files import remove_partial
 from ..errors import UserError
-from ..evaluation.validation import evaluating, picture_writer, predict, validate
+from ..evaluation.predict import evaluating, predict
+from ..evaluation.validation import picture_writer, validate
 from ..inference.render import is_continuous
 from ..precision import DTYPES, choose_precision
 from . import signals as stopping
@@ -186,6 +187,7 @@ class ContinuousSRModel(ResumableSRModel):
                 progress=self.opt["val"].get("pbar", False),
                 dtype=self._val_dtype(),
                 stop=stopping.requested if self.is_train else None,
+                worker_init_fn=stopping.outlive_first_signal,
             )
         if results is None:
             self._stop(current_iter)

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from ..checkpoints.files import write_whole
 from ..errors import UserError, check_keys
 from ..evaluation.figure import contact_sheet, to_picture
-from ..evaluation.validation import own_scale, predict
+from ..evaluation.predict import own_scale, predict
 from ..inference.render import is_continuous
 
 DEFAULTS = {"count": 2, "scales": [2, 4, 8], "size": 48}

@@ -14,7 +14,8 @@ from basicsr.utils.registry import LOSS_REGISTRY
 from ..archs.encoder import pad_to_multiple
 from ..config.option_types import check_call, check_values, each, number, registered, whole
 from ..errors import UserError, check_choice, nearest
-from ..evaluation.validation import evaluating, measure, window_of
+from ..evaluation.measure import measure
+from ..evaluation.predict import evaluating, window_of
 from ..inference.render import is_continuous
 
 SCHEDULERS = {
