@@ -86,6 +86,7 @@ setup(
     extras_require={
         "export": EXPORT,
         "view": VIEW,
+        "docs": ["mkdocs~=1.6", "mkdocs-material~=9.5"],
         "test": [*TEST, *EXPORT, *VIEW],
         "dev": [*TEST, *EXPORT, *VIEW, "ruff==0.17.6", "build", "twine"],
     },

@@ -49,7 +49,7 @@ def mesh(y: Tensor, x: Tensor) -> Tensor:
 
 def cell_of(size: tuple[int, int], device=None) -> Tensor:
     """The cell of a pixel of an image of ``size`` = (H, W): (2,)."""
-    return torch.tensor([2 / size[0], 2 / size[1]], device=device)
+    return torch.tensor([2 / size[0], 2 / size[1]], dtype=torch.float32, device=device)
 
 
 def image_to_queries(image: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -25,7 +25,20 @@ class UserError(ValueError):
     def __init__(self, sentence: object):
         line = " ".join(part.strip() for part in str(sentence).splitlines() if part.strip())
         line = line if len(line) <= LONGEST else f"{line[: LONGEST // 4]} ... {line[-LONGEST // 2 :]}"
-        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in line))
+        super().__init__(printable(line))
+
+
+def printable(text: object) -> str:
+    r"""Return ``text`` with every control character and every undecodable byte written out.
+
+    A file name may hold control sequences that would change the title or the colours of a terminal. Every name
+    that is printed goes through this function.
+
+    Example:
+        >>> printable("a\x1b[31m.png")
+        'a\\x1b[31m.png'
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
 
 
 def one_line(error: UserError) -> str:

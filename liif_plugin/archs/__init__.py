@@ -1,4 +1,6 @@
-"""Networks: LIIF, the encoders it stands on, and bicubic interpolation under the same contract."""
+"""Networks: the contract (base.py), the paper's equations (reference.py), LIIF, the networks it is compared
+with, encoders.
+"""
 
-from .. import basicsr_patches as compat  # noqa: F401, I001  its stand-ins must be there before basicsr's first line
-import basicsr  # noqa: F401  first and whole: the hook then registers our modules, none of which may be half-imported
+from ..basicsr_patches import shims  # noqa: F401, I001  must be installed before basicsr's first line
+import basicsr  # noqa: F401  completely imported first: its import hook registers our modules, none half-imported

@@ -11,12 +11,8 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from ..config.option_types import BLOCK, check_call, check_plain, check_value, registered
+from ..config.option_types import BLOCK, MOST_PARTS, check_call, check_plain, check_value, registered
 from ..errors import UserError
-
-LARGEST = (
-    100_000  # of the whole numbers that describe a network: more blocks or features than that are a slip
-)
 
 
 def _check_counts(where: str, value: object) -> None:
@@ -26,13 +22,15 @@ def _check_counts(where: str, value: object) -> None:
     elif isinstance(value, (list, tuple)):
         for entry in value:
             _check_counts(where, entry)
-    if isinstance(value, int) and not 0 <= value <= LARGEST:
-        raise UserError(f"{where}: expected whole numbers from 0 to {LARGEST}, got {str(value)[:40]}.")
+    if isinstance(value, int) and not 0 <= value <= MOST_PARTS:
+        raise UserError(f"{where}: expected whole numbers from 0 to {MOST_PARTS}, got {str(value)[:40]}.")
 
 
 @contextlib.contextmanager
 def _within_memory(where: str) -> Iterator[None]:
-    """Parameters that together need more than the machine has are refused before they are filled, not by the system's killer."""
+    """Parameters that together need more than the machine has are refused before they are filled, not by
+    the system's killer.
+    """
     limit = (
         os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else float("inf")
     )
@@ -56,8 +54,8 @@ def _within_memory(where: str) -> Iterator[None]:
 def build(network_g: object, where: str = "network_g") -> nn.Module:
     """The network of a ``network_g`` block, {type: LIIF, ...}; the block stays as it is.
 
-    Raises:
-        UserError: for a name or an argument that does not exist, a value of another kind, or a network that cannot be built.
+    Raises: UserError: for a name or an argument that does not exist, a value of another kind, or a network
+        that cannot be built.
     """
     check_value(where, "network_g", network_g, BLOCK)
     block = copy.deepcopy(dict(network_g))

@@ -1,10 +1,10 @@
-"""Any network of BasicSR as a feature encoder: its features before the upsampler, by a small table of recipes."""
+"""A network of BasicSR as a feature encoder: its features before the upsampler, by a table of recipes."""
 
 from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
-from typing import Callable
+from typing import Any, Callable
 
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY
@@ -19,18 +19,22 @@ from . import rdn_arch  # noqa: F401  registers LIIF_RDN
 class Recipe:
     """How to take the features out of one class of network.
 
-    features: (net, x (B, 3, h, w) in [-1, 1]) -> (B, C, h, w). The network's own shift of the mean is left out, as in the
-    published LIIF; its input layer sees the normalised image. unused: children behind the features, removed so that they are
-    neither counted nor trained. fixed: constructor arguments that the recipe sets itself. halo: receptive radius in LR pixels,
-    None where it is the whole image.
+    Attributes:
+        features: (net, x (B, 3, h, w) in [-1, 1]) -> (B, C, h, w). The network's own shift of the mean is
+            left out, as in the published LIIF: its input layer sees the normalised image.
+        channels: net -> C.
+        unused: children behind the features. They are removed, so they are neither counted nor trained.
+        halo: net -> receptive radius in LR pixels, None if it is the whole image.
+        fixed: constructor arguments that the recipe sets itself.
+        pad_multiple: net -> the window size of a windowed network, 1 for others.
     """
 
-    features: Callable[[nn.Module, Tensor], Tensor]
-    channels: Callable[[nn.Module], int]
+    features: Callable[[Any, Tensor], Tensor]
+    channels: Callable[[Any], int]
     unused: tuple[str, ...]
-    halo: Callable[[nn.Module], int | None]
+    halo: Callable[[Any], int | None]
     fixed: dict
-    pad_multiple: Callable[[nn.Module], int] = lambda net: 1
+    pad_multiple: Callable[[Any], int] = lambda net: 1
 
 
 def _edsr_features(net, x):
@@ -57,66 +61,76 @@ def _swinir_window(net) -> int:
 
 
 def _swinir_halo(net) -> int:
+    # Every block sees one window more, every layer ends in a 3x3 convolution, and so do the input and the
+    # output.
     blocks = sum(len(layer.residual_group.blocks) for layer in net.layers)
-    return (
-        blocks * (_swinir_window(net) - 1) + len(net.layers) + 2
-    )  # every block sees one window, every layer ends in a 3x3
+    return blocks * (_swinir_window(net) - 1) + len(net.layers) + 2
+
+
+def _channels(net: Any) -> int:
+    return net.conv_first.out_channels
 
 
 _RGB = {"num_in_ch": 3, "num_out_ch": 3}
-_CONV_FIRST = lambda net: net.conv_first.out_channels  # noqa: E731
 
 RECIPES = {
     "EDSR": Recipe(
-        _edsr_features, _CONV_FIRST, ("upsample", "conv_last"), lambda net: 2 * len(net.body) + 2, _RGB
+        features=_edsr_features,
+        channels=_channels,
+        unused=("upsample", "conv_last"),
+        halo=lambda net: 2 * len(net.body) + 2,
+        fixed=_RGB,
     ),
     "MSRResNet": Recipe(
-        _msrresnet_features,
-        _CONV_FIRST,
-        ("upconv1", "upconv2", "pixel_shuffle", "conv_hr", "conv_last"),
-        lambda net: 2 * len(net.body) + 1,
-        _RGB,
+        features=_msrresnet_features,
+        channels=_channels,
+        unused=("upconv1", "upconv2", "pixel_shuffle", "conv_hr", "conv_last"),
+        halo=lambda net: 2 * len(net.body) + 1,
+        fixed=_RGB,
     ),
     "RCAN": Recipe(
-        _edsr_features, _CONV_FIRST, ("upsample", "conv_last"), lambda net: None, _RGB
-    ),  # attends to the image's mean
+        features=_edsr_features,
+        channels=_channels,
+        unused=("upsample", "conv_last"),
+        halo=lambda net: None,  # its attention looks at the mean of the whole image
+        fixed=_RGB,
+    ),
     "RRDBNet": Recipe(
-        _rrdbnet_features,
-        _CONV_FIRST,
-        ("conv_up1", "conv_up2", "conv_hr", "conv_last"),
-        lambda net: 15 * len(net.body) + 2,
-        {**_RGB, "scale": 4},
+        features=_rrdbnet_features,
+        channels=_channels,
+        unused=("conv_up1", "conv_up2", "conv_hr", "conv_last"),
+        halo=lambda net: 15 * len(net.body) + 2,
+        fixed={**_RGB, "scale": 4},
     ),
     "LIIF_RDN": Recipe(
-        lambda net, x: net.features(x),
-        lambda net: net.SFENet1.out_channels,
-        ("UPNet",),
-        lambda net: net.halo,
-        _RGB,
+        features=lambda net, x: net.features(x),
+        channels=lambda net: net.SFENet1.out_channels,
+        unused=("UPNet",),
+        halo=lambda net: net.halo,
+        fixed=_RGB,
     ),
     "SwinIR": Recipe(
-        _swinir_features,
-        _CONV_FIRST,
-        ("conv_before_upsample", "upsample", "conv_last"),
-        _swinir_halo,
-        {"in_chans": 3, "upscale": 1, "upsampler": ""},
-        _swinir_window,
+        features=_swinir_features,
+        channels=_channels,
+        unused=("conv_last",),
+        halo=_swinir_halo,
+        fixed={"in_chans": 3, "upscale": 1, "upsampler": ""},
+        pad_multiple=_swinir_window,
     ),
 }
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """Pad (B, C, h, w) below and to the right to multiples of ``multiple``: mirrored there and back, as often as it takes."""
+    """Pad (B, C, h, w) below and to the right to multiples of ``multiple``, mirrored as often as it takes."""
     if multiple == 1:
         return x
     for axis in (2, 3):
         n = x.shape[axis]
-        period = max(2 * n - 2, 1)
+        period = max(2 * n - 2, 1)  # mirrored without repeating the border pixel
+        # An index and no loop, so that it exports for any size.
         index = torch.arange((n + multiple - 1) // multiple * multiple, device=x.device)
         index = index % torch.full_like(index, period)
-        x = x.index_select(
-            axis, torch.minimum(index, period - index)
-        )  # an index and no loop, so that it exports for any size
+        x = x.index_select(axis, torch.minimum(index, period - index))
     return x
 
 
@@ -124,42 +138,46 @@ class Encoder(nn.Module):
     """(B, 3, h, w) in [-1, 1] -> (B, out_channels, h, w), of any size.
 
     Args:
-        opt: ``{type: EDSR, num_feat: 64, num_block: 16}``: a network of ARCH_REGISTRY that has a recipe, and its arguments.
+        opt: ``{type: EDSR, num_feat: 64, num_block: 16}``: a network of ARCH_REGISTRY that has a recipe, and
+            its arguments.
 
     Attributes:
-        out_channels: C. pad_multiple: window size; the image is padded to multiples of it and the FEATURES are cropped back.
-        halo: receptive radius in LR pixels, or None where it is the whole image.
+        out_channels: C.
+        pad_multiple: window size; the image is padded to multiples of it and the features are cropped back.
+        halo: receptive radius in LR pixels, or None if it is the whole image.
 
     Raises:
-        UserError: for a type without a recipe, or an argument that the network does not have.
+        UserError: if the type has no recipe, or the network does not have one of the arguments.
     """
 
     def __init__(self, opt: dict):
         super().__init__()
-        opt = dict(opt)
-        kind = opt.pop("type", None)
-        if kind not in RECIPES:
+        arguments = dict(opt)
+        name = arguments.pop("type", None)
+        if name not in RECIPES:
             raise UserError(
-                f"network_g.encoder.type: '{kind}' has no encoder recipe{nearest(kind, RECIPES)}; there are {', '.join(RECIPES)}."
+                f"network_g.encoder.type: expected one of {', '.join(RECIPES)}, got '{name}'"
+                f"{nearest(name, RECIPES)}."
             )
-        recipe = RECIPES[kind]
-        network = ARCH_REGISTRY.get(kind)
-        # what has no effect on the features is refused: the image comes normalised
-        valid = (
-            set(inspect.signature(network).parameters)
-            - set(recipe.fixed)
-            - {"kwargs", "upscale", "img_range", "rgb_mean"}
-        )
-        check_keys(f"network_g.encoder ({kind})", opt, valid)
-        check_call(f"network_g.encoder ({kind})", network, opt, tuple(inspect.signature(network).parameters))
-        self.net = network(**{**opt, **recipe.fixed})
+        recipe = RECIPES[name]
+        network = ARCH_REGISTRY.get(name)
+        # Refuse what has no effect on the features: the image comes normalised, and the upsampler is removed.
+        parameters = set(inspect.signature(network).parameters)
+        valid = parameters - set(recipe.fixed) - {"kwargs", "upscale", "img_range", "rgb_mean"}
+        check_keys(f"network_g.encoder ({name})", arguments, valid)
+        check_call(f"network_g.encoder ({name})", network, arguments, tuple(parameters))
+        self.net = network(**{**arguments, **recipe.fixed})
         self.out_channels = recipe.channels(self.net)
         self.pad_multiple = recipe.pad_multiple(self.net)
         self.halo = recipe.halo(self.net)
         self._features = recipe.features
+        own = dict(self.net.named_children())
         for child in recipe.unused:
-            if hasattr(self.net, child):
-                delattr(self.net, child)
+            if child not in own:
+                raise ValueError(
+                    f"the recipe of {name}: unused names '{child}', but the network has {', '.join(own)}."
+                )
+            delattr(self.net, child)
 
     def forward(self, x: Tensor) -> Tensor:
         h, w = x.shape[-2:]

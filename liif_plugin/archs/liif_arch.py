@@ -1,4 +1,6 @@
-"""LIIF: Local Implicit Image Function (Chen, Liu, Wang, CVPR 2021)."""
+"""LIIF: Local Implicit Image Function (Chen, Liu, Wang, CVPR 2021). ``reference.py`` has the same function
+in its plain form.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +10,12 @@ from typing import NamedTuple
 
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from ..coords import bilinear, corners
 from ..errors import UserError
+from .base import QUERIES_AT_ONCE, ContinuousNetwork, Tile
 from .encoder import Encoder
 from .liif_grid import GridDecoder
 from .mlp import MLP
@@ -21,53 +24,51 @@ from .mlp import MLP
 class Projection(NamedTuple):
     """A feature map behind the first decoder layer, ready for any number of queries.
 
-    table: (B*n, D), one row per LR pixel of the region. skip: (B*n, 3) in [0, 1], or None without the residual. size: (h, w) of the
-    whole LR image. region: (top, left, height, width) of what the table holds of it.
+    Attributes:
+        features: (B, n, D), one row for each of the n LR pixels of the region.
+        image: (B, n, 3) in [0, 1], the LR image of the region, or None without the residual.
+        size: (h, w) of the whole LR image.
+        region: (top, left, height, width) of the LR pixels that are held.
     """
 
-    table: Tensor
-    skip: Tensor | None
+    features: Tensor
+    image: Tensor | None
     size: tuple[int, int]
     region: tuple[int, int, int, int]
 
 
-def _cut(
-    feat: Tensor,
-    region: tuple[int, int, int, int],
-    origin: tuple[int, int],
-    size: tuple[int, int],
-    margin: int,
-) -> Tensor:
-    """``region`` of the image and ``margin`` pixels around it, out of ``feat``, which begins at ``origin``; zero outside the image."""
-    spans, pads = [], []
-    for axis in (0, 1):
-        first, stop = region[axis] - margin, region[axis] + region[axis + 2] + margin
-        if max(first, 0) < origin[axis]:
-            raise ValueError(
-                f"region: {region} needs {margin} pixels around it, but the tile begins at {origin}."
-            )
-        spans.append(slice(max(first, 0) - origin[axis], min(stop, size[axis]) - origin[axis]))
-        pads.append((max(-first, 0), max(stop - size[axis], 0)))
-    part = feat[..., spans[0], spans[1]]
-    return F.pad(part, (*pads[1], *pads[0])) if any(map(any, pads)) else part
-
-
 @ARCH_REGISTRY.register()
-class LIIF(nn.Module):
-    """lq (B, 3, h, w) in [0, 1], coord (B, Q, 2), cell (B, Q, 2) -> rgb (B, Q, 3), trained to lie in [0, 1], not clamped.
+class LIIF(ContinuousNetwork):
+    """lq (B, 3, h, w) in [0, 1], coord (B, Q, 2), cell (B, Q, 2) -> rgb (B, Q, 3), not clamped.
 
-    The first decoder layer is linear in [unfolded feature, relative coordinate, relative cell], so its feature part is a 3x3
-    convolution of the feature map, computed once per LR pixel (``project``); the unfolded map of 9C channels never exists. The
-    last layer is linear too and follows the blend of the ensemble instead of preceding it. Same function, same weights.
+    Once per LR pixel: the encoder, and the feature part of the first decoder layer. This layer is linear in
+    [unfolded feature, relative coordinate, relative cell], so its feature part is a 3x3 convolution of the
+    feature map; the unfolded map of 9C channels never exists. Once per query and corner: the rest of the
+    first layer and the hidden layers. Once per query: the last layer, which is linear too and follows the
+    blend of the four corners instead of preceding it. The function and the weights are those of the paper.
 
     Args:
         encoder: ``{type: EDSR, num_feat: 64, num_block: 16}``, see ``Encoder``.
-        hidden_list: widths of the decoder's hidden layers; the paper has [256, 256, 256, 256], its -d [256, 256].
-        feat_unfold: each code is joined by its 3x3 neighbours, section 3, equation 3; off: -u of Table 3.
-        local_ensemble: four codes answer each query, equation 4; off: -e.
-        cell_decode: the decoder knows the size of the query pixel, equation 5; off: -c.
-        residual: 'bilinear' adds the bilinearly upsampled input to the output; None is the paper's.
+        hidden_list: widths of the decoder's hidden layers, at least one; the paper has [256, 256, 256, 256],
+            its row -d of Table 3 [256, 256].
+        feat_unfold: join each code to its 3x3 neighbours (section 3, equation 3); false is row -u.
+        local_ensemble: ask four codes for each query (equation 4); false is row -e.
+        cell_decode: tell the decoder the size of the queried pixel (equation 5); false is row -c.
+        residual: 'bilinear' adds the bilinearly enlarged input to the output; None is the paper's.
+
+    Raises:
+        UserError: if ``residual`` is another word, ``hidden_list`` is empty, or the encoder cannot be built.
+
+    Example:
+        >>> import torch
+        >>> net = LIIF({"type": "EDSR", "num_feat": 8, "num_block": 1}, hidden_list=[16])
+        >>> lq, coord = torch.rand(1, 3, 10, 12), torch.rand(1, 5, 2) * 2 - 1
+        >>> net(lq, coord, torch.full((1, 5, 2), 0.1)).shape
+        torch.Size([1, 5, 3])
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self,
@@ -81,121 +82,140 @@ class LIIF(nn.Module):
         super().__init__()
         if residual not in (None, "bilinear"):
             raise UserError(f"network_g.residual: expected 'bilinear' or nothing (~), got '{residual}'.")
+        if not hidden_list:
+            raise UserError("network_g.hidden_list: expected at least one width, such as [256, 256], got [].")
         self.encoder = Encoder(encoder)
         self.window = 3 if feat_unfold else 1
         self.local_ensemble = local_ensemble
-        self.cell_decode = cell_decode
+        self.cell_decode = self.uses_cell = cell_decode
         self.residual = residual
+        # One pixel for the unfolding and one for the ensemble, beside what the encoder sees.
+        self.halo = None if self.encoder.halo is None else self.encoder.halo + 2
+        self.pad_multiple = self.encoder.pad_multiple
         in_dim = self.encoder.out_channels * self.window**2 + 2 + 2 * cell_decode
         self.imnet = MLP(in_dim, 3, hidden_list)
-        # images are handed over in [0, 1]; the published networks work in [-1, 1]
+        # Images are handed over in [0, 1]; the published networks work in [-1, 1].
         self.register_buffer("mean", torch.tensor(0.5), persistent=False)
         self.register_buffer("std", torch.tensor(0.5), persistent=False)
 
     def encode(self, lq: Tensor) -> Tensor:
-        """(B, 3, h, w) in [0, 1] -> (B, C, h, w); with the residual the image itself follows as three more channels."""
+        """(B, 3, h, w) in [0, 1] -> (B, C, h, w); with the residual the image follows as three more
+        channels.
+        """
         feat = self.encoder((lq - self.mean) / self.std)
         return feat if self.residual is None else torch.cat([feat.to(lq.dtype), lq], dim=1)
-
-    @property
-    def halo(self) -> int | None:
-        """LR pixels around a tile that its decoded pixels depend on, None where it is the whole image: encoder, unfolding, ensemble."""
-        if (
-            self.encoder.halo is None or len(self.imnet.linears) < 2
-        ):  # without hidden layers there is no grid_decoder
-            return None
-        return self.encoder.halo + 2
-
-    @property
-    def pad_multiple(self) -> int:
-        """Tiles must start on multiples of this (the encoder's window)."""
-        return self.encoder.pad_multiple
-
-    def project(
-        self,
-        feat: Tensor,
-        size: tuple[int, int] | None = None,
-        origin: tuple[int, int] = (0, 0),
-        region: tuple[int, int, int, int] | None = None,
-    ) -> Projection:
-        """(B, C, h, w) -> what ``query_projected`` needs of it, for queries in many chunks.
-
-        Args:
-            size, origin: for the features of a tile: (h, w) of the whole LR image, and where in it the tile's first pixel is.
-            region: (top, left, height, width) in the whole image to keep; a tile must hold a pixel more on each side, for the unfolding.
-        """
-        h, w = feat.shape[-2:]
-        size = size or (h, w)
-        region = region or (*origin, h, w)
-        skip = None
-        if self.residual is not None:
-            feat, image = feat[:, :-3], feat[:, -3:]
-            skip = _cut(image, region, origin, size, 0).permute(0, 2, 3, 1).reshape(-1, 3)
-        first = self.imnet.linears[0]
-        C = feat.shape[1]
-        # F.unfold orders channels (C, 3, 3), which is a convolution's order
-        weight = first.weight[:, : C * self.window**2].reshape(-1, C, self.window, self.window)
-        part = _cut(feat, region, origin, size, self.window // 2)  # zero outside the border, equation 3
-        table = F.conv2d(part.contiguous(memory_format=torch.channels_last), weight, first.bias)
-        return Projection(table.permute(0, 2, 3, 1).reshape(-1, table.shape[1]), skip, size, region)
-
-    def grid_decoder(self, projection: Projection, cell: Tensor, dtype: torch.dtype) -> GridDecoder | None:
-        """What decodes rows x columns of positions faster than ``query_projected``, or None without hidden layers."""
-        return GridDecoder(self, projection, cell, dtype) if len(self.imnet.linears) > 1 else None
-
-    def with_one_code(self) -> LIIF:
-        """The same network, its weights shared, asked without the ensemble (-e of Table 3)."""
-        other = copy.copy(self)
-        other.local_ensemble = False
-        return other
 
     def query(self, feat: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
         """Feat (B, C, h, w), coord and cell (B, Q, 2), float32 -> rgb (B, Q, 3).
 
         Raises:
-            ValueError: for coordinates in half precision, or of another shape.
+            ValueError: if ``coord`` is in half precision or has another shape.
         """
-        return self.query_projected(self.project(feat), coord, cell)
+        return self.sample(self.prepare(feat), coord, cell)
 
-    def query_projected(self, projection: Projection, coord: Tensor, cell: Tensor) -> Tensor:
-        """As ``query``, from the result of ``project``."""
+    def prepare(
+        self, feat: Tensor, size: tuple[int, int] | None = None, tile: Tile | None = None
+    ) -> Projection:
+        """Compute the feature part of the first decoder layer for each LR pixel.
+
+        Args:
+            feat: (B, C, h, w), from ``encode``.
+            size: not used; LIIF's features serve every target size.
+            tile: where ``feat`` lies; around its region ``feat`` must hold one pixel more for the unfolding.
+
+        Raises:
+            ValueError: if ``feat`` does not reach far enough around the region.
+        """
+        h, w = feat.shape[-2:]
+        tile = tile or Tile((h, w), (0, 0), (0, 0, h, w))
+        image = None
+        if self.residual is not None:
+            feat, lq = feat[:, :-3], feat[:, -3:]
+            image = _cut(lq, tile, margin=0).flatten(2).transpose(1, 2)
+        # The first layer's weights of the features, as a convolution: F.unfold orders channels (C, 3, 3) too.
+        first, C = self.imnet.linears[0], feat.shape[1]
+        weight = first.weight[:, : C * self.window**2].reshape(-1, C, self.window, self.window)
+        part = _cut(feat, tile, margin=self.window // 2)  # zero outside the image, as in equation 3
+        features = F.conv2d(part.contiguous(memory_format=torch.channels_last), weight, first.bias)
+        return Projection(features.flatten(2).transpose(1, 2), image, tile.size, tile.region)
+
+    def sample(self, prepared: Projection, coord: Tensor, cell: Tensor) -> Tensor:
+        """Return the same as ``query``, from the result of ``prepare`` for a whole image."""
         if coord.dtype not in (torch.float32, torch.float64) or coord.shape[-1] != 2 or coord.dim() != 3:
             raise ValueError(
                 f"coord: expected float32 of shape (B, Q, 2), got {coord.dtype} of {tuple(coord.shape)}."
             )
-        table, skip, (h, w), region = projection
+        features, image, (h, w), region = prepared
         if region != (0, 0, h, w):
             raise ValueError(
-                "query_projected needs the projection of a whole image; a tile's is for grid_decoder."
+                "prepared: expected the features of a whole image; those of a tile are for decode."
             )
-        B = coord.shape[0]  # len() would fix it in an exported graph
+        # The four nearest codes of each query: their rows in the table, and where the query lies as seen
+        # from them.
         index, rel, weight = corners(coord, (h, w), self.local_ensemble)  # (B, T, Q), (B, T, Q, 2), (B, T, Q)
-        first_row = torch.arange(B, device=index.device).view(B, 1, 1) * (h * w)
-        hidden = F.embedding(index + first_row, table) + self._place(rel, cell, (h, w)).to(
-            table.dtype
-        )  # (B, T, Q, D)
-        last = self.imnet.linears[-1]
+        B = coord.shape[0]  # len() would fix it in an exported graph
+        index_of_batch = torch.arange(B, device=index.device).view(B, 1, 1) * (h * w)
+        # The first layer: gather its feature part, add its part of position and cell.
+        hidden = F.embedding(index + index_of_batch, features.flatten(0, 1))  # (B, T, Q, D)
+        hidden = hidden + self._position_part(rel, cell, (h, w)).to(features.dtype)
+        # The hidden layers.
         for linear in self.imnet.linears[1:-1]:
             hidden = linear(F.relu_(hidden))
-        if len(self.imnet.linears) > 1:
-            hidden = F.relu_(hidden)
-        hidden = (hidden * weight.unsqueeze(-1).to(hidden.dtype)).sum(dim=1)  # equation 4: (B, Q, D)
-        rgb = last(hidden) if len(self.imnet.linears) > 1 else hidden
-        rgb = rgb.to(coord.dtype) * self.std
-        if skip is None:
+        hidden = F.relu_(hidden)
+        # Blend the corners (equation 4), then the last layer.
+        hidden = (hidden * weight.unsqueeze(-1).to(hidden.dtype)).sum(dim=1)  # (B, Q, D)
+        rgb = self.imnet.linears[-1](hidden).to(coord.dtype) * self.std
+        if image is None:
             return rgb + self.mean
+        # The residual: the LR image, enlarged bilinearly.
         index, weight = bilinear(coord, (h, w))
-        return rgb + (F.embedding(index + first_row, skip) * weight.unsqueeze(-1)).sum(dim=1)
+        return rgb + (F.embedding(index + index_of_batch, image.flatten(0, 1)) * weight.unsqueeze(-1)).sum(
+            dim=1
+        )
 
-    def _place(self, rel: Tensor, cell: Tensor, size: tuple[int, int]) -> Tensor:
-        """The part of the first layer that depends on where and how large the query is, in float32: (B, T, Q, D)."""
+    def _position_part(self, rel: Tensor, cell: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return the first layer's part of position and cell, always in float32: (B, T, Q, D)."""
         weight = self.imnet.linears[0].weight[:, -2 - 2 * self.cell_decode :].to(rel.dtype)
         with torch.autocast(rel.device.type, enabled=False):
-            place = F.linear(rel, weight[:, :2])
+            part = F.linear(rel, weight[:, :2])
             if self.cell_decode:
                 scaled = cell.to(rel.dtype) * torch.tensor(size, device=cell.device)
-                place = place + F.linear(scaled, weight[:, 2:]).unsqueeze(1)
-        return place
+                part = part + F.linear(scaled, weight[:, 2:]).unsqueeze(1)
+        return part
 
-    def forward(self, lq: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
-        return self.query(self.encode(lq), coord, cell)
+    def decode(
+        self,
+        prepared: Projection,
+        rows: Tensor,
+        columns: Tensor,
+        cell: Tensor,
+        dtype: torch.dtype = torch.float32,
+        queries_at_once: int = QUERIES_AT_ONCE,
+    ) -> Tensor:
+        """Return the pixels of a grid, see ``ContinuousNetwork.decode``; also from the features of a tile."""
+        return GridDecoder(self, prepared, cell, dtype).decode(rows, columns, queries_at_once)
+
+    def without_ensemble(self) -> LIIF | None:
+        """Return the same network, its weights shared, without the ensemble (row -e of Table 3)."""
+        if not self.local_ensemble:
+            return None
+        other = copy.copy(self)
+        other.local_ensemble = False
+        return other
+
+
+def _cut(feat: Tensor, tile: Tile, margin: int) -> Tensor:
+    """Cut the tile's region and ``margin`` pixels around it out of ``feat``; zeros outside the image."""
+    spans, pads = [], []
+    for axis in (0, 1):
+        first = tile.region[axis] - margin
+        stop = tile.region[axis] + tile.region[axis + 2] + margin
+        if max(first, 0) < tile.origin[axis]:
+            raise ValueError(
+                f"tile: its region {tile.region} needs {margin} pixels around it, but the features begin at "
+                f"{tile.origin}."
+            )
+        spans.append(slice(max(first, 0) - tile.origin[axis], min(stop, tile.size[axis]) - tile.origin[axis]))
+        pads.append((max(-first, 0), max(stop - tile.size[axis], 0)))
+    part = feat[..., spans[0], spans[1]]
+    return F.pad(part, (*pads[1], *pads[0])) if any(map(any, pads)) else part

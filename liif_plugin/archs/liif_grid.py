@@ -1,8 +1,9 @@
-"""LIIF's decoder on rows x columns of positions: the same function as ``LIIF.query``, faster, because the axes can be separated.
+"""LIIF's decoder on a grid of pixels: the same function as ``LIIF.query``, but faster.
 
-The first layer of a query is table[code] + (its part of the row) + (its part of the column): the table's rows, joined with the
-columns' parts, serve all output rows that lie between the same LR rows. The image is decoded in blocks whose activations stay in the
-cache; what depends on a row or on a column alone is computed once for all blocks.
+The axes can be separated. The input of the first hidden layer is features[code] + (a part that depends on the
+row) + (a part that depends on the column). The features, joined with the columns' parts, serve all target
+rows between the same two LR rows. The image is decoded in blocks whose activations stay in the cache. What
+depends on a row or on a column alone is computed once.
 """
 
 from __future__ import annotations
@@ -20,40 +21,48 @@ from ..coords import EPS_AREA, axis_bilinear, axis_corners
 
 @functools.cache
 def _can_fuse(dtype: torch.dtype) -> bool:
-    """Whether oneDNN joins a layer with its ReLU on this CPU: bf16 needs AVX-512 or AMX."""
+    """Return whether oneDNN joins a layer with its ReLU on this CPU: bf16 needs AVX-512 or AMX."""
     if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
         return False
-    return dtype == torch.float32 or (
-        dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    )
+    supported = torch.ops.mkldnn._is_mkldnn_bf16_supported
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and supported())
 
 
 def _fused_relu_layer(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """ReLU(x W^T + b) in one pass where the platform has it."""
+    """Return ReLU(x W^T + b), in one pass where the platform has it."""
     if x.device.type == "cpu" and _can_fuse(x.dtype):
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "relu", [], "")
     return F.relu_(F.linear(x, weight, bias))
 
 
 def _block_bytes(device: torch.device) -> int:
-    """Size of a block's activations: on a CPU what its cores' second-level caches hold beside the weights, measured on two of 2 MiB."""
+    """Return the size of a block's activations.
+
+    On a CPU they fit into the second-level caches beside the weights; measured on two caches of 2 MiB.
+    """
     return 256 << 20 if device.type == "cuda" else (3 << 19) * torch.get_num_threads()
 
 
-def _rows_in_use(count: int) -> int:
-    """``count`` rounded up by a sixteenth at most. oneDNN keeps compiled code for every number of rows that it has seen, half a megabyte
-    each: windows of ten thousand sizes would cost 600 MiB, and a compilation each.
+def _padded_count(count: int) -> int:
+    """Return ``count`` rounded up by a sixteenth at most.
+
+    oneDNN keeps compiled code for every number of rows that it has seen, half a megabyte each: windows of ten
+    thousand sizes would cost 600 MiB, and a compilation each.
     """
     step = 1 << max(0, count.bit_length() - 5)
     return -(-count // step) * step
 
 
 class _Axis(NamedTuple):
-    """The target pixels along one axis. index: (T, N) into the table's region; rel: (T, N); opposite: (T, N), the part that the axis has
-    in the area diagonally opposite to a code.
+    """The N target pixels along one axis, each with its T codes (2 with the ensemble, else 1).
+
+    Attributes:
+        code: (T, N), the code's index along this axis, in the region that is held.
+        rel: (T, N) target pixel minus code, in LR pixels times 2.
+        opposite: (T, N), the side along this axis of the rectangle that weights the code's answer.
     """
 
-    index: Tensor
+    code: Tensor
     rel: Tensor
     opposite: Tensor
 
@@ -62,104 +71,129 @@ class _Axis(NamedTuple):
 
 
 class GridDecoder:
-    """Decodes pixels anywhere in an image, as long as they stand in rows and columns.
+    """Decodes pixels that stand in rows and columns, anywhere in an image.
 
     Args:
-        net: a LIIF with at least one hidden layer. projection: from ``net.project``, of the whole image or of a tile.
-        cell: (2,), the cell of every pixel.
-        dtype: of the hidden layers; positions, the first layer's sum and the blend stay in float32.
+        net: a LIIF.
+        projection: from ``LIIF.prepare``, of the whole image or of a tile.
+        cell: (2,), height and width of every pixel.
+        dtype: of the hidden layers; positions, the sum of the first layer and the blend stay in float32.
     """
 
     def __init__(self, net, projection, cell: Tensor, dtype: torch.dtype = torch.float32):
         self.net, self.projection, self.dtype = net, projection, dtype
         first, *hidden, last = net.imnet.linears
         self.hidden = [(layer.weight.to(dtype), layer.bias.to(dtype)) for layer in hidden]
+        # Fold the way back from [-1, 1] to [0, 1] into the last layer. With the residual the mean is in the
+        # image.
         self.last = (last.weight * net.std).to(dtype)
-        shift = last.bias * net.std + (net.mean if projection.skip is None else 0)
+        shift = last.bias * net.std + (net.mean if projection.image is None else 0)
         self.shift = shift.float().view(3, 1, 1)
-        place = first.weight[:, -2 - 2 * net.cell_decode :].float()
-        self.per_axis = place[:, 0], place[:, 1]
-        self.constant = 0.0
+        # The first layer's weights of (y, x), and of the cell, which is the same for all pixels.
+        position = first.weight[:, -2 - 2 * net.cell_decode :].float()
+        self.per_axis = position[:, 0], position[:, 1]  # (D,) each
+        self.constant: Tensor | float = 0.0
         if net.cell_decode:
-            codes = torch.tensor(projection.size, device=cell.device)
-            self.constant = F.linear((cell.float() * codes).to(place.device), place[:, 2:])
+            size = torch.tensor(projection.size, device=cell.device)
+            self.constant = F.linear((cell.float() * size).to(position.device), position[:, 2:])  # (D,)
 
     def decode(self, rows: Tensor, columns: Tensor, queries_at_once: int) -> Tensor:
-        """The pixels with their centres at ``rows`` (R,) and ``columns`` (C,), ascending, in [-1, 1]: (B, 3, R, C) float32."""
-        table, _, _, region = self.projection
-        codes = table.view(-1, region[2], region[3], table.shape[1])
-        image = torch.empty(len(codes), 3, len(rows), len(columns), device=table.device)
-        y, x = self._axis(0, rows), self._axis(1, columns)
-        nearest = y.index.cpu()  # one wait for the device, not one for every strip
-        fits = _block_bytes(table.device) // (
-            len(y.index) * len(x.index) * table.shape[1] * table.element_size()
+        """Return the pixels with their centres at ``rows`` (R,) and ``columns`` (C,): (B, 3, R, C) float32.
+
+        Args:
+            rows: y in [-1, 1], ascending.
+            columns: x in [-1, 1], ascending.
+            queries_at_once: the most pixels of one block.
+        """
+        features, _, _, (_, _, height, width) = self.projection
+        codes = features.reshape(len(features), height, width, features.shape[2])  # (B, height, width, D)
+        image = torch.empty(
+            len(codes), 3, len(rows), len(columns), dtype=torch.float32, device=features.device
         )
-        side = max(1, math.isqrt(min(fits, queries_at_once)))
-        for top in range(0, image.shape[2], side):
+        y, x = self._axis(0, rows), self._axis(1, columns)
+        row_of_code = y.code.cpu()  # one wait for the device, not one for every strip
+        # The side of a square block whose activations fit into the cache.
+        bytes_of_pixel = len(y.code) * len(x.code) * features.shape[2] * features.element_size()
+        side = max(1, math.isqrt(min(_block_bytes(features.device) // bytes_of_pixel, queries_at_once)))
+        for top in range(0, len(rows), side):
             strip, y_part = image[:, :, top : top + side], y.part(top, top + side)
-            near = nearest[:, top : top + side]
-            low, high = int(near.min()), int(near.max()) + 1
+            # Only the LR rows that this strip uses.
+            used = row_of_code[:, top : top + side]
+            low, high = int(used.min()), int(used.max()) + 1
+            y_part = y_part._replace(code=y_part.code - low)
+            # The row's part of the first layer, with the constant part of the cell.
             of_row = (y_part.rel.unsqueeze(-1) * self.per_axis[0] + self.constant).unsqueeze(
                 2
             )  # (T, R, 1, D)
-            y_part = y_part._replace(index=y_part.index - low)
-            for left in range(0, image.shape[3], side):
-                for picture, part in zip(codes[:, low:high], strip[..., left : left + side]):
+            for left in range(0, len(columns), side):
+                x_part = x.part(left, left + side)
+                for codes_of_image, out in zip(codes[:, low:high], strip[..., left : left + side]):
                     self._block(
-                        picture,
-                        y_part,
-                        x.part(left, left + side),
-                        of_row,
-                        part,
-                        part.shape[1:] == (side, side),
+                        codes_of_image, y_part, x_part, of_row, out, is_full=out.shape[1:] == (side, side)
                     )
-        if self.projection.skip is not None:
-            self._add_skip(image, rows, columns)
+        if self.projection.image is not None:
+            self._add_residual(image, rows, columns)
         return image
 
     def _axis(self, axis: int, position: Tensor) -> _Axis:
-        position = position.to(self.projection.table.device)
+        position = position.to(self.projection.features.device)
         index, rel = zip(*axis_corners(position, self.projection.size[axis], self.net.local_ensemble))
-        rel = torch.stack(rel)
-        return _Axis(torch.stack(index) - self.projection.region[axis], rel, rel.abs().flip(0))
+        offsets = torch.stack(rel)
+        return _Axis(torch.stack(index) - self.projection.region[axis], offsets, offsets.abs().flip(0))
 
-    def _block(self, codes: Tensor, y: _Axis, x: _Axis, of_row: Tensor, out: Tensor, whole: bool) -> None:
-        """Codes (rows, w, D) -> out (3, R, C). whole: it has the size that most blocks have."""
-        (T, R), C, D = y.index.shape, x.index.shape[1], codes.shape[-1]
-        near = codes.index_select(1, x.index.flatten()).view(-1, T, C, D)
+    def _block(self, codes: Tensor, y: _Axis, x: _Axis, of_row: Tensor, out: Tensor, is_full: bool) -> None:
+        """Decode one block of one image.
+
+        Args:
+            codes: (rows, width, D), the LR rows that the block uses.
+            y: its target rows.
+            x: its target columns.
+            of_row: (T, R, 1, D), the rows' part of the first layer.
+            out: (3, R, C), where the pixels go.
+            is_full: whether it has the size that most blocks have.
+        """
+        (T, R), C, D = y.code.shape, x.code.shape[1], codes.shape[-1]
+        # Join the codes with the columns' part, once for each LR row: (rows, T, C, D).
+        near = codes.index_select(1, x.code.flatten()).view(-1, T, C, D)
         near += x.rel.unsqueeze(-1) * self.per_axis[1]
+        # Copy the LR rows to the target rows that lie beside them, add the rows' part: (T, R, T, C, D).
         count = T * R * T * C
-        hidden = near.new_empty(count if whole else _rows_in_use(count), D)
+        hidden = near.new_empty(count if is_full else _padded_count(count), D)
         torch.index_select(
-            near.view(-1, T * C * D), 0, y.index.flatten(), out=hidden[:count].view(T * R, T * C * D)
+            near.view(-1, T * C * D), 0, y.code.flatten(), out=hidden[:count].view(T * R, T * C * D)
         )
         hidden[:count].view(T, R, T * C, D).add_(of_row)
         hidden[count:].zero_()
+        # The hidden layers.
         hidden = F.relu_(hidden).to(self.dtype)
-        for layer in self.hidden:
-            hidden = _fused_relu_layer(hidden, *layer)
+        for weight, bias in self.hidden:
+            hidden = _fused_relu_layer(hidden, weight, bias)
+        # The last layer, for each of the T x T corners: (3, T, R, T, C).
         rgb = torch.mm(self.last, hidden.t())[:, :count].float().view(3, T, R, T, C)
         if T == 1:
             torch.add(rgb.view(3, R, C), self.shift, out=out)
             return
+        # Blend the corners by the areas of the rectangles diagonally opposite (equation 4).
         area = (y.opposite[:, :, None, None] * x.opposite).add_(EPS_AREA)  # (T, R, T, C)
         rgb *= area
         rgb, total = rgb[:, 0] + rgb[:, 1], area[0] + area[1]
         torch.div(rgb[:, :, 0] + rgb[:, :, 1], total[:, 0] + total[:, 1], out=out)
         out += self.shift
 
-    def _add_skip(self, image: Tensor, rows: Tensor, columns: Tensor) -> None:
-        """Add the bilinearly enlarged input, axis by axis, a few rows at a time."""
-        _, skip, size, region = self.projection
-        skip = skip.float().view(-1, region[2], region[3], 3).permute(0, 3, 1, 2).contiguous()
-        axes = []
+    def _add_residual(self, image: Tensor, rows: Tensor, columns: Tensor) -> None:
+        """Add the bilinearly enlarged LR image, axis by axis, a few rows at a time."""
+        _, lq, size, region = self.projection
+        lq = lq.float().transpose(1, 2).reshape(-1, 3, region[2], region[3])
+        taps = []
         for axis, position in enumerate((rows, columns)):
-            taps = axis_bilinear(position.to(skip.device), size[axis])
-            axes.append([(index - region[axis], weight) for index, weight in taps])
+            pairs = axis_bilinear(position.to(lq.device), size[axis])
+            taps.append([(index - region[axis], weight) for index, weight in pairs])
         step = max(1, (1 << 18) // image.shape[3])
         for top in range(0, image.shape[2], step):
-            here = [(index[top : top + step], weight[top : top + step, None]) for index, weight in axes[0]]
-            lines = sum(skip.index_select(2, index) * weight for index, weight in here)
+            lines = sum(
+                lq.index_select(2, row[top : top + step]) * weight[top : top + step, None]
+                for row, weight in taps[0]
+            )
             image[:, :, top : top + step] += sum(
-                lines.index_select(3, index) * weight for index, weight in axes[1]
+                lines.index_select(3, column) * weight for column, weight in taps[1]
             )

@@ -23,7 +23,8 @@ class MLP(nn.Module):
 
     @property
     def linears(self) -> list[nn.Linear]:
-        return list(self.layers[::2])
+        """The linear layers, first to last."""
+        return [layer for layer in self.layers if isinstance(layer, nn.Linear)]
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)

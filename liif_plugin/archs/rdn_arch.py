@@ -1,4 +1,6 @@
-"""RDN: Residual Dense Network (Zhang et al., CVPR 2018), as the paper's second encoder and with its own upsampler."""
+"""RDN: Residual Dense Network (Zhang et al., CVPR 2018), as the paper's second encoder and with its own
+upsampler.
+"""
 
 from __future__ import annotations
 
@@ -46,14 +48,23 @@ def _upsampler(upscale: int, num_feat: int, growth: int, num_out_ch: int) -> nn.
 
 
 @ARCH_REGISTRY.register()
-class LIIF_RDN(nn.Module):  # noqa: N801  prefixed, so that it collides with no RDN of somebody else
-    """lq (B, 3, h, w) in [0, 1] -> (B, 3, upscale h, upscale w), not clamped. Parameter names are those of the authors' code.
+class LIIF_RDN(nn.Module):  # noqa: N801  prefixed: another package may register an RDN
+    """lq (B, 3, h, w) in [0, 1] -> (B, 3, upscale h, upscale w), not clamped. Parameter names are those of
+    the authors' code.
 
     Args:
-        num_feat, num_block, num_layer, growth: G0, D, C and G of the RDN paper; the LIIF paper has 64, 16, 8, 64.
+        num_in_ch: channels of the input.
+        num_out_ch: channels of the output.
+        num_feat: G0 of the RDN paper; the LIIF paper has 64.
+        num_block: D of the RDN paper; the LIIF paper has 16.
+        num_layer: C of the RDN paper; the LIIF paper has 8.
+        growth: G of the RDN paper; the LIIF paper has 64.
         upscale: 2, 3 or 4.
-        img_range, rgb_mean: the network sees (lq - rgb_mean) * img_range; the paper's [-1, 1] by default.
+        img_range: the network sees (lq - rgb_mean) * img_range; the paper's [-1, 1] by default.
+        rgb_mean: see img_range.
     """
+
+    mean: Tensor
 
     def __init__(
         self,
@@ -81,7 +92,8 @@ class LIIF_RDN(nn.Module):  # noqa: N801  prefixed, so that it collides with no 
     @property
     def halo(self) -> int:
         """Receptive radius of the features in LR pixels: one for each 3x3 convolution in a row."""
-        return 3 + sum(len(block.convs) for block in self.RDBs)
+        layers = [module for module in self.modules() if isinstance(module, DenseConv)]
+        return 3 + len(layers)
 
     def features(self, x: Tensor) -> Tensor:
         """(B, 3, h, w), normalised -> (B, num_feat, h, w)."""

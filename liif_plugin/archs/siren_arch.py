@@ -1,9 +1,11 @@
-"""1-SIREN: one sine network fitted to one image (Sitzmann et al., NeurIPS 2020), as Figure 5 of the LIIF paper compares it."""
+"""1-SIREN: one sine network fitted to one image (Sitzmann et al., NeurIPS 2020), as Figure 5 of the LIIF
+paper compares it.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY
@@ -12,10 +14,13 @@ from torch.func import functional_call
 
 from ..coords import image_to_queries
 from ..errors import UserError
+from .base import ContinuousNetwork
 
 
 class Sine(nn.Module):
-    """sin(omega (W x + b)), initialised as in the paper's section 3.2: activations keep their distribution from layer to layer."""
+    """sin(omega (W x + b)), initialised as in section 3.2 of the paper: activations keep their distribution
+    in all layers.
+    """
 
     def __init__(self, in_features: int, out_features: int, omega: float, first: bool):
         super().__init__()
@@ -36,7 +41,7 @@ class SineNetwork(nn.Module):
         omega: 30 in the paper.
     """
 
-    def __init__(self, hidden_list: list[int], omega: float):
+    def __init__(self, hidden_list: Sequence[int], omega: float):
         super().__init__()
         widths = [2, *hidden_list]
         self.layers = nn.Sequential(
@@ -51,20 +56,29 @@ class SineNetwork(nn.Module):
 
 
 @ARCH_REGISTRY.register()
-class SIREN(nn.Module):
-    """lq (B, 3, h, w) in [0, 1] -> one fitted sine network an image, which answers any coordinate: the contract of LIIF.
+class SIREN(ContinuousNetwork):
+    """lq (B, 3, h, w) in [0, 1] -> one fitted sine network an image, which answers any coordinate.
 
-    There is nothing to train beforehand: ``encode`` fits, and returns the fitted parameters. The cell is ignored.
+    Nothing is trained beforehand: ``encode`` fits a network to each image and returns its parameters. The
+    cell is ignored.
 
     Args:
-        hidden_list, omega: see SineNetwork.
-        iterations, lr: Adam's steps on the squared error, all pixels at once (or ``pixels`` random ones of a larger image).
+        hidden_list: see SineNetwork.
+        omega: see SineNetwork.
+        iterations: steps of Adam on the squared error of all pixels.
+        lr: Adam's learning rate.
+        pixels: an image with more pixels is fitted to this many random ones in each step.
         seed: of the initial parameters and of the random pixels.
+
+    Raises:
+        UserError: if a number is out of range.
     """
+
+    uses_cell = False
 
     def __init__(
         self,
-        hidden_list: tuple[int, ...] = (256, 256, 256, 256),
+        hidden_list: Sequence[int] = (256, 256, 256, 256),
         omega: float = 30.0,
         iterations: int = 1000,
         lr: float = 1e-4,
@@ -75,36 +89,45 @@ class SIREN(nn.Module):
         for name, value in (("iterations", iterations), ("pixels", pixels)):
             if not isinstance(value, int) or value < 1:
                 raise UserError(f"SIREN: {name}: expected a whole number of 1 or more, got {value!r}.")
-        if not hidden_list or omega <= 0 or lr <= 0:
-            raise UserError(
-                f"SIREN: expected layers, omega > 0 and lr > 0, got {list(hidden_list)}, {omega} and {lr}."
-            )
+        for name, factor in (("omega", omega), ("lr", lr)):
+            if not 0 < factor < math.inf:
+                raise UserError(f"SIREN: {name}: expected a finite number above 0, got {factor!r}.")
+        if not hidden_list:
+            raise UserError("SIREN: hidden_list: expected at least one width, got none.")
         self.hidden_list, self.omega = list(hidden_list), omega
         self.iterations, self.lr, self.pixels, self.seed = iterations, lr, pixels, seed
 
     def template(self) -> SineNetwork:
-        """A network before it is fitted."""
+        """Return a network before it is fitted."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             return SineNetwork(self.hidden_list, self.omega)
 
     def fit(self, image: Tensor, on_step: Callable[[int, float], None] | None = None) -> SineNetwork:
-        """Image (3, h, w) in [0, 1] -> the network fitted to it.
+        """Fit a network to an image.
 
         Args:
+            image: (3, h, w) in [0, 1].
             on_step: called with (step, mean squared error on [0, 1]) after each step.
+
+        Returns:
+            The fitted network.
+
+        Raises:
+            UserError: if the error becomes infinite or nan.
         """
         net = self.template().to(image.device)
         coord, _, rgb = (part[0] for part in image_to_queries(image.unsqueeze(0).float()))
         target = rgb * 2 - 1
         generator = torch.Generator().manual_seed(self.seed)
+        loss = torch.zeros(())
         with (
             torch.enable_grad(),
             torch.autocast(image.device.type, enabled=False),
-        ):  # sin(30 x) in half precision is noise
+        ):  # sin(30 x) in bf16 is noise
             optimizer = torch.optim.Adam(net.parameters(), lr=self.lr)
             for step in range(1, self.iterations + 1):
-                chosen = slice(None)
+                chosen: slice | Tensor = slice(None)
                 if len(coord) > self.pixels:
                     chosen = torch.randint(len(coord), (self.pixels,), generator=generator).to(coord.device)
                 loss = (net(coord[chosen]) - target[chosen]).square().mean()
@@ -113,6 +136,10 @@ class SIREN(nn.Module):
                 optimizer.step()
                 if on_step is not None:
                     on_step(step, loss.item() / 4)  # [-1, 1] is twice as wide as [0, 1]
+        if not all(bool(p.isfinite().all()) for p in net.parameters()):
+            raise UserError(
+                f"SIREN: the fit diverged, its error ended at {loss.item():g}; use an lr below {self.lr:g}."
+            )
         return net.requires_grad_(False)
 
     def encode(self, lq: Tensor) -> Tensor:
@@ -124,12 +151,9 @@ class SIREN(nn.Module):
         net = SineNetwork(self.hidden_list, self.omega)
         names, shapes = zip(*((name, p.shape) for name, p in net.named_parameters()))
         rgb = []
-        for vector, place in zip(feat.float(), coord):
+        for vector, position in zip(feat.float(), coord):
             parts = vector.split([shape.numel() for shape in shapes])
             values = {name: part.view(shape) for name, part, shape in zip(names, parts, shapes)}
-            with torch.autocast(place.device.type, enabled=False):
-                rgb.append(functional_call(net, values, (place.float(),)))
+            with torch.autocast(position.device.type, enabled=False):
+                rgb.append(functional_call(net, values, (position.float(),)))
         return torch.stack(rgb) / 2 + 0.5
-
-    def forward(self, lq: Tensor, coord: Tensor, cell: Tensor | None = None) -> Tensor:
-        return self.query(self.encode(lq), coord, cell)

@@ -14,6 +14,7 @@ from basicsr.archs import build_network
 from ..data.arbitrary_scale_dataset import ArbitraryScaleDataset
 from ..evaluation.results import PeakMemory
 from ..inference.heap import stock_thresholds
+from ..archs.liif_arch import LIIF
 from ..inference.render import render
 from . import plain
 
@@ -100,20 +101,19 @@ def decode(net, device: torch.device, dtype: torch.dtype, side: int, runs: int) 
     size, lq = (4 * side, 4 * side), torch.rand(1, 3, side, side, device=device)
     feat = net.encode(lq)
 
-    class Encoded:
+    class Encoded(LIIF):
         """``net`` whose features are there already."""
 
-        project, grid_decoder, query, query_projected = (
-            net.project,
-            net.grid_decoder,
-            net.query,
-            net.query_projected,
-        )
-        encode = staticmethod(lambda _: feat)
+        def __init__(self):
+            self.__dict__.update(net.__dict__)
 
-    ours = render(Encoded, lq, size, dtype=dtype)
+        def encode(self, lq):
+            return feat
+
+    encoded = Encoded()
+    ours = render(encoded, lq, size, dtype=dtype)
     reference = plain.decode(net, feat, size)
-    pair = (lambda: plain.decode(net, feat, size), lambda: render(Encoded, lq, size, dtype=dtype))
+    pair = (lambda: plain.decode(net, feat, size), lambda: render(encoded, lq, size, dtype=dtype))
     slow, fast, ratio, peak = _pairs(*pair, device, runs, repeat=3)
     pixels = size[0] * size[1]
     share = pixels * HIDDEN_FLOP / fast / matmul_rate(dtype, device)

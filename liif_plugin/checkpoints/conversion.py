@@ -10,7 +10,7 @@ import re
 import torch
 
 from ..errors import UserError
-from .files import load_safely
+from .reading import load_safely
 
 State = dict[str, torch.Tensor]
 

@@ -12,7 +12,8 @@ from ..archs.building import build as build_network
 from ..config.option_files import read_options
 from ..errors import UserError, nearest
 from .download import KNOWN
-from .files import check_fits, load_params, newest_weights
+from .files import newest_weights
+from .reading import check_fits, load_params
 
 SHIPPED = {path.stem: path for path in sorted((Path(__file__).parent / "bundled").glob("*.pth"))}
 

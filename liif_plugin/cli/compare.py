@@ -3,8 +3,9 @@
   liif compare -opt compare_set5.yml
 
 Models: networks of liif_plugin or BasicSR, bicubic, folders of finished pictures. The figure shows the same crop
-by every model. Writes table.md, table.csv, table.tex, table.json and figure.png to ./comparisons/NAME. Finished
-results are kept: the same command continues after an interruption, and measures only what has changed.
+by every model. Writes table.md, table.csv, table.tex, table.json and figure.png to ./comparisons/NAME.
+Finished results are kept: the same command continues after an interruption, and measures only what has
+changed.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from ..config.option_files import find_option_file
+    from ..errors import printable
     from ..evaluation import report
     from ..evaluation.comparison_figure import draw
     from ..evaluation.plan import read_plan
@@ -49,4 +51,4 @@ def run(args: argparse.Namespace) -> None:
     if plan.figure is not None:
         draw(plan, os.path.join(folder, "figure.png"))
         written.append("figure.png")
-    print(f"{folder}: {', '.join(written)}.")
+    print(f"{printable(folder)}: {', '.join(written)}.")

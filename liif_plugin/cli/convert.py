@@ -36,7 +36,7 @@ def _list_known() -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from ..errors import UserError
+    from ..errors import UserError, printable
 
     if args.known:
         _list_known()
@@ -54,14 +54,17 @@ def _convert(args: argparse.Namespace) -> None:
     from ..archs.building import build
     from ..checkpoints.conversion import convert, load_foreign
     from ..checkpoints.download import fetch
-    from ..checkpoints.files import check_fits, save_whole
-    from ..errors import UserError
+    from ..checkpoints.reading import check_fits
+    from ..checkpoints.writing import save_whole
+    from ..errors import UserError, printable
+    from ..files import atomic_write
 
     block_file = args.output[: -len(".pth")] + ".yml"
     for path in (args.output, block_file):
         if os.path.exists(path):
             raise UserError(f"{path}: exists already; delete it or choose another name.")
-    checkpoint = args.checkpoint or fetch(args.fetch, os.path.dirname(args.output) or ".")
+    folder = os.path.dirname(args.output) or "."
+    checkpoint = args.checkpoint or fetch(args.fetch, folder)
     try:
         block, state = convert(load_foreign(checkpoint))
         network = build(block)
@@ -70,14 +73,15 @@ def _convert(args: argparse.Namespace) -> None:
             str(error) if str(error).startswith(checkpoint) else f"{checkpoint}: {error}"
         ) from error
     check_fits(state, network, checkpoint)
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: this folder cannot be made ({error.strerror}).") from error
     save_whole({"params": state}, args.output)
     text = yaml.safe_dump({"network_g": block}, sort_keys=False, default_flow_style=None)
-    try:
-        with open(block_file, "w", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise UserError(
-            f"{block_file}: cannot be written ({error.strerror}); {args.output} is whole, the block is:\n\n{text}"
-        ) from error
+    with atomic_write(block_file, text=True) as file:
+        file.write(text)
     parameters = sum(value.numel() for value in state.values())
-    print(f"{args.output}: {block['type']}, {parameters:,} parameters in {len(state)} tensors.\n\n{text}")
+    print(
+        f"{printable(args.output)}: {block['type']}, {parameters:,} parameters in {len(state)} tensors.\n\n{text}"
+    )

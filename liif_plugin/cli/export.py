@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> None:
     import os
 
     from ..checkpoints.loading import find, load
+    from ..errors import printable
     from ..export.writing import check_room, export
 
     check_room(args.output, args.format, args.overwrite)
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
         args.output,
         args.format,
         args.overwrite,
-        lambda line: print(line, flush=True),
+        lambda line: print(printable(line), flush=True),
     )
     for part in ("encoder", "decoder"):
         path = os.path.join(args.output, about[part]["file"])
@@ -66,8 +67,8 @@ def run(args: argparse.Namespace) -> None:
             )
             for way in ("inputs", "outputs")
         ]
-        print(f"{path}  {os.path.getsize(path) / 2**20:.1f} MiB  {shapes[0]} -> {shapes[1]}")
+        print(f"{printable(path)}  {os.path.getsize(path) / 2**20:.1f} MiB  {shapes[0]} -> {shapes[1]}")
     print(
         f"Largest difference from PyTorch: {max(about['differences'].values()):.1e} (allowed {about['tolerance']:g}). "
-        f"{os.path.join(args.output, 'README.md')} says how to run them."
+        f"{printable(os.path.join(args.output, 'README.md'))} says how to run them."
     )

@@ -53,8 +53,8 @@ def run(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from ..archs.siren_arch import SIREN
-    from ..checkpoints.files import save_whole
-    from ..errors import UserError
+    from ..checkpoints.writing import save_whole
+    from ..errors import UserError, printable
     from ..evaluation.figure import to_picture
     from ..image_io.reading import read_picture
     from ..inference.render import as_float, render
@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> None:
             f"{args.output}: cannot be written ({error}); the fitted network is in {weights}."
         ) from error
     print(
-        f"{args.picture}, {image.shape[-1]} x {image.shape[-2]}: fitted to {-10 * math.log10(max(mse, 1e-12)):.2f} dB PSNR in "
-        f"{args.iterations} steps; {len(parameters):,} parameters in {weights}."
+        f"{printable(args.picture)}, {image.shape[-1]} x {image.shape[-2]}: fitted to {-10 * math.log10(max(mse, 1e-12)):.2f} dB PSNR in "
+        f"{args.iterations} steps; {len(parameters):,} parameters in {printable(weights)}."
     )
-    print(f"{args.output}: {size[1]} x {size[0]}.")
+    print(f"{printable(args.output)}: {size[1]} x {size[0]}.")

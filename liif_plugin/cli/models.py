@@ -16,7 +16,7 @@ def run(_: argparse.Namespace) -> None:
     import os
 
     from ..checkpoints.download import KNOWN
-    from ..checkpoints.files import load_params
+    from ..checkpoints.reading import load_params
     from ..checkpoints.loading import SHIPPED
     from ..config.option_files import read_options
     from ..evaluation.tables import markdown_table

@@ -44,10 +44,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..data.prepare import Cut, prepare_lmdb
+    from ..errors import UserError, printable
 
+    if args.crop_size < 1 or args.step < 1:
+        raise UserError(
+            f"--crop-size and --step: expected positive numbers, got {args.crop_size} and {args.step}."
+        )
     cut = None if args.whole else Cut(args.crop_size, args.step)
     report = prepare_lmdb(args.source, args.output, cut=cut, min_size=args.min_size, png_level=args.png_level)
-    print(f"{args.output}: {report.stored} images from {report.sources} files.")
+    print(f"{printable(args.output)}: {report.stored} images from {report.sources} files.")
     for name, reason in report.left_out:
-        print(f"left out: {name}: {reason}")
+        print(printable(f"left out: {name}: {reason}"))
     return 1 if report.unreadable else 0

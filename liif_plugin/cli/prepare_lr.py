@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..data.derive import derive_folders, lr_images
-    from ..errors import UserError
+    from ..errors import UserError, printable
 
     scales = sorted(set(args.scales))
     if scales[0] < 1:
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         lambda image: lr_images(image, scales, args.border),
         {"scales": scales, "border": args.border},
     )
-    print(f"{args.output}: {', '.join(folders)}.")
+    print(f"{printable(args.output)}: {', '.join(folders)}.")
     for name, reason in left_out:
-        print(f"left out: {name}: {reason}")
+        print(printable(f"left out: {name}: {reason}"))
     return 1 if left_out else 0

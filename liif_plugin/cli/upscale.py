@@ -139,6 +139,8 @@ def _target(args: argparse.Namespace):
             raise UserError(
                 f"--window {args.window}: expected x,y,width,height in pixels of the input, such as 100.5,80,64,48."
             )
+        x, y, width, height = window
+        window = (y, x, height, width)
     scale = _pair("--scale", args.scale, float) if given else (4.0, 4.0)
     limit = None if args.max_pixels is None else int(args.max_pixels)
     size, least = _pair("--size", args.size, int), _pair("--at-least", args.at_least, int)
@@ -150,7 +152,7 @@ def engine_of(args: argparse.Namespace):
     import torch
 
     from ..checkpoints.loading import load
-    from ..errors import UserError
+    from ..errors import UserError, printable
     from ..inference.render import is_continuous
     from ..inference.upscaling import Engine
     from ..precision import choose_precision
@@ -172,7 +174,7 @@ def engine_of(args: argparse.Namespace):
         + " bfloat16 in hardware"
     )
     print(
-        f"{args.model}: {type(net).__name__} on {device.type} in {precision}{f' ({why})' if args.precision == 'auto' else ''}."
+        f"{printable(args.model)}: {type(net).__name__} on {device.type} in {precision}{f' ({why})' if args.precision == 'auto' else ''}."
     )
     return Engine(net, device, precision, int(args.memory * 2**30), args.cell)
 
@@ -182,7 +184,7 @@ def run(args: argparse.Namespace) -> int:
 
     from tqdm import tqdm
 
-    from ..errors import UserError
+    from ..errors import UserError, printable
     from ..image_io.jobs import jobs_of
     from ..image_io.reading import read_picture
     from ..inference.upscaling import geometry, upscale_file
@@ -201,9 +203,7 @@ def run(args: argparse.Namespace) -> int:
             jobs.make_room(destination, args.overwrite)
             picture = read_picture(source)
             where = geometry(*picture.size, target, window)
-            label = (
-                f"{source}  {picture.size[1]} x {picture.size[0]} -> {where.window[3]} x {where.window[2]}"
-            )
+            label = f"{printable(source)}  {picture.size[1]} x {picture.size[0]} -> {where.window[3]} x {where.window[2]}"
             with tqdm(
                 total=where.pixels,
                 unit="px",
@@ -213,16 +213,16 @@ def run(args: argparse.Namespace) -> int:
             ) as bar:
                 upscale_file(engine, picture, destination, where, bar.update, args.quality)
             if bar.disable:
-                print(f"{number}/{len(jobs)} {label}  {destination}", flush=True)
+                print(f"{number}/{len(jobs)} {label}  {printable(destination)}", flush=True)
         except (UserError, MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "memory" not in str(error):
                 raise
             if not isinstance(error, UserError):
-                error = f"{source}: there is not as much memory as was needed; choose less with --memory, and .png or .tif."
+                error = f"{printable(source)}: there is not as much memory as was needed; choose less with --memory, and .png or .tif."
             failed += 1
             print(f"liif upscale: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
     print(
-        f"{len(jobs) - failed - skipped} of {len(jobs)} written to {args.output}"
+        f"{len(jobs) - failed - skipped} of {len(jobs)} written to {printable(args.output)}"
         + (f", {skipped} were there already" if skipped else "")
         + (f", {failed} failed" if failed else "")
         + "."

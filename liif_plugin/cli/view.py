@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     import threading
     import webbrowser
 
-    from ..errors import UserError
+    from ..errors import UserError, printable
     from ..image_io.reading import read_picture
     from .upscale import engine_of
 
@@ -79,7 +79,10 @@ def run(args: argparse.Namespace) -> int:
         port = sock.getsockname()[1]
         shown = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(args.host, args.host)
         url = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}/"
-        print(f"{args.picture}, {picture.size[1]} x {picture.size[0]}: {url}  (Ctrl-C ends it)", flush=True)
+        print(
+            f"{printable(args.picture)}, {picture.size[1]} x {picture.size[0]}: {url}  (Ctrl-C ends it)",
+            flush=True,
+        )
         if not args.no_browser:
             threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
         serve(app, sock).run(sockets=[sock])

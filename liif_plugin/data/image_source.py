@@ -8,7 +8,6 @@ import re
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -20,6 +19,11 @@ from tqdm import tqdm
 from ..errors import UserError, check_choice
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
+# pictures that are named when they are left out
+OTHER_EXTENSIONS = (
+    *(".avif", ".heic", ".heif", ".jfif", ".jpe", ".jp2", ".jxl", ".gif", ".tga", ".psd", ".exr", ".hdr"),
+    *(".pgm", ".pnm", ".dng", ".cr2", ".nef", ".arw"),
+)
 # images are decoded in our own threads and in forked workers: OpenCV's pool gains nothing there, and a fork that meets one of its locks
 # hangs for ever
 cv2.setNumThreads(0)
@@ -56,6 +60,20 @@ def decode_rgb(data: bytes, name: str) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
+def read_rgb(path: str | os.PathLike) -> np.ndarray:
+    """Return the image file ``path`` as (H, W, 3) uint8 RGB; see ``decode_rgb``.
+
+    Raises:
+        UserError: if the file cannot be read or is no whole image.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
+    return decode_rgb(data, os.fspath(path))
+
+
 def header_size(path: str | os.PathLike) -> tuple[int, int]:
     """(H, W) of an image file from its header, without decoding it. Raises UserError where there is no such header."""
     try:
@@ -67,14 +85,59 @@ def header_size(path: str | os.PathLike) -> tuple[int, int]:
         ) from error
 
 
+def find_images(folder: str | os.PathLike) -> tuple[list[str], list[str]]:
+    """Search ``folder`` and its subfolders for images. Names that begin with a dot are left out.
+
+    Returns:
+        (images, others): names relative to ``folder``, sorted. ``others`` are pictures of formats that are not
+        read here, such as HEIC.
+
+    Raises:
+        UserError: if a folder cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise UserError(
+            f"{error.filename}: this folder cannot be read ({error.strerror}); make it readable or move it away."
+        )
+
+    images, others = [], []
+    for parent, subfolders, files in os.walk(folder, onerror=refuse):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        for name in files:
+            path = os.path.join(parent, name)
+            kind = os.path.splitext(name)[1].lower()
+            if name.startswith(".") or kind not in (*EXTENSIONS, *OTHER_EXTENSIONS):
+                continue
+            if os.path.isfile(path):  # no pipe, no link to nothing
+                found = images if kind in EXTENSIONS else others
+                found.append(os.path.relpath(path, folder))
+    return sorted(images), sorted(others)
+
+
 def list_images(folder: str | os.PathLike) -> list[str]:
-    """Names of the images under ``folder``, relative to it, sorted. Hidden files are left out."""
-    found = [
-        path.relative_to(folder)
-        for path in Path(folder).rglob("*")
-        if path.suffix.lower() in EXTENSIONS and path.is_file()
-    ]
-    return sorted(str(name) for name in found if not any(part.startswith(".") for part in name.parts))
+    """Return the names of the images under ``folder``; see ``find_images``."""
+    return find_images(folder)[0]
+
+
+def check_name(where: str, name: str) -> None:
+    """Raise UserError for a name that would lead out of the folder that it is joined to.
+
+    Names come from files that others wrote (meta_info.txt, split.json), and results are written under them.
+
+    Example:
+        >>> check_name("meta_info.txt", "train/0001.png")
+        >>> check_name("meta_info.txt", "../../x.png")
+        Traceback (most recent call last):
+        ...
+        liif_plugin.errors.UserError: meta_info.txt: the name '../../x.png' leads out of its folder; ...
+    """
+    parts = re.split(r"[/\\]", name)
+    absolute = parts[0] == "" or re.match(r"[A-Za-z]:", name)
+    if absolute or ".." in parts or "\0" in name:
+        raise UserError(
+            f"{where}: the name {name[:200]!r} leads out of its folder; expected one such as 'train/0001.png'."
+        )
 
 
 def _read_lines(path: str, what: str) -> list[str]:
@@ -86,15 +149,31 @@ def _read_lines(path: str, what: str) -> list[str]:
 
 
 def _names_of_split(text: str, path: str, split: str | None) -> list[str]:
+    splits = parse_splits(text, path)
+    check_choice(f"{path}: split", split, splits)
+    return splits[str(split)]
+
+
+def parse_splits(text: str, path: str) -> dict[str, list[str]]:
+    """Parse a split.json: a mapping from the names of splits to lists of file names.
+
+    Args:
+        text: what is in the file.
+        path: the file, for messages.
+
+    Raises:
+        UserError: if it is something else, or a name in it leads out of the folder.
+    """
     try:
-        splits = json.loads(text)
-        names = {key: [str(name) for name in value] for key, value in splits.items()}
-    except (ValueError, AttributeError, TypeError) as error:
+        splits = {str(split): [str(name) for name in names] for split, names in json.loads(text).items()}
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise UserError(
             f"{path}: expected a mapping from splits to lists of file names ({type(error).__name__})."
         ) from error
-    check_choice(f"{path}: split", split, names)
-    return names[split]
+    for names in splits.values():
+        for name in names:
+            check_name(path, name)
+    return splits
 
 
 class ImageSource:
@@ -136,7 +215,7 @@ class ImageSource:
                 else f"{missing}; correct the path or make it with `liif prepare`."
             )
         self.is_lmdb = self.root.rstrip("/").endswith(".lmdb")
-        entries = self._lmdb_entries() if self.is_lmdb else dict.fromkeys(list_images(self.root))
+        entries = self._lmdb_entries() if self.is_lmdb else self._folder_entries()
         wanted = self._wanted(meta_info_file, entries, split)[:first_k]
         if not wanted:
             raise UserError(
@@ -148,6 +227,15 @@ class ImageSource:
         self._client = None
         self._block, self._offsets = (None, None) if cache is None else self._decode_all(shared)
 
+    def _folder_entries(self) -> dict[str, None]:
+        names, others = find_images(self.root)
+        if others:
+            get_root_logger().warning(
+                f"{self.where}: {len(others)} pictures are left out, because their format is not read: "
+                f"{', '.join(others[:3])}; convert them to PNG."
+            )
+        return dict.fromkeys(names)
+
     def _lmdb_entries(self) -> dict[str, tuple[int, int]]:
         entries = {}
         for line in _read_lines(os.path.join(self.root, "meta_info.txt"), self.where):
@@ -156,6 +244,7 @@ class ImageSource:
                 raise UserError(
                     f"{self.where}: {self.root}/meta_info.txt: expected lines like 'name.png (480,480,3) 1', got '{line}'."
                 )
+            check_name(f"{self.where}: {self.root}/meta_info.txt", match["name"])
             entries[match["name"]] = int(match["h"]), int(match["w"])
         return entries
 
@@ -176,6 +265,8 @@ class ImageSource:
             wanted = _names_of_split("".join(lines), meta_info_file, split)
         else:
             wanted = [line.split(" ")[0] for line in lines]
+            for name in wanted:
+                check_name(f"{self.where}: {meta_info_file}", name)
         for name in wanted:
             if name not in entries:
                 raise UserError(f"{self.where}: {meta_info_file} lists {name}, which is not in {self.root}.")

@@ -24,6 +24,23 @@ from .deterministic import generator
 from .image_source import require_size
 
 
+def check_template(where: str, template: str) -> None:
+    """Raise UserError unless ``template`` makes a name of its own for every name.
+
+    Example:
+        >>> check_template("dataset Set5", "{}x2")
+    """
+    try:
+        works = template.format("a") != template.format("b")
+    except (ValueError, LookupError, AttributeError, TypeError, MemoryError):
+        works = False
+    if not works:
+        raise UserError(
+            f"{where}: filename_tmpl: expected a name in which {{}} stands for the name of the HR image, such as "
+            f"'{{}}x2', got '{template}'."
+        )
+
+
 @DATASET_REGISTRY.register()
 class PairedScaleDataset(Dataset):
     """LR and HR images of the same names -> training items at their scale, or validation pairs.
@@ -45,6 +62,7 @@ class PairedScaleDataset(Dataset):
         """Raise UserError for an option that this phase of the dataset does not read."""
         source = {**SOURCE_OPTIONS, "dataroot_lq": optional(TEXT), "filename_tmpl": TEXT, "scale": ANY}
         check_phase_options(where, opt, source, TRAIN_OPTIONS, VAL_OPTIONS)
+        check_template(where, opt.get("filename_tmpl", "{}"))
 
     def __init__(self, opt: dict):
         self.opt = opt

@@ -1,8 +1,8 @@
 """Measuring networks: one image, a validation set, and whole tables (``liif compare``).
 
 predict.py renders one image, measure.py compares it with its ground truth, validation.py is the loop of the
-trainer. A comparison goes plan.py (what the option file asks for) -> results.py (one model on one set at one scale,
-kept on disk) -> report.py (tables) and comparison_figure.py. published.py holds the values of the papers.
+trainer. A comparison goes plan.py (what the option file asks for) -> results.py (one model on one set at one
+scale, kept on disk) -> report.py (tables) and comparison_figure.py. published.py holds values of papers.
 """
 
 from ..basicsr_patches import shims

@@ -7,8 +7,9 @@ import platform
 import torch
 from torch import Tensor, nn
 
-from ..inference.heap import give_back
-from ..inference.render import is_continuous
+from ..archs.base import is_continuous
+from ..archs.siren_arch import SIREN
+from ..inference.heap import trim_heap
 
 SIDE = 48  # side of the LR input on which multiply-adds are counted: a multiple of every window size in use
 HD_PIXELS = 1280 * 720  # the field compares multiply-adds at this size of the result
@@ -42,8 +43,8 @@ def complexity(net: nn.Module, scale: tuple[float, float]) -> tuple[int, float |
         net: on the CPU, in eval mode.
         scale: (sy, sx).
     """
-    if hasattr(net, "template"):
-        # SIREN is fitted to each image: count the network that answers the queries, not the fitting
+    if isinstance(net, SIREN):
+        # It is fitted to each image: count the network that answers the queries, not the fitting
         template = net.template()
         per_query = _multiply_adds(template, (torch.zeros(1000, 2),)) / 1000
         return sum(p.numel() for p in template.parameters()), per_query * HD_PIXELS
@@ -68,8 +69,8 @@ def complexity(net: nn.Module, scale: tuple[float, float]) -> tuple[int, float |
 class PeakMemory:
     """Measure the peak memory of a ``with`` block, above what the process had before.
 
-    On a CPU this needs Linux. Memory that was freed before the block and not yet returned to the system hides a
-    part of the peak; it is returned first where the C library can do that.
+    On a CPU this needs Linux. Memory that was freed before and not yet returned to the system hides a part of
+    the peak; it is returned first where the C library can do that.
 
     Attributes:
         mib: the peak in MiB after the block, or None if the system does not tell.
@@ -94,7 +95,7 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats(self.device)
             self._before = torch.cuda.memory_allocated(self.device) / 2**20
             return self
-        give_back()
+        trim_heap()
         try:
             with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
                 file.write("5")  # Linux: reset the peak of resident memory

@@ -17,7 +17,7 @@ from ..config.option_types import (
     BLOCK,
     FOLDER_NAME,
     TEXT,
-    Kind,
+    OptionType,
     check_block,
     check_call,
     check_values,
@@ -40,7 +40,7 @@ def _is_label(value: object) -> bool:
     return is_plain and bool(str(value)) and str(value).isprintable()
 
 
-LABEL = Kind("text", _is_label)
+LABEL = OptionType("text", _is_label)
 TOP = {
     "name": FOLDER_NAME,
     "device": optional(TEXT),

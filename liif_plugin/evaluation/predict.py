@@ -8,10 +8,11 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from ..archs.base import is_continuous
 from ..archs.encoder import pad_to_multiple
 from ..coords import cell_of
 from ..errors import UserError
-from ..inference.render import is_continuous, render
+from ..inference.render import render
 from ..precision import whole_float32
 
 

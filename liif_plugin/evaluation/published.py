@@ -1,8 +1,8 @@
 """Published PSNR in dB: set -> model -> scale -> value.
 
 DIV2K valid: Tables 1 and 3 of the LIIF paper (CVPR 2021); RGB, shave scale + 6. Set5, Set14, B100, Urban100:
-its Table 2 and, for Bicubic and EDSR-baseline-LIIF, the common literature and later papers; luma, shave scale.
-celebAHQ: Table 4.
+its Table 2 and, for Bicubic and EDSR-baseline-LIIF, the common literature and later papers; luma, shave
+scale. celebAHQ: Table 4.
 """
 
 from __future__ import annotations

@@ -147,8 +147,8 @@ def measure_model(model: Model, column: Column, plan: Plan, device: torch.device
     """Measure a model on one column.
 
     Returns:
-        A dict with the keys RESULT_KEYS. metrics: name -> mean over the images. images: one entry for each, with
-        its name, its metrics and its seconds. parameters, multiply_adds: None for finished images. machine: what
+        A dict with the keys RESULT_KEYS. metrics: name -> mean over the images. images: one entry for each,
+        with its name, metrics and seconds. parameters, multiply_adds: None for finished images. machine: what
         it ran on. seconds: median of the images. peak_mib: peak memory of one image. The last two are None if
         they are not known.
     """
@@ -191,8 +191,8 @@ def measure_model(model: Model, column: Column, plan: Plan, device: torch.device
 def all_results(plan: Plan, folder: str) -> Results:
     """Return the result of every model for every column, measured or found in ``folder``.
 
-    Each result is written at once, so that an interrupted comparison continues where it stopped. The result is
-    None if a model does not serve the scale of a column.
+    Each result is written at once: an interrupted comparison continues where it stopped. The result is None
+    if a model does not serve the scale of a column.
     """
     device = device_of(plan)
     os.makedirs(os.path.join(folder, FOLDER), exist_ok=True)

@@ -32,7 +32,7 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
     Args:
         header: one text for each column.
-        rows: rows of as many texts. They are printed as they are: numbers have their digits already.
+        rows: rows of as many texts, printed as they are.
 
     Example:
         >>> print(markdown_table(["model", "x2"], [["Bicubic", "33.68"], ["LIIF", ""]]))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ..archs.liif_arch import LIIF, Projection
-from ..archs.metasr_arch import MetaSR
+from ..archs.metasr_arch import MetaSR, Unfolded
 from ..errors import UserError
 
 B, h, w, Q = "batch", "height", "width", "queries"  # sizes that stay free
@@ -49,9 +49,9 @@ class EncoderPart(nn.Module):
         B, _, h, w = lq.shape
         feat = self.net.encode(lq)
         if isinstance(self.net, MetaSR):
-            return self.net.unfold(feat).reshape(B, h, w, -1)
-        table, skip, _, _ = self.net.project(feat)
-        table = table.reshape(B, h, w, table.shape[1])
+            return self.net.prepare(feat).features.reshape(B, h, w, -1)
+        table, skip, _, _ = self.net.prepare(feat)
+        table = table.reshape(B, h, w, table.shape[2])
         return table if skip is None else (table, skip.reshape(B, h, w, 3))
 
 
@@ -75,8 +75,8 @@ class DecoderPart(nn.Module):
         table, coord, cell = named["table"], named["coord"], named.get("cell")
         B, h, w, D = table.shape
         if isinstance(self.net, MetaSR):
-            return self.net.query_unfolded(table.reshape(B * h * w, D), (h, w), coord, cell)
-        skip = named["skip"].reshape(B * h * w, 3) if "skip" in named else None
-        return self.net.query_projected(
-            Projection(table.reshape(B * h * w, D), skip, (h, w), (0, 0, h, w)), coord, cell
+            return self.net.sample(Unfolded(table.reshape(B, h * w, D), (h, w)), coord, cell)
+        skip = named["skip"].reshape(B, h * w, 3) if "skip" in named else None
+        return self.net.sample(
+            Projection(table.reshape(B, h * w, D), skip, (h, w), (0, 0, h, w)), coord, cell
         )

@@ -1,16 +1,18 @@
-"""For scripts and notebooks: ``from liif_plugin import load, upscale, ContinuousImage``."""
+"""The Python API for scripts and notebooks: ``from liif_plugin import load, upscale, ContinuousImage``."""
 
 from __future__ import annotations
 
-import math
 import os
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from .. import register  # noqa: F401  load() builds networks of ours
+from ..archs.base import ContinuousNetwork, as_continuous, tensors_of
 from ..checkpoints.loading import find, load
 from ..config.option_types import number
 from ..coords import cell_of, pixel_centres
@@ -19,44 +21,51 @@ from ..image_io.metadata import profile_of
 from ..image_io.reading import Picture, from_array, upright
 from ..precision import DTYPES, choose_precision
 from . import render
-from .upscaling import Engine, Target, finished_rows, geometry
+from .upscaling import Engine, Target, finished_rows, geometry, memory_budget
+
+__all__ = ["ContinuousImage", "load", "upscale"]
 
 Pair = tuple[float, float]
+Array = np.ndarray
 LARGEST_CELL = 1e6  # a cell of 2 covers the picture
 
 
 @lru_cache(maxsize=4)
-def _shared(model: str, weights: str, written: int) -> nn.Module:
+def _cached_network(model: str, weights: str, written: int) -> nn.Module:
     return load(model)
 
 
-def _network(model: str | os.PathLike | nn.Module) -> nn.Module:
+def _network(model: str | os.PathLike | nn.Module) -> ContinuousNetwork:
     net = model
-    if isinstance(model, (str, os.PathLike)):
-        weights = find(model)[1]
-        net = _shared(
-            os.fspath(model), weights, os.stat(weights).st_mtime_ns
-        )  # a training may have written newer ones
-    if not render.is_continuous(net):
+    if isinstance(net, (str, os.PathLike)):
+        weights = find(net)[1]
+        # The time of the file is part of the key: a training may have written newer weights.
+        net = _cached_network(os.fspath(net), weights, os.stat(weights).st_mtime_ns)
+    net = as_continuous(net)
+    if not isinstance(net, ContinuousNetwork):
         raise UserError(
-            f"model: {type(net).__name__} has one fixed scale; expected a network for any scale, such as LIIF."
+            f"model: expected a network for any scale such as LIIF; {type(net).__name__} has one fixed scale."
         )
     return net
 
 
-def _array(picture) -> np.ndarray | None:
-    """A PIL image, upright, or a numpy array in the machine's own byte order; None for anything else."""
+def _device_of(net: nn.Module) -> torch.device:
+    return next((p.device for p in net.parameters()), torch.device("cpu"))
+
+
+def _as_array(picture: object) -> Array | None:
+    """Return a PIL image, upright, or a numpy array in the machine's byte order; None for anything else."""
     if isinstance(picture, Image.Image):
         try:
             picture = upright(picture)
-        except (ValueError, OSError) as error:  # of another depth; a file that ends early
+        except (ValueError, OSError) as error:  # another depth, or a file that ends early
             raise UserError(f"picture: {error}.") from error
     if not isinstance(picture, np.ndarray) or picture.dtype.kind not in "uif":
         return None
     return np.ascontiguousarray(picture.astype(picture.dtype.newbyteorder("="), copy=False))
 
 
-def _floats(name: str, values) -> Tensor:
+def _as_floats(name: str, values: Any) -> Tensor:
     if isinstance(values, np.ndarray):
         values = np.ascontiguousarray(values)  # torch has no negative strides
     try:
@@ -67,35 +76,34 @@ def _floats(name: str, values) -> Tensor:
         ) from error
 
 
-def require_memory(size: int) -> None:
-    """Raise UserError for a result of more bytes than the machine has."""
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else math.inf
-    if size > there:
+def _require_memory(size: int) -> None:
+    """Raise UserError if a result of ``size`` bytes is larger than the machine's memory."""
+    if not hasattr(os, "sysconf"):
+        return
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if size > machine:
         raise UserError(
-            f"size: the result would take {size / 2**30:,.0f} GiB, and this machine has {there / 2**30:,.0f}; ask for a window "
-            "of it, or write it to a file with `liif upscale`."
+            f"size: the result needs {size / 2**30:,.0f} GiB, and this machine has {machine / 2**30:,.0f}; "
+            "ask for a window of it, or write it to a file with `liif upscale`."
         )
 
 
-def _batch(picture: np.ndarray | Tensor) -> Tensor:
-    """Floats in [0, 1]: (H, W) or (H, W, 3) of numpy, (3, H, W) or (B, 3, H, W) of torch -> (B, 3, H, W) float32."""
-    kind = getattr(picture, "dtype", type(picture).__name__)
-    if not (isinstance(picture, Tensor) and picture.is_floating_point()) and not (
-        isinstance(picture, np.ndarray) and kind.kind == "f"
-    ):
+def _as_batch(picture: Array | Tensor) -> Tensor:
+    """Return floats in [0, 1] as (B, 3, H, W) float32; takes what ``upscale`` takes in floats."""
+    if isinstance(picture, np.ndarray) and picture.dtype.kind == "f":
+        batch = torch.as_tensor(picture if picture.flags.writeable else picture.copy()).float()
+        if batch.dim() == 2:
+            batch = batch.expand(3, -1, -1)
+        elif batch.dim() == 3:
+            batch = batch.permute(2, 0, 1)
+        else:
+            batch = batch[..., None]  # refused below, because it has five dimensions
+    elif isinstance(picture, Tensor) and picture.is_floating_point():
+        batch = picture.float()
+    else:
+        found = getattr(picture, "dtype", type(picture).__name__)
         raise UserError(
-            f"picture: expected uint8, uint16 or floats in [0, 1] as numpy, PIL or tensor, got {kind}."
-        )
-    batch = torch.as_tensor(
-        picture if isinstance(picture, Tensor) or picture.flags.writeable else picture.copy()
-    ).float()
-    if isinstance(picture, np.ndarray):
-        batch = (
-            batch.expand(3, -1, -1)
-            if batch.dim() == 2
-            else batch.permute(2, 0, 1)
-            if batch.dim() == 3
-            else batch[..., None]
+            f"picture: expected uint8, uint16 or floats in [0, 1] as numpy, PIL or tensor, got {found}."
         )
     batch = batch.unsqueeze(0) if batch.dim() == 3 else batch
     if batch.dim() != 4 or batch.shape[1] != 3 or not batch.numel():
@@ -103,58 +111,68 @@ def _batch(picture: np.ndarray | Tensor) -> Tensor:
             f"picture: expected RGB, (H, W, 3) of numpy or (3, H, W) of torch, got {tuple(picture.shape)}."
         )
     low, high = batch.min().item(), batch.max().item()
-    if not (low >= -0.5 and high <= 1.5):  # nan fails too; what a network gave may be a little outside
-        raise UserError(
-            f"picture: expected finite floats in [0, 1], got {low:g} to {high:g}; divide by 255, or hand it over as uint8."
-        )
+    if not (low >= -0.5 and high <= 1.5):  # nan fails too; a network's result may be a little outside [0, 1]
+        raise UserError(f"picture: expected finite floats in [0, 1], got {low:g} to {high:g}; divide by 255.")
     return batch
 
 
 def upscale(
-    picture,
+    picture: Any,
     scale: float | Pair | None = None,
     size: tuple[int, int] | None = None,
-    window: tuple | None = None,
-    model: str | nn.Module = "liif-light",
+    window: tuple[float, float, float, float] | None = None,
+    model: str | os.PathLike | nn.Module = "liif-light",
     precision: str = "auto",
     memory: float = 1.0,
-):
-    """A picture at any size: the same kind of object as ``picture``.
+) -> Any:
+    """Enlarge a picture to any size.
 
     Args:
-        picture: numpy (H, W), (H, W, 1 to 4) uint8 or uint16; numpy (H, W) or (H, W, 3) or tensor (3, H, W) or (B, 3, H, W) float in
-            [0, 1]; or a PIL image, whose orientation is applied and whose colour profile goes with the result. Gray stays gray and
-            alpha stays alpha.
-        scale: a factor, or (y, x). size: (H, W) instead. Neither: 4.
-        window: (x, y, width, height) in pixels of the picture, fractions allowed: only this part; scale and size are then its own.
+        picture: numpy (H, W) or (H, W, 1 to 4), uint8 or uint16; numpy (H, W) or (H, W, 3), float in [0,
+            1]; a tensor (3, H, W) or (B, 3, H, W), float in [0, 1]; or a PIL image, whose orientation is
+            applied and whose colour profile is kept. Gray stays gray and alpha stays alpha.
+        scale: a factor, or (y, x). If neither scale nor size is given, it is 4.
+        size: (H, W) instead of a scale.
+        window: (top, left, height, width) in pixels of the picture, fractions allowed: only this part is
+            enlarged, and scale and size are then those of the part.
         model: what ``load`` takes, or a network.
-        precision: auto, fp32, bf16, fp16. memory: GiB that rendering may take, 0 for no limit.
+        precision: auto, fp32, bf16 or fp16; auto is bf16 if the hardware multiplies it, else fp32.
+        memory: GiB that rendering may take, 0 for no limit.
+
+    Returns:
+        The same kind of object as ``picture``.
 
     Raises:
-        UserError: for another kind of picture, a window outside it, or a size without pixels.
+        UserError: if the picture is of another kind, the window lies outside it, or the result has no pixels.
+
+    Example:
+        >>> import numpy as np
+        >>> from liif_plugin import upscale
+        >>> picture = np.zeros((20, 30, 3), np.uint8)
+        >>> upscale(picture, scale=2.5).shape
+        (50, 75, 3)
+        >>> upscale(picture, size=(64, 64), window=(0, 0, 10, 10)).shape
+        (64, 64, 3)
     """
     net = _network(model)
-    device = next(net.parameters(), torch.empty(0)).device
+    device = _device_of(net)
     if not number(0, 1e6).fits(memory):
         raise UserError(f"memory: expected GiB, 0 for no limit, got {memory}.")
-    engine = Engine(net, device, choose_precision(precision, device), int(memory * 2**30))
-    target, pixels = _target(scale, size), _array(picture)
-    if isinstance(picture, Image.Image):
-        result = Image.fromarray(_pixels(engine, pixels, target, window))
+    engine = Engine(net, device, choose_precision(precision, device), memory_budget(memory))
+    target, pixels = _target(scale, size), _as_array(picture)
+    if pixels is not None and pixels.dtype in (np.uint8, np.uint16):
+        enlarged = _upscale_pixels(engine, pixels, target, window)
+        if not isinstance(picture, Image.Image):
+            return enlarged
+        result = Image.fromarray(enlarged)
         if profile_of(picture) is not None:
             result.info["icc_profile"] = profile_of(picture)
         return result
-    if pixels is not None and pixels.dtype in (np.uint8, np.uint16):
-        return _pixels(engine, pixels, target, window)
-    batch = _batch(picture if pixels is None else pixels)
-    where = geometry(*batch.shape[-2:], target, window)
-    require_memory(where.pixels * len(batch) * 3 * 4)
-    image = torch.empty(len(batch), 3, *where.window[2:], device=batch.device)
-    for one, rendered in zip(batch, image):  # one after the other: ``memory`` is for each
-        for top, band in engine.bands(one.unsqueeze(0).to(device), where):
-            rendered[:, top : top + band.shape[2]] = band[0].clamp_(0, 1)
+    batch = _as_batch(picture if pixels is None else pixels)
+    image = _upscale_floats(engine, batch, target, window)
     if isinstance(picture, Tensor):
         return (image if picture.dim() == 4 else image[0]).to(picture.device, picture.dtype)
+    assert pixels is not None
     colours = image[0].permute(1, 2, 0).cpu().numpy().astype(pixels.dtype)
     return colours.mean(axis=2) if pixels.ndim == 2 else colours
 
@@ -166,7 +184,7 @@ def _target(scale: float | Pair | None, size: tuple[int, int] | None) -> Target:
         if size is not None:
             H, W = (int(n) for n in size)
             return Target(size=(H, W))
-        factors = [float(f) for f in (np.atleast_1d(4.0 if scale is None else scale))]
+        factors = [float(factor) for factor in np.atleast_1d(4.0 if scale is None else scale)]
         y, x = factors * 2 if len(factors) == 1 else factors
         return Target(scale=(y, x))
     except (TypeError, ValueError, OverflowError) as error:
@@ -175,12 +193,9 @@ def _target(scale: float | Pair | None, size: tuple[int, int] | None) -> Target:
         ) from error
 
 
-def _picture(pixels: np.ndarray) -> Picture:
-    if (
-        pixels.dtype not in (np.uint8, np.uint16)
-        or pixels.ndim not in (2, 3)
-        or (pixels.ndim == 3 and not 1 <= pixels.shape[2] <= 4)
-    ):
+def _as_picture(pixels: Array) -> Picture:
+    shape_fits = pixels.ndim == 2 or (pixels.ndim == 3 and 1 <= pixels.shape[2] <= 4)
+    if pixels.dtype not in (np.uint8, np.uint16) or not shape_fits:
         raise UserError(
             f"picture: expected (H, W) or (H, W, 1 to 4) of 8 or 16 bits, got {pixels.shape} {pixels.dtype}."
         )
@@ -189,92 +204,129 @@ def _picture(pixels: np.ndarray) -> Picture:
     return from_array(pixels)
 
 
-def _pixels(engine: Engine, pixels: np.ndarray, target: Target, window: tuple | None) -> np.ndarray:
-    read = _picture(pixels)
-    where = geometry(*read.size, target, window)
-    require_memory(where.pixels * read.channels * pixels.dtype.itemsize)
-    whole, top = np.empty((*where.window[2:], read.channels), pixels.dtype), 0
-    for rows in finished_rows(engine, read, where, pixels.dtype.type):
-        whole[top : top + len(rows)] = rows
+def _upscale_pixels(engine: Engine, pixels: Array, target: Target, window: tuple | None) -> Array:
+    picture = _as_picture(pixels)
+    where = geometry(*picture.size, target, window)
+    _require_memory(where.pixels * picture.channels * pixels.dtype.itemsize)
+    result = np.empty((*where.window[2:], picture.channels), pixels.dtype)
+    top = 0
+    for rows in finished_rows(engine, picture, where, pixels.dtype.type):
+        result[top : top + len(rows)] = rows
         top += len(rows)
-    return whole[:, :, 0] if pixels.ndim == 2 else whole
+    return result[:, :, 0] if pixels.ndim == 2 else result
+
+
+def _upscale_floats(engine: Engine, batch: Tensor, target: Target, window: tuple | None) -> Tensor:
+    h, w = batch.shape[-2:]
+    where = geometry(h, w, target, window)
+    _require_memory(where.pixels * len(batch) * 3 * 4)
+    image = torch.empty(len(batch), 3, *where.window[2:], dtype=torch.float32, device=batch.device)
+    for one, rendered in zip(batch, image):  # one after the other: the memory limit is for each
+        for top, band in engine.bands(one.unsqueeze(0).to(engine.device), where):
+            rendered[:, top : top + band.shape[2]] = band[0].clamp_(0, 1)
+    return image
 
 
 class ContinuousImage:
     """A picture as a function of position: encoded once, asked as often as wanted.
 
-    Args:
-        picture: (H, W, 3) uint8, uint16 or float in [0, 1] of numpy, a tensor (3, H, W) in [0, 1], or a PIL image (taken as RGB).
-        model: what ``load`` takes, or a network that knows encode and query.
+    The features stay in memory: about 1 KiB for each pixel of the picture with liif-light, 1.3 KiB with the
+    paper's decoder.
 
-    The features stay in memory: about 1 KiB for each pixel of the picture with liif-light, 1.3 with the paper's decoder.
+    Args:
+        picture: (H, W, 3) uint8, uint16 or float in [0, 1] of numpy, a tensor (3, H, W) in [0, 1], or a PIL
+            image, taken as RGB.
+        model: what ``load`` takes, or a network with ``encode`` and ``query``.
+        precision: see ``upscale``.
+
+    Example:
+        >>> import numpy as np
+        >>> from liif_plugin import ContinuousImage
+        >>> image = ContinuousImage(np.zeros((20, 30, 3), np.uint8))
+        >>> image.sample([[0.0, 0.0], [0.5, -0.25]]).shape  # two positions (y, x)
+        torch.Size([2, 3])
+        >>> image.render((100, 150), window=(40, 50, 16, 16)).shape
+        torch.Size([3, 16, 16])
     """
 
-    def __init__(self, picture, model: str | nn.Module = "liif-light", precision: str = "auto"):
+    def __init__(
+        self, picture: Any, model: str | os.PathLike | nn.Module = "liif-light", precision: str = "auto"
+    ):
         self.net = _network(model)
-        device = next(self.net.parameters(), torch.empty(0)).device
+        device = _device_of(self.net)
         self.dtype = DTYPES[choose_precision(precision, device)]
-        pixels = _array(picture)
+        pixels = _as_array(picture)
         if pixels is not None and pixels.dtype in (np.uint8, np.uint16):
-            lq = render.as_float(_picture(pixels).colour, device)
+            lq = render.as_float(_as_picture(pixels).colour, device)
         else:
-            lq = _batch(picture if pixels is None else pixels).to(device)
+            lq = _as_batch(picture if pixels is None else pixels).to(device)
         if len(lq) != 1:
             raise UserError(f"picture: expected one, got a batch of {len(lq)}.")
-        self.size = tuple(lq.shape[-2:])
+        self.size = (lq.shape[-2], lq.shape[-1])
         with torch.no_grad():
-            self._source = render.prepare(self.net, lq, self.dtype)
-
-    @staticmethod
-    def _cell(cell, size: tuple[int, int], shape: torch.Size) -> Tensor:
-        cell = cell_of(size) if cell is None else _floats("cell", cell)
-        if cell.shape not in ((2,), shape) or not bool(((cell > 0) & (cell <= LARGEST_CELL)).all()):
-            raise UserError("cell: expected positive heights and widths, shape (2,) or that of coord.")
-        return cell
+            self._prepared = render.prepare(self.net, lq, self.dtype)
 
     @torch.no_grad()
-    def sample(self, coord, cell=None) -> Tensor:
-        """Colours at positions: (..., 2) -> (..., 3) RGB, not clamped.
+    def sample(self, coord: Any, cell: Any = None) -> Tensor:
+        """Return the colours at any positions.
 
         Args:
-            coord: (y, x) in [-1, 1]; pixel i of n has its centre at -1 + (2i + 1)/n.
-            cell: height and width of the asking pixel in the same unit, (2,) or of coord's shape; None is a pixel of the picture.
+            coord: (..., 2), (y, x) in [-1, 1]; pixel i of n has its centre at -1 + (2i + 1)/n.
+            cell: height and width of the asking pixel in the same unit, (2,) or of coord's shape; None is a
+                pixel of the picture.
+
+        Returns:
+            (..., 3) RGB, not clamped.
 
         Raises:
-            UserError: for positions that are not finite or outside, or cells that are not positive.
+            UserError: if a position is not finite or lies outside, or a cell is not positive.
         """
-        coord = _floats("coord", coord)
+        coord = _as_floats("coord", coord)
         if coord.shape[-1:] != (2,) or not bool((coord.abs() <= 1).all()):  # nan fails too
             raise UserError("coord: expected positions (y, x) between -1 and 1, shape (..., 2).")
-        cell = self._cell(cell, self.size, coord.shape)
-        projected = hasattr(self._source, "table")
-        query = self.net.query_projected if projected else self.net.query
-        device = (self._source.table if projected else self._source).device
-        flat, cells = coord.reshape(1, -1, 2).to(device), cell.expand_as(coord).reshape(1, -1, 2).to(device)
+        cell = self._checked_cell(cell, self.size, coord.shape)
+        device = tensors_of(self._prepared)[0].device
+        flat = coord.reshape(1, -1, 2).to(device)
+        cells = cell.expand_as(coord).reshape(1, -1, 2).to(device)
         parts, step = [], render.QUERIES_AT_ONCE
         with torch.autocast(device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
             for i in range(0, flat.shape[1], step):
-                parts.append(query(self._source, flat[:, i : i + step], cells[:, i : i + step]).float())
-        return (
-            torch.cat(parts, dim=1).view(*coord.shape[:-1], 3)
-            if parts
-            else coord.new_zeros(*coord.shape[:-1], 3)
-        )
+                rgb = self.net.sample(self._prepared, flat[:, i : i + step], cells[:, i : i + step])
+                parts.append(rgb.float())
+        if not parts:
+            return coord.new_zeros(*coord.shape[:-1], 3)
+        return torch.cat(parts, dim=1).view(*coord.shape[:-1], 3)
 
     @torch.no_grad()
     def render(
-        self, size: tuple[int, int], window: tuple[int, int, int, int] | None = None, cell=None
+        self,
+        size: tuple[int, int],
+        window: tuple[int, int, int, int] | None = None,
+        cell: Any = None,
     ) -> Tensor:
-        """The picture at ``size`` = (H, W), or the ``window`` (top, left, height, width) of that size: (3, h, w) RGB, not clamped.
+        """Return the picture at any size, or a window of it.
 
         Args:
+            size: (H, W).
+            window: (top, left, height, width) in pixels of that size; None is all of it.
             cell: (2,), of every pixel; None is the true one.
 
+        Returns:
+            (3, h, w) RGB, not clamped.
+
         Raises:
-            UserError: for a size below one pixel, a window outside it, or a cell that is not positive.
+            UserError: if the size is below one pixel, the window lies outside, or the cell is not positive.
         """
         top, left, height, width = render.checked_window(size, window)
-        require_memory(height * width * 3 * 4)
-        cell = self._cell(cell, size, (2,))
-        rows, columns = pixel_centres(size[0], top, top + height), pixel_centres(size[1], left, left + width)
-        return render.decode(self.net, self._source, rows, columns, cell, self.dtype)[0]
+        _require_memory(height * width * 3 * 4)
+        cell = self._checked_cell(cell, size, torch.Size([2]))
+        rows = pixel_centres(size[0], top, top + height)
+        columns = pixel_centres(size[1], left, left + width)
+        return render.decode(self.net, self._prepared, rows, columns, cell, self.dtype)[0]
+
+    @staticmethod
+    def _checked_cell(cell: Any, size: tuple[int, int], shape: torch.Size) -> Tensor:
+        cell = cell_of(size) if cell is None else _as_floats("cell", cell)
+        if cell.shape not in ((2,), shape) or not bool(((cell > 0) & (cell <= LARGEST_CELL)).all()):
+            raise UserError("cell: expected positive heights and widths, shape (2,) or that of coord.")
+        return cell

@@ -1,116 +1,150 @@
-"""A network and a low-resolution image -> an image of any size, or any window of it, in blocks; in tiles where it is large."""
+"""A network and a low-resolution image -> an image of any size, or a window of it, in blocks and in tiles."""
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..coords import cell_of, mesh, pixel_centres, queries_to_image
+from ..archs.base import QUERIES_AT_ONCE, ContinuousNetwork, Tile, as_continuous, is_continuous, tensors_of
+from ..coords import cell_of, pixel_centres
 from ..errors import UserError
 from ..precision import whole_float32
-from .heap import give_back
+from .heap import trim_heap
 from .tiling import band_rows
 
-QUERIES_AT_ONCE = 16384  # what one block of ``query`` decodes: keeps the hidden activations (4 corners x 256 floats a query) at 64 MiB
+__all__ = ["QUERIES_AT_ONCE", "is_continuous", "render", "render_bands"]
+
 TILE = 256  # side of a tile in LR pixels, where an image is encoded in tiles
 
 Span = tuple[int, int]  # first, last + 1
 Window = tuple[int, int, int, int]  # top, left, height, width
 
 
-def is_continuous(net) -> bool:
-    """Whether ``net`` has the contract encode/query; a network without it has one fixed scale."""
-    return hasattr(net, "encode") and hasattr(net, "query")
-
-
 def as_float(lq: Tensor | np.ndarray, device: torch.device | None = None) -> Tensor:
-    """An image as networks want it: (H, W, 3) uint8 or uint16 -> (1, 3, H, W) float32 in [0, 1]; tensors stay as they are."""
+    """Return an image as networks take it.
+
+    Args:
+        lq: (H, W, 3) uint8 or uint16, which becomes (1, 3, H, W) float32 in [0, 1]; a tensor stays as it is.
+        device: where the result goes; None leaves it on the CPU or where the tensor is.
+    """
     if isinstance(lq, np.ndarray):
         largest = np.iinfo(lq.dtype).max
-        lq = (
-            torch.from_numpy(np.ascontiguousarray(lq.transpose(2, 0, 1)).astype(np.float32))
-            .unsqueeze(0)
-            .div_(largest)
-        )
+        planes = np.ascontiguousarray(lq.transpose(2, 0, 1)).astype(np.float32)
+        lq = torch.from_numpy(planes).unsqueeze(0).div_(largest)
     return lq if device is None else lq.to(device)
 
 
-def _blocks(span: Span, step: int) -> Iterator[Span]:
-    for start in range(span[0], span[1], step):
-        yield start, min(start + step, span[1])
+def _continuous(net: nn.Module) -> ContinuousNetwork:
+    continuous = as_continuous(net)
+    if not isinstance(continuous, ContinuousNetwork):
+        raise UserError(
+            f"net: expected a network for any scale, with encode and query, got {type(net).__name__}, which "
+            "has one fixed scale."
+        )
+    return continuous
+
+
+def prepare(
+    net: nn.Module,
+    lq: Tensor,
+    dtype: torch.dtype,
+    size: tuple[int, int] | None = None,
+    tile: Tile | None = None,
+) -> Any:
+    """Encode ``lq`` and return what ``decode`` needs of it.
+
+    Args:
+        net: a network for any scale.
+        lq: (B, 3, h, w) in [0, 1].
+        dtype: the type in which the layers run; torch.float32 turns autocast off.
+        size: (H, W) of the target image, None if it is not known yet.
+        tile: where ``lq`` lies in a larger image; None if it is the whole image.
+    """
+    continuous = _continuous(net)
+    with torch.autocast(lq.device.type, dtype=dtype, enabled=dtype != torch.float32), whole_float32():
+        feat = continuous.encode(lq.contiguous(memory_format=torch.channels_last))  # a third faster on a CPU
+        prepared = continuous.prepare(feat, size, tile)
+    return _as_float32(prepared)
+
+
+def _as_float32(prepared: Any) -> Any:
+    """Return ``prepared`` with its half-precision tensors in float32, in which they are gathered and
+    blended.
+    """
+    if isinstance(prepared, Tensor):
+        return prepared.float() if prepared.is_floating_point() else prepared
+    if isinstance(prepared, tuple) and hasattr(prepared, "_fields"):
+        return type(prepared)(*map(_as_float32, prepared))
+    return prepared
 
 
 def decode(
-    net,
-    source,
+    net: nn.Module,
+    prepared: Any,
     rows: Tensor,
     columns: Tensor,
     cell: Tensor,
     dtype: torch.dtype,
     queries_at_once: int = QUERIES_AT_ONCE,
-    batch: int = 1,
 ) -> Tensor:
-    """The pixels with their centres at ``rows`` (R,) and ``columns`` (C,), ascending, in [-1, 1]: (B, 3, R, C) float32.
+    """Return the pixels of a grid, see ``ContinuousNetwork.decode``, whatever autocast the caller has
+    switched on.
+    """
+    with torch.autocast(tensors_of(prepared)[0].device.type, enabled=False):
+        return _continuous(net).decode(prepared, rows, columns, cell, dtype, queries_at_once)
+
+
+def prepare_tile(
+    net: nn.Module,
+    lq: Tensor | np.ndarray,
+    rows: Span,
+    columns: Span,
+    dtype: torch.dtype,
+    device: torch.device,
+    size: tuple[int, int] | None = None,
+) -> Any:
+    """Return what ``decode`` needs for the pixels of one LR tile; they equal those of the image encoded as
+    a whole.
 
     Args:
-        source: from ``prepare`` or ``tile_of``. cell: (2,), of every pixel.
+        net: a network for any scale whose ``halo`` is not None.
+        lq: the whole image, (h, w, 3) uint8 or uint16, or (B, 3, h, w) in [0, 1].
+        rows: first and last + 1 LR row of the tile; the first is a multiple of ``net.pad_multiple``.
+        columns: the same for its columns.
+        dtype: the type in which the layers run.
+        device: where to compute.
+        size: (H, W) of the target image.
     """
-    if hasattr(source, "table"):
-        fast = net.grid_decoder(source, cell, dtype)
-        if fast is not None:
-            return fast.decode(rows, columns, queries_at_once)
-    device = (source.table if hasattr(source, "table") else source).device
-    rows, columns = rows.to(device), columns.to(device)
-    image = torch.empty(batch, 3, len(rows), len(columns), dtype=torch.float32, device=device)
-    query = net.query_projected if hasattr(source, "table") else net.query
-    for first, stop in _blocks((0, len(rows)), max(1, queries_at_once // (len(columns) * batch))):
-        coord = mesh(rows[first:stop], columns).expand(batch, -1, -1)
-        with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
-            rgb = query(source, coord, cell.to(device).expand_as(coord))
-        image[:, :, first:stop] = queries_to_image(rgb.float(), (stop - first, len(columns)))
-    return image
-
-
-def prepare(net, lq: Tensor, dtype: torch.dtype, **tile) -> object:
-    """Features of ``lq``, behind the first decoder layer where the network can do that."""
-    with torch.autocast(lq.device.type, dtype=dtype, enabled=dtype != torch.float32), whole_float32():
-        feat = net.encode(lq.contiguous(memory_format=torch.channels_last))  # a third faster on a CPU
-        if not hasattr(net, "project"):
-            return feat
-        projection = net.project(feat, **tile)
-    return projection._replace(table=projection.table.float())
-
-
-def _target_span(span: Span, n: int, N: int) -> Span:
-    """Target pixels of N whose centres lie in the LR pixels ``span`` of n."""
-    return tuple(-(-(2 * edge * N - n) // (2 * n)) for edge in span)  # ceil(edge N / n - 1/2), exactly
-
-
-def tile_of(
-    net, lq: Tensor | np.ndarray, rows: Span, columns: Span, dtype: torch.dtype, device: torch.device
-) -> object:
-    """The projection of the LR tile rows x columns and of the ring of codes around it that its pixels use, equal to that of the untiled
-    image. The tile begins on multiples of ``net.pad_multiple``; ``net.halo`` is not None.
-    """
+    continuous = _continuous(net)
+    assert continuous.halo is not None
     h, w = lq.shape[:2] if isinstance(lq, np.ndarray) else lq.shape[-2:]
-    multiple, needed, region = net.pad_multiple, [], []
+    multiple = continuous.pad_multiple
+    encoded: list[Span] = []
+    region: list[Span] = []
     for (first, stop), n in ((rows, h), (columns, w)):
+        # The decoder of a pixel at the tile's border asks a code in the ring around the tile.
         region.append((max(0, first - 1), min(n, stop + 1)))
-        start = max(0, first - net.halo) // multiple * multiple
-        end = min(n, -(-(stop + net.halo) // multiple) * multiple)
-        needed.append((start, end))
-    (top, bottom), (left, right) = needed
+        # The encoder needs the halo, and its windows must lie where they lie in the whole image.
+        start = max(0, first - continuous.halo) // multiple * multiple
+        end = min(n, -(-(stop + continuous.halo) // multiple) * multiple)
+        encoded.append((start, end))
+    (top, bottom), (left, right) = encoded
     part = lq[top:bottom, left:right] if isinstance(lq, np.ndarray) else lq[..., top:bottom, left:right]
-    kept = (region[0][0], region[1][0], region[0][1] - region[0][0], region[1][1] - region[1][0])
-    return prepare(net, as_float(part, device), dtype, size=(h, w), origin=(top, left), region=kept)
+    held = (region[0][0], region[1][0], region[0][1] - region[0][0], region[1][1] - region[1][0])
+    return prepare(continuous, as_float(part, device), dtype, size, Tile((h, w), (top, left), held))
 
 
 def checked_window(size: tuple[int, int], window: Window | None) -> Window:
-    """``window`` of an image of ``size``, all of it for None. Raises UserError for one outside, or a size below one pixel."""
+    """Return ``window`` of an image of ``size``, all of it for None.
+
+    Raises:
+        UserError: if the window lies outside, or the size is below one pixel.
+    """
     try:
         H, W = (operator.index(n) for n in size)
         top, left, height, width = (0, 0, H, W) if window is None else (operator.index(n) for n in window)
@@ -127,7 +161,7 @@ def checked_window(size: tuple[int, int], window: Window | None) -> Window:
 
 @torch.no_grad()
 def render_bands(
-    net,
+    net: nn.Module,
     lq: Tensor | np.ndarray,
     size: tuple[int, int],
     cell: Tensor | None = None,
@@ -138,44 +172,77 @@ def render_bands(
     device: torch.device | None = None,
     rows_at_once: int | None = None,
 ) -> Iterator[tuple[int, Tensor]]:
-    """As ``render``, in bands from the top: (first row within the window, (B, 3, rows, W) float32). Memory holds one band.
+    """Render as ``render`` does, in bands from the top. Memory holds one band.
 
     Args:
-        tile: side in LR pixels; the input is encoded in tiles with a halo of the network's receptive field, equal to the untiled result
-            to rounding. None, and networks whose receptive field is the whole image or not known: encoded at once.
+        net: see ``render``.
+        lq: see ``render``.
+        size: see ``render``.
+        cell: see ``render``.
+        window: see ``render``.
+        dtype: see ``render``.
+        tile: side in LR pixels; the input is encoded in tiles with a halo of the network's receptive radius,
+            which equals the untiled result to rounding. None encodes the image at once, and so does a network
+            whose receptive field is the whole image.
+        queries_at_once: see ``render``.
         device: where to compute; None is where ``lq`` is.
-        rows_at_once: the most rows of a band of tiles, which are encoded again for each; None is all rows of a tile.
+        rows_at_once: the most rows of a band. Tiles are encoded again for each band; None is all rows of a
+            tile.
+
+    Yields:
+        (first row within the window, (B, 3, rows, W) float32).
     """
+    continuous = _continuous(net)
     top, left, height, width = checked_window(size, window)
     H, W = size
     h, w = lq.shape[:2] if isinstance(lq, np.ndarray) else lq.shape[-2:]
-    device = device or (torch.device("cpu") if isinstance(lq, np.ndarray) else lq.device)
-    cell = cell_of(size) if cell is None else cell
     batch = 1 if isinstance(lq, np.ndarray) else len(lq)
+    if device is None:
+        device = torch.device("cpu") if isinstance(lq, np.ndarray) else lq.device
+    cell = cell_of(size) if cell is None else cell
     inside = (top, top + height), (left, left + width)
-    if tile is None or getattr(net, "halo", None) is None or max(h, w) <= tile:
-        source = prepare(net, as_float(lq, device), dtype)
+
+    # Without tiles: encode once, decode band by band.
+    if tile is None or continuous.halo is None or max(h, w) <= tile:
+        prepared = prepare(continuous, as_float(lq, device), dtype, size)
+        x = pixel_centres(W, *inside[1])
         for rows in _blocks(inside[0], min(band_rows(width), rows_at_once or height)):
-            y, x = pixel_centres(H, *rows), pixel_centres(W, *inside[1])
-            yield rows[0] - top, decode(net, source, y, x, cell, dtype, queries_at_once, batch)
+            y = pixel_centres(H, *rows)
+            yield rows[0] - top, decode(continuous, prepared, y, x, cell, dtype, queries_at_once)
         return
-    step = -(-tile // net.pad_multiple) * net.pad_multiple
+
+    # With tiles: one row of tiles after the other. Each makes one band, or several if rows_at_once is small.
+    step = -(-tile // continuous.pad_multiple) * continuous.pad_multiple
     for lr_rows in _blocks((0, h), step):
         target = _clip(_target_span(lr_rows, h, H), inside[0])
         for rows in _blocks(target, rows_at_once or max(1, target[1] - target[0])):
             band = torch.empty(batch, 3, rows[1] - rows[0], width, dtype=torch.float32, device=device)
+            y = pixel_centres(H, *rows)
             for lr_columns in _blocks((0, w), step):
                 columns = _clip(_target_span(lr_columns, w, W), inside[1])
-                if columns[0] < columns[1]:
-                    source = tile_of(net, lq, lr_rows, lr_columns, dtype, device)
-                    y, x = pixel_centres(H, *rows), pixel_centres(W, *columns)
-                    part = decode(net, source, y, x, cell, dtype, queries_at_once, batch)
-                    band[..., columns[0] - left : columns[1] - left] = part
-                    del source, part
-                    give_back()  # tiles at the border have other sizes: their blocks would fit into no hole of the last one's
-            done = [band]
+                if columns[0] >= columns[1]:
+                    continue
+                prepared = prepare_tile(continuous, lq, lr_rows, lr_columns, dtype, device, size)
+                x = pixel_centres(W, *columns)
+                part = decode(continuous, prepared, y, x, cell, dtype, queries_at_once)
+                band[..., columns[0] - left : columns[1] - left] = part
+                del prepared, part
+                trim_heap()  # tiles at the border have other sizes and cannot reuse the freed blocks
+            # Hand the band over without keeping it alive here while the next one is made.
+            last = [band]
             del band
-            yield rows[0] - top, done.pop()  # held by nobody here while the next one is made
+            yield rows[0] - top, last.pop()
+
+
+def _blocks(span: Span, step: int) -> Iterator[Span]:
+    for start in range(span[0], span[1], step):
+        yield start, min(start + step, span[1])
+
+
+def _target_span(span: Span, n: int, N: int) -> Span:
+    """Return the target pixels of N whose centres lie in the LR pixels ``span`` of n."""
+    first, stop = (-(-(2 * edge * N - n) // (2 * n)) for edge in span)  # ceil(edge N / n - 1/2), exactly
+    return first, stop
 
 
 def _clip(span: Span, to: Span) -> Span:
@@ -184,7 +251,7 @@ def _clip(span: Span, to: Span) -> Span:
 
 @torch.no_grad()
 def render(
-    net,
+    net: nn.Module,
     lq: Tensor | np.ndarray,
     size: tuple[int, int],
     cell: Tensor | None = None,
@@ -194,18 +261,35 @@ def render(
     queries_at_once: int = QUERIES_AT_ONCE,
     device: torch.device | None = None,
 ) -> Tensor:
-    """Lq (B, 3, h, w) in [0, 1], or (h, w, 3) uint8 or uint16 -> (B, 3, H, W) with ``size`` = (H, W), float32, not clamped.
+    """Render an image at any size.
 
     Args:
-        net: knows encode and query; project and grid_decoder, where it has them, are the faster way to the same numbers.
-        cell: (2,), the cell of every pixel; None is the true one, 2/H and 2/W.
-        window: (top, left, height, width) of the target to render; None is all of it.
-        dtype: torch.bfloat16 or torch.float16 run the network in it; positions and the blend stay in float32.
-        tile, device: see ``render_bands``; by default the image is encoded at once.
-        queries_at_once: pixels per block. The result does not depend on it.
+        net: a network for any scale: a ``ContinuousNetwork``, or a module that has ``encode`` and ``query``.
+        lq: (B, 3, h, w) in [0, 1], or (h, w, 3) uint8 or uint16.
+        size: (H, W) of the whole result.
+        cell: (2,), height and width of every pixel in [-1, 1] units; None is the true one, 2/H and 2/W.
+        window: (top, left, height, width) of the result to render; None is all of it.
+        dtype: torch.bfloat16 or torch.float16 run the layers in it; positions and the blend stay in float32.
+            torch.float32 also turns off an autocast of the caller.
+        tile: see ``render_bands``; None encodes the image at once.
+        queries_at_once: pixels of one block. The result does not depend on it.
+        device: see ``render_bands``.
+
+    Returns:
+        (B, 3, H, W) float32 RGB, or that of the window, not clamped.
 
     Raises:
-        UserError: for a size below one pixel, or a window outside the image.
+        UserError: if the size is below one pixel, the window lies outside, or ``net`` has one fixed scale.
+
+    Example:
+        >>> import torch
+        >>> from liif_plugin.archs.bicubic_arch import Bicubic
+        >>> lq = torch.rand(1, 3, 20, 30)
+        >>> render(Bicubic(), lq, (54, 81)).shape
+        torch.Size([1, 3, 54, 81])
+        >>> part = render(Bicubic(), lq, (54, 81), window=(10, 0, 5, 81))
+        >>> torch.equal(part, render(Bicubic(), lq, (54, 81))[:, :, 10:15])
+        True
     """
     bands = render_bands(net, lq, size, cell, window, dtype, tile, queries_at_once, device)
     return torch.cat([band for _, band in bands], dim=2)

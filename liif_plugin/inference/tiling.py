@@ -1,28 +1,32 @@
-"""How much memory a network needs for each pixel of its input, measured, and the tile that fits into what it may have."""
+"""How much memory a network needs for each pixel of its input, measured, and the largest tile that fits
+into a budget.
+"""
 
 from __future__ import annotations
 
 import weakref
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-TILES = (1024, 768, 512, 384, 256, 192, 128, 96, 64, 32)
-SLACK = 2.2  # workspaces of the convolution libraries and holes in the heap; measured with EDSR and liif-light on a CPU
+TILES = (1024, 768, 512, 384, 256, 192, 128, 96, 64, 32)  # sides that are tried, in LR pixels
+SLACK = 2.2  # workspaces of the convolution libraries and holes in the heap; measured with EDSR on a CPU
 FIXED = 160 << 20  # blocks of the decoder, buffers of the file, what libraries load at their first use
 
 
 class _LiveBytes(TorchDispatchMode):
-    """Adds up the tensors that are made under it and not yet freed."""
+    """Adds up the tensors that are made while it is active and that are not freed yet."""
 
     def __init__(self):
         super().__init__()
         self.live = self.peak = 0
-        self.holders: Counter = Counter()
+        self.holders: Counter = Counter()  # address of a storage -> tensors that hold it
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
@@ -46,7 +50,7 @@ class _LiveBytes(TorchDispatchMode):
 
 
 def peak_bytes(work: Callable[[], object]) -> int:
-    """The most that the tensors made by ``work`` take at one time."""
+    """Return the most bytes that the tensors made by ``work`` take at one time."""
     with _LiveBytes() as counter:
         work()
     return counter.peak
@@ -55,16 +59,33 @@ def peak_bytes(work: Callable[[], object]) -> int:
 def bytes_per_pixel(
     prepare: Callable[[Tensor], object], device: torch.device, sides: tuple[int, int] = (24, 48)
 ) -> float:
-    """What ``prepare`` of an image (1, 3, h, w) needs for each of its pixels: the slope between two small images."""
-    small, large = (
-        peak_bytes(lambda side=side: prepare(torch.zeros(1, 3, side, side, device=device))) for side in sides
-    )
+    """Return the bytes that ``prepare`` of an image (1, 3, h, w) needs for each of its pixels.
+
+    It is the slope between two small images with the sides ``sides``.
+    """
+    images = [torch.zeros(1, 3, side, side, dtype=torch.float32, device=device) for side in sides]
+    small, large = (peak_bytes(partial(prepare, image)) for image in images)
     return (large - small) / (sides[1] ** 2 - sides[0] ** 2)
 
 
 def band_rows(width: int) -> int:
-    """Rows of a band, ``width`` pixels wide, where nothing else decides."""
+    """Return the rows of a band of ``width`` pixels where nothing else decides: about 4 megapixels."""
     return max(1, (1 << 22) // width)
+
+
+class Tiling(NamedTuple):
+    """How an image is rendered.
+
+    Attributes:
+        tile: side of the tiles in LR pixels, None for no tiles.
+        rows: the most rows of the result at a time, None for all rows of a tile.
+        needed: bytes that rendering takes at its peak. More than the budget if even the smallest tile does
+            not fit.
+    """
+
+    tile: int | None
+    rows: int | None
+    needed: int
 
 
 def tile_for(
@@ -75,31 +96,37 @@ def tile_for(
     per_pixel: float,
     budget: int,
     bands: float = 1.0,
-) -> tuple[int, int | None, int]:
-    """(side of the largest tile whose rendering fits into ``budget`` bytes, rows of the result at a time, bytes that it needs).
+) -> Tiling:
+    """Return the largest tile whose rendering fits into a budget.
 
-    The rows are None where all rows of a tile fit. Where they fit for no tile, as at large scales, each tile is encoded again for every
-    few of its rows; that the smallest tile cannot be encoded within ``budget``, or that no row fits, shows in the bytes.
+    Where all rows of a tile fit for no tile, as at large scales, each tile is encoded again for every few
+    rows.
 
     Args:
-        lr_size, size: (h, w) and (H, W) of the whole image. window: (height, width) of what is rendered of it.
-        halo: pixels that are encoded around a tile. per_pixel: from ``bytes_per_pixel``. bands: how many are held at one time.
+        lr_size: (h, w) of the whole image.
+        size: (H, W) of the whole result.
+        window: (height, width) of the part that is rendered.
+        halo: LR pixels that are encoded around a tile.
+        per_pixel: from ``bytes_per_pixel``.
+        budget: bytes.
+        bands: how many bands of the result are held at one time.
     """
-    sketches = []
+    candidates = []
     for tile in TILES:
-        encoded = (
-            int(SLACK * per_pixel * min(tile + 2 * halo, lr_size[0]) * min(tile + 2 * halo, lr_size[1]))
-            + FIXED
-        )
-        rows, columns = (min(-(-tile * N // n), kept) for N, n, kept in zip(size, lr_size, window))
+        # The encoder's part: the tile with its halo.
+        h, w = (min(tile + 2 * halo, n) for n in lr_size)
+        encoded = int(SLACK * per_pixel * h * w) + FIXED
+        # The result's part: the rows and columns that belong to the tile.
+        rows, columns = (min(-(-tile * N // n), most) for N, n, most in zip(size, lr_size, window))
         if max(lr_size) <= tile:
             rows = min(rows, band_rows(window[1]))  # encoded once, whatever the bands
-        row = (
-            1.3 * 3 * 4 * (bands * window[1] + columns)
-        )  # of the band, and of the tile's part of it; 1.3: freed bands leave holes
-        if encoded + rows * row <= budget:
-            return tile, None, int(encoded + rows * row)
-        sketches.append((tile, encoded, rows, row))
-    tile, encoded, rows, row = next((sketch for sketch in sketches if sketch[1] <= budget / 2), sketches[-1])
-    some = max(1, min(rows, int((budget - encoded) / row)))
-    return tile, some, int(encoded + some * row)
+        # Bytes of a row of the band, and of the tile's part of it; 1.3: freed bands leave holes.
+        bytes_of_row = 1.3 * 3 * 4 * (bands * window[1] + columns)
+        if encoded + rows * bytes_of_row <= budget:
+            return Tiling(tile, None, int(encoded + rows * bytes_of_row))
+        candidates.append((tile, encoded, rows, bytes_of_row))
+    # Take the largest tile that leaves half of the budget for rows, else the smallest tile.
+    fitting = [candidate for candidate in candidates if candidate[1] <= budget / 2]
+    tile, encoded, rows, bytes_of_row = fitting[0] if fitting else candidates[-1]
+    fewer = max(1, min(rows, int((budget - encoded) / bytes_of_row)))
+    return Tiling(tile, fewer, int(encoded + fewer * bytes_of_row))

@@ -1,33 +1,38 @@
-"""Any picture to any size: what is asked for -> sizes, a picture -> bands of finished pixels, and both together for files."""
+"""Enlarge any picture to any size: sizes, bands of finished pixels, files."""
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..archs.base import ContinuousNetwork, as_continuous
 from ..errors import UserError
 from ..image_io.reading import Picture
 from ..image_io.writing import check_format, is_streamed, write_picture
 from ..precision import DTYPES
-from . import render
-from . import tiling as memory
+from . import render, tiling
 
-ROWS_AT_ONCE = 1 << 20  # samples that are turned into integers at a time
-BANDS_WITH_ALPHA = 2.4  # the colour's band, that of the alpha channel as it is made, and its mean
+SAMPLES_AT_ONCE = 1 << 20  # that are turned into integers at a time
+BANDS_WITH_ALPHA = 2.4  # the band of the colours, that of the alpha channel while it is made, and its mean
 
 
 @dataclass(frozen=True)
 class Target:
-    """How large the result is to be: one of these, and ``max_pixels`` as a limit to any of them. Pairs are (height, width).
+    """How large the result is to be. One of the fields is given, and ``max_pixels`` may limit it.
 
-    scale: per axis. size: exact. height, width, short_side: that side, the other follows. at_least: the smallest size of the same
-    shape that covers it, never smaller than the picture.
+    Attributes:
+        scale: factors (y, x).
+        size: exactly (H, W).
+        height: that height; the width follows.
+        width: that width; the height follows.
+        short_side: that length of the shorter side; the other follows.
+        at_least: the smallest size of the same shape that covers (H, W), never smaller than the picture.
+        max_pixels: the most pixels of the result.
     """
 
     scale: tuple[float, float] | None = None
@@ -39,89 +44,115 @@ class Target:
     max_pixels: int | None = None
 
     def scale_of(self, h: float, w: float) -> tuple[float, float]:
-        """The factors (y, x) for a picture, or a part of one, of h x w pixels."""
-        if self.size is not None:
-            factors = self.size[0] / h, self.size[1] / w
-        elif self.height is not None or self.width is not None:
-            factors = ((self.height or 0) / h, (self.width or 0) / w)
-            factors = factors if min(factors) > 0 else (max(factors),) * 2
-        elif self.short_side is not None:
-            factors = (self.short_side / min(h, w),) * 2
-        elif self.at_least is not None:
-            factors = (max(1.0, self.at_least[0] / h, self.at_least[1] / w),) * 2
-        else:
-            factors = self.scale or (1.0, 1.0)
-        pixels = h * factors[0] * w * factors[1]
+        """Return the factors (y, x) for a picture, or a part of one, of h x w pixels."""
+        y, x = self._wanted_scale(h, w)
+        pixels = h * y * w * x
         if self.max_pixels is not None and pixels > self.max_pixels:
             shrink = math.sqrt(self.max_pixels / pixels)
-            factors = factors[0] * shrink, factors[1] * shrink
-        return factors
+            y, x = y * shrink, x * shrink
+        return y, x
+
+    def _wanted_scale(self, h: float, w: float) -> tuple[float, float]:
+        if self.size is not None:
+            return self.size[0] / h, self.size[1] / w
+        if self.height is not None and self.width is not None:
+            return self.height / h, self.width / w
+        if self.height is not None:
+            factor = self.height / h
+        elif self.width is not None:
+            factor = self.width / w
+        elif self.short_side is not None:
+            factor = self.short_side / min(h, w)
+        elif self.at_least is not None:
+            factor = max(1.0, self.at_least[0] / h, self.at_least[1] / w)
+        else:
+            return self.scale or (1.0, 1.0)
+        return factor, factor
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """size: (H, W) of the whole picture at its target size. window: (top, left, height, width) of it that is rendered."""
+    """Which pixels are rendered.
+
+    Attributes:
+        size: (H, W) of the whole picture at its target size.
+        window: (top, left, height, width) of it that is rendered.
+    """
 
     size: tuple[int, int]
     window: tuple[int, int, int, int]
 
     @property
     def pixels(self) -> int:
+        """Number of pixels that are rendered."""
         return self.window[2] * self.window[3]
 
 
 def geometry(
     h: int, w: int, target: Target, window: tuple[float, float, float, float] | None = None
 ) -> Geometry:
-    """Where the pixels of the result are.
+    """Return which pixels are rendered.
 
     Args:
-        window: (x, y, width, height) in pixels of the input, fractions allowed; the target is then the size of this part. It is
-            rounded to whole pixels of the target.
+        h: height of the picture in pixels.
+        w: its width.
+        target: size of the result; with a window, of this part.
+        window: (top, left, height, width) in pixels of the picture, fractions allowed. It is rounded to whole
+            pixels of the result.
 
     Raises:
-        UserError: for a window outside the picture, or a result without pixels.
+        UserError: if the window lies outside the picture, or the result has no pixels.
     """
     if h < 1 or w < 1:
         raise UserError(f"the picture has no pixels: {w} x {h}.")
     try:
-        x, y, width, height = (0.0, 0.0, w, h) if window is None else map(float, window)
+        top, left, height, width = (0.0, 0.0, h, w) if window is None else map(float, window)
     except (TypeError, ValueError, OverflowError) as error:
-        raise UserError(f"window: expected x, y, width, height, got {window!r}.") from error
-    if not (
-        width > 0 and height > 0 and x >= 0 and y >= 0 and x + width <= w and y + height <= h
-    ):  # nan fails too
+        raise UserError(f"window: expected top, left, height, width, got {window!r}.") from error
+    inside = top >= 0 and left >= 0 and top + height <= h and left + width <= w
+    if not (height > 0 and width > 0 and inside):  # nan fails too
         raise UserError(
-            f"--window {x:g},{y:g},{width:g},{height:g}: expected a part of the picture, which is {w} wide and {h} high."
+            f"window: expected a part of the picture, which is {w} wide and {h} high, got one that begins at "
+            f"x = {left:g}, y = {top:g} and is {width:g} wide and {height:g} high."
         )
     scale = target.scale_of(height, width)
-    limited = (
-        target.max_pixels is not None
-        and round(height * scale[0]) * round(width * scale[1]) > target.max_pixels
-    )
-    down = math.floor if limited else round  # a limit is a limit
+    pixels = round(height * scale[0]) * round(width * scale[1])
+    limited = target.max_pixels is not None and pixels > target.max_pixels
+    rounded = math.floor if limited else round  # rounding up could exceed the limit
     parts = []
-    for factor, n, start, part in ((scale[0], h, y, height), (scale[1], w, x, width)):
+    for factor, n, start, part in ((scale[0], h, top, height), (scale[1], w, left, width)):
         if not (0 < factor < 1e6):
             raise UserError(
                 f"the target is {factor:g} times the picture; expected a factor between 0 and a million."
             )
-        length = down(part * factor + 1e-9)
-        whole = length if window is None else max(1, round(n * factor))
-        first = min(round(start * factor), max(whole - length, 0))
+        length = rounded(part * factor + 1e-9)
         if length < 1:
             raise UserError(f"the target has no pixels left: {w} x {h} shrunk to {part * factor:g}.")
+        whole = length if window is None else max(1, round(n * factor))
+        first = min(round(start * factor), max(whole - length, 0))
         parts.append((max(whole, first + length), first, length))
-    (H, top, rows), (W, left, columns) = parts
-    return Geometry((H, W), (top, left, rows, columns))
+    (H, first_row, rows), (W, first_column, columns) = parts
+    return Geometry((H, W), (first_row, first_column, rows, columns))
+
+
+def memory_budget(gib: float) -> int:
+    """Return ``gib`` GiB in bytes, at least one byte unless it is 0, which means no limit."""
+    return math.ceil(gib * 2**30)
 
 
 @dataclass(frozen=True)
 class Engine:
-    """A network and how to run it.
+    """A network and how to run it. Made once and used for many pictures.
 
-    precision: a name of ``precision.DTYPES``. budget: bytes that rendering may take beyond the network and the input, 0 for no limit.
-    cell: side of the queries' cells in input pixels; None is the true one. Made once and used for many pictures.
+    Attributes:
+        net: a network for any scale; a user's class with ``encode`` and ``query`` is wrapped.
+        device: where to compute.
+        precision: a name of ``precision.DTYPES``.
+        budget: bytes that rendering may take beyond the network and the input, 0 for no limit.
+        cell: side of the queries' cells in input pixels; None is the true one.
+
+    Raises:
+        UserError: if the network has one fixed scale.
     """
 
     net: torch.nn.Module
@@ -129,65 +160,91 @@ class Engine:
     precision: str = "fp32"
     budget: int = 1 << 30
     cell: float | None = None
+    # A plain dictionary, because the lock of a cached_property would stay held in a process forked meanwhile.
+    _measured: dict[str, float] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @property
+    def network(self) -> ContinuousNetwork:
+        """``net`` under the contract."""
+        net = as_continuous(self.net)
+        if not isinstance(net, ContinuousNetwork):
+            raise UserError(
+                f"net: expected a network for any scale, got {type(net).__name__}, which has one fixed scale."
+            )
+        return net
 
     def tiling(
         self, lr_size: tuple[int, int], where: Geometry, bands: float = 1.0, held: int = 0
     ) -> tuple[int | None, int | None]:
-        """(side of the tiles for a picture, None for no tiles; the most rows of the result at a time, None for as many as there are).
+        """Return how to render a picture within the budget.
 
         Args:
-            bands: how many bands of the result are alive at one time. held: bytes that are taken besides.
+            lr_size: (h, w) of the picture.
+            where: which pixels are rendered.
+            bands: how many bands of the result are held at one time.
+            held: bytes that are taken besides.
+
+        Returns:
+            Side of the tiles in pixels of the picture, None for no tiles; the most rows of the result at a
+            time, None for as many as there are.
 
         Raises:
-            UserError: where the network needs more than ``budget`` however small the tiles are, or cannot be run in tiles.
+            UserError: if the network needs more than the budget however small the tiles are, or cannot be
+                run in tiles.
         """
         if not self.budget:
             return None, None
-        halo, budget = getattr(self.net, "halo", None), self.budget - held
-        if halo is not None:
-            tile, rows, needed = memory.tile_for(
-                lr_size, where.size, where.window[2:], halo, self._bytes_per_pixel, budget, bands
-            )
+        halo, budget = self.network.halo, self.budget - held
+        if halo is None:
+            needed = int(tiling.SLACK * self._bytes_per_pixel() * lr_size[0] * lr_size[1]) + tiling.FIXED
+            found = tiling.Tiling(None, None, needed)
         else:
-            tile, rows, needed = (
-                None,
-                None,
-                int(memory.SLACK * self._bytes_per_pixel * lr_size[0] * lr_size[1]) + memory.FIXED,
+            found = tiling.tile_for(
+                lr_size, where.size, where.window[2:], halo, self._bytes_per_pixel(), budget, bands
             )
-        if needed > budget:
-            why = (
-                "a network that cannot be run in tiles"
-                if tile is None
-                else f"a network that looks {halo} pixels around each tile"
-            )
-            also = (
-                f", {held / 2**30:.1f} of them for a format that is not written row by row as .png and .tif are"
-                if held
-                else ""
-            )
-            raise UserError(
-                f"about {(needed + held) / 2**30:.1f} GiB are needed to enlarge {lr_size[1]} x {lr_size[0]} pixels to "
-                f"{where.window[3]} x {where.window[2]} with {why}{also}; --memory allows {self.budget / 2**30:.3g}. "
-                "Give more, or 0 for no limit."
-            )
-        return tile, rows
+        if found.needed > budget:
+            raise UserError(self._too_large(lr_size, where, halo, found.needed + held, held))
+        return found.tile, found.rows
 
-    @functools.cached_property
+    def _too_large(
+        self, lr_size: tuple[int, int], where: Geometry, halo: int | None, needed: int, held: int
+    ) -> str:
+        network = (
+            "a network that cannot be run in tiles"
+            if halo is None
+            else f"a network that looks {halo} pixels around each tile"
+        )
+        whole_file = (
+            f", {held / 2**30:.1f} of them for a format that is not written row by row like .png and .tif"
+            if held
+            else ""
+        )
+        h, w = lr_size
+        H, W = where.window[2:]
+        return (
+            f"memory: about {needed / 2**30:.1f} GiB are needed to enlarge {w} x {h} pixels to {W} x {H} with "
+            f"{network}{whole_file}, but {self.budget / 2**30:.3g} are allowed. Give more, or 0 for no limit."
+        )
+
     def _bytes_per_pixel(self) -> float:
-        with torch.no_grad():
-            return memory.bytes_per_pixel(
-                lambda lq: render.prepare(self.net, lq, DTYPES[self.precision]), self.device
-            )
+        if "bytes_per_pixel" not in self._measured:
+            with torch.no_grad():
+                self._measured["bytes_per_pixel"] = tiling.bytes_per_pixel(
+                    lambda lq: render.prepare(self.network, lq, DTYPES[self.precision]), self.device
+                )
+        return self._measured["bytes_per_pixel"]
 
     def bands(
         self, lq: np.ndarray | Tensor, where: Geometry, bands: float = 1.0, held: int = 0
     ) -> Iterator[tuple[int, Tensor]]:
-        """``render_bands`` of a picture (h, w, 3), or (1, 3, h, w) of torch."""
+        """Render a picture, (h, w, 3) or (1, 3, h, w), with ``render_bands``; arguments as for ``tiling``."""
         h, w = lq.shape[-2:] if isinstance(lq, Tensor) else lq.shape[:2]
-        cell = None if self.cell is None else self.cell * torch.tensor([2 / h, 2 / w])
+        cell = None
+        if self.cell is not None:
+            cell = self.cell * torch.tensor([2 / h, 2 / w], dtype=torch.float32)
         tile, rows = self.tiling((h, w), where, bands, held)
         return render.render_bands(
-            self.net,
+            self.network,
             lq,
             where.size,
             cell,
@@ -202,41 +259,47 @@ class Engine:
 def finished_rows(
     engine: Engine, picture: Picture, where: Geometry, dtype: type, held: int = 0
 ) -> Iterator[np.ndarray]:
-    """The rows of the result from the top: (rows, W, channels) of ``dtype``, uint8 or uint16, as many channels as the file had.
+    """Render a picture.
 
     Args:
-        held: bytes that whoever takes the rows keeps of them.
+        engine: the network.
+        picture: gray stays gray and alpha stays alpha.
+        where: which pixels are rendered.
+        dtype: np.uint8 or np.uint16.
+        held: bytes that the caller keeps of the rows.
+
+    Yields:
+        Rows of the result from the top: (rows, W, channels), as many channels as the file had.
     """
-    clear = (
-        picture.alpha is not None and picture.alpha.min() != picture.alpha.max()
-    )  # one value everywhere needs no network
-    alpha = (
-        engine.bands(picture.alpha[:, :, None].repeat(3, axis=2), where, BANDS_WITH_ALPHA, held)
-        if clear
-        else None
-    )
+    alpha_bands = None
+    constant_alpha = None
+    if picture.alpha is not None:
+        constant = picture.alpha.min() == picture.alpha.max()  # one value everywhere needs no network
+        if constant:
+            constant_alpha = float(picture.alpha.flat[0]) / np.iinfo(picture.alpha.dtype).max
+        else:
+            as_colour = picture.alpha[:, :, None].repeat(3, axis=2)
+            alpha_bands = engine.bands(as_colour, where, BANDS_WITH_ALPHA, held)
     largest = np.iinfo(dtype).max
-    for _, band in engine.bands(picture.colour, where, BANDS_WITH_ALPHA if clear else 1.0, held):
+    bands = 1.0 if alpha_bands is None else BANDS_WITH_ALPHA
+    for _, band in engine.bands(picture.colour, where, bands, held):
+        # The planes of the result, each (channels, rows, W).
         planes = [band[0].mean(dim=0, keepdim=True) if picture.gray else band[0]]
-        if clear:
-            planes.append(_snapped(next(alpha)[1][0].mean(dim=0, keepdim=True)))
-        elif picture.alpha is not None:
-            value = float(picture.alpha.flat[0]) / np.iinfo(picture.alpha.dtype).max
-            planes.append(torch.full((), value, device=band.device).expand(1, *band.shape[2:]))
-        step = max(1, ROWS_AT_ONCE // (3 * band.shape[3]))
+        if alpha_bands is not None:
+            planes.append(_snap_alpha(next(alpha_bands)[1][0].mean(dim=0, keepdim=True)))
+        elif constant_alpha is not None:
+            planes.append(torch.full((), constant_alpha, device=band.device).expand(1, *band.shape[2:]))
+        # To integers, some rows at a time.
+        step = max(1, SAMPLES_AT_ONCE // (3 * band.shape[3]))
         for top in range(0, band.shape[2], step):
-            rows = (
-                torch.cat([plane[:, top : top + step] for plane in planes])
-                .clamp_(0, 1)
-                .mul_(largest)
-                .round_()
-            )
+            rows = torch.cat([plane[:, top : top + step] for plane in planes])
+            rows = rows.clamp_(0, 1).mul_(largest).round_()
             yield rows.permute(1, 2, 0).cpu().numpy().astype(dtype)
         del band, planes  # before the next one is made
 
 
-def _snapped(alpha: Tensor) -> Tensor:
-    """What the network leaves a hair from invisible or opaque becomes that."""
+def _snap_alpha(alpha: Tensor) -> Tensor:
+    """Set nearly invisible alpha to 0 and nearly opaque alpha to 1: networks leave a trace."""
     return torch.where(alpha < 1.5 / 255, 0.0, torch.where(alpha > 1 - 1.5 / 255, 1.0, alpha))
 
 
@@ -248,16 +311,23 @@ def upscale_file(
     on_rows: Callable[[int], None] | None = None,
     quality: int = 95,
 ) -> None:
-    """Render and write at once; ``on_rows`` hears of every finished pixel.
+    """Render a picture and write it at once.
+
+    Args:
+        engine: the network.
+        picture: what to enlarge.
+        path: the file to write; its suffix decides the format.
+        where: which pixels are rendered.
+        on_rows: called with the number of pixels that have been finished since the last call.
+        quality: 1 to 100, of JPEG and WebP.
 
     Raises:
-        UserError: where the format cannot hold the result, or it cannot be written.
+        UserError: if the format cannot hold the result, or it cannot be written.
     """
     dtype = np.uint16 if picture.colour.dtype == np.uint16 and is_streamed(path) else np.uint8
     check_format(path, where.window[2:], picture.channels)
-    held = (
-        0 if is_streamed(path) else where.pixels * (picture.channels + 4)
-    )  # the array, and Pillow's four bytes a pixel
+    # A format that is not streamed holds the whole array, and Pillow's four bytes a pixel.
+    held = 0 if is_streamed(path) else where.pixels * (picture.channels + 4)
 
     def counted() -> Iterator[np.ndarray]:
         for rows in finished_rows(engine, picture, where, dtype, held):
@@ -266,5 +336,13 @@ def upscale_file(
                 on_rows(rows.shape[0] * rows.shape[1])
 
     write_picture(
-        path, counted(), where.window[2:], picture.channels, dtype, picture.icc, picture.exif, quality
+        path,
+        counted(),
+        where.window[2:],
+        picture.channels,
+        dtype,
+        picture.icc,
+        picture.exif,
+        quality,
+        picture.colour_space,
     )

@@ -16,7 +16,32 @@ DIRECTIONS = ("higher", "lower")
 # Metrics of BasicSR, pyiqa and others that have no `better` in their signature. They are found as words of a
 # name: 'calculate_niqe' and 'lpips-vgg' match.
 LOWER_IS_BETTER = frozenset(
-    ["brisque", "ciede2000", "deltae", "dists", "ergas", "fid", "gmsd", "ilniqe", "inceptionfid", "kid", "l1", "l2", "lpips", "mad", "mae", "mse", "niqe", "nlpd", "nmse", "pi", "pieapp", "piqe", "rmse", "sam", "stlpips"]
+    {
+        "brisque",
+        "ciede2000",
+        "deltae",
+        "dists",
+        "ergas",
+        "fid",
+        "gmsd",
+        "ilniqe",
+        "kid",
+        "l1",
+        "l2",
+        "lpips",
+        "mad",
+        "mae",
+        "mse",
+        "niqe",
+        "nlpd",
+        "nmse",
+        "pi",
+        "pieapp",
+        "piqe",
+        "rmse",
+        "sam",
+        "stlpips",
+    }
 )
 
 
@@ -39,9 +64,9 @@ _FLOAT_METRICS: dict[Callable, FloatMetric] = {}
 def float_metric(better: str = "higher", unchecked: tuple[str, ...] = ()) -> Callable[[Metric], Metric]:
     """Mark a metric that compares float images; use it beside ``@METRIC_REGISTRY.register()``.
 
-    The metric is called with ``img`` and ``img2`` as (B, 3, H, W) float RGB in [0, 1] on the device of the network,
-    with ``scale`` as a tensor (sy, sx) or a number, and with ``protocol``. A metric without this mark gets 8-bit BGR
-    arrays (H, W, 3), as BasicSR's own metrics expect.
+    The metric is called with ``img`` and ``img2`` as (B, 3, H, W) float RGB in [0, 1] on the device of the
+    network, with ``scale`` as a tensor (sy, sx) or a number, and with ``protocol``. A metric without this mark
+    gets 8-bit BGR arrays (H, W, 3), as BasicSR's own metrics expect.
 
     Args:
         better: 'higher' or 'lower'. An option file may override it.
@@ -86,8 +111,8 @@ def unchecked_arguments(name: str) -> tuple[str, ...]:
 def direction(name: str) -> str:
     """Return 'higher' or 'lower': which values of the metric registered as ``name`` are better.
 
-    The first of these that says it decides: the mark of ``float_metric``, the default of an argument ``better`` in the
-    signature, the list of known names. Everything else is 'higher', as in BasicSR.
+    The first of these that says it decides: the mark of ``float_metric``, the default of an argument ``better``
+    in the signature, the list of known names. Everything else is 'higher', as in BasicSR.
 
     Example:
         >>> direction("continuous_psnr"), direction("calculate_niqe"), direction("lpips-vgg")
@@ -105,7 +130,7 @@ def direction(name: str) -> str:
 
 
 def better_of(options: Mapping) -> str:
-    """Return 'higher' or 'lower' for a metric block of an option file: its ``better``, else its own direction.
+    """Return the direction of a metric block of an option file: its ``better``, else that of its metric.
 
     Args:
         options: the block, with ``type`` and maybe ``better``.

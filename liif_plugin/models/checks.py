@@ -11,7 +11,7 @@ from basicsr.utils.registry import DATASET_REGISTRY, METRIC_REGISTRY, MODEL_REGI
 
 from ..archs.building import build
 from ..basicsr_patches.distributed import require_a_gpu_each
-from ..checkpoints.files import check_fits, load_params
+from ..checkpoints.reading import check_fits, load_params
 from ..config.option_types import (
     ANY,
     BLOCK,

@@ -6,7 +6,8 @@ import os
 
 from basicsr.utils import get_root_logger
 
-from ..checkpoints.files import load_safely, numbered, save_whole
+from ..checkpoints.files import numbered, save_in_experiment
+from ..checkpoints.reading import load_safely
 from ..errors import UserError
 from .samples import draw_samples, save_samples
 from .scores import BestBy, Scores, val_sets
@@ -97,7 +98,7 @@ class Record:
             "score": self.best_by.score(results),
             "results": results,
         }
-        save_whole({**weights(), "best": best}, self.best_path)
+        save_in_experiment({**weights(), "best": best}, self.best_path)
         self.best = best
         return True
 

@@ -10,7 +10,8 @@ from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger
 
 from ..basicsr_patches.loop import Loop
-from ..checkpoints.files import check_fits, load_named_params, prune, save_whole
+from ..checkpoints.files import prune, save_in_experiment
+from ..checkpoints.reading import check_fits, load_named_params
 from . import signals as stopping
 from .random_state import draws_at_random, gather_random_states, set_random_state
 from .schedule import require_same_optimiser, resume_settings
@@ -70,7 +71,7 @@ class ResumableSRModel(SRModel):
             step, iteration = (
                 ("latest", self._iteration) if current_iter == -1 else (current_iter, current_iter)
             )
-            save_whole(
+            save_in_experiment(
                 {**self._weights(), "iter": iteration},
                 os.path.join(self.opt["path"]["models"], f"{net_label}_{step}.pth"),
             )
@@ -93,7 +94,7 @@ class ResumableSRModel(SRModel):
             "scaler": self.scaler.state_dict(),
             "best_metric_results": getattr(self, "best_metric_results", {}),
         }
-        save_whole(state, os.path.join(self.opt["path"]["training_states"], f"{current_iter}.state"))
+        save_in_experiment(state, os.path.join(self.opt["path"]["training_states"], f"{current_iter}.state"))
 
     def resume_training(self, resume_state: dict) -> None:
         """As BasicSR's; the option file's settings of the optimiser and the schedule hold, see schedule.py."""

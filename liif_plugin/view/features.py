@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..inference.render import as_float, prepare, tile_of
+from ..archs.base import tensors_of
+from ..inference.render import as_float, prepare, prepare_tile
 from ..inference.upscaling import Engine, Geometry
 from ..precision import DTYPES
 
@@ -27,7 +28,7 @@ class Features:
 
     def __init__(self, engine: Engine, lq: np.ndarray):
         self.engine, self.lq, self.size = engine, lq, lq.shape[:2]
-        self.tiled = getattr(engine.net, "halo", None) is not None
+        self.tiled = engine.network.halo is not None
         if not self.tiled:
             engine.tiling(self.size, Geometry(self.size, (0, 0, *self.size)))
         multiple = engine.net.pad_multiple if self.tiled else 1
@@ -71,9 +72,8 @@ class Features:
         rows, columns = (
             (i * self.side, min((i + 1) * self.side, n)) for i, n in zip((row, column), self.size)
         )
-        return tile_of(engine.net, self.lq, rows, columns, DTYPES[engine.precision], engine.device)
+        return prepare_tile(engine.net, self.lq, rows, columns, DTYPES[engine.precision], engine.device)
 
 
 def _bytes(source) -> int:
-    parts = (source.table, source.skip) if hasattr(source, "table") else (source,)
-    return sum(part.numel() * part.element_size() for part in parts if part is not None)
+    return sum(part.numel() * part.element_size() for part in tensors_of(source))

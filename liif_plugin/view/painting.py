@@ -31,19 +31,17 @@ class Painter:
         self.features = Features(engine, picture.colour)
         self.colour = Plain(picture.colour)
         self.alpha = None if picture.alpha is None else Plain(picture.alpha[:, :, None])
-        self.one_code = engine.net.with_one_code() if self.has_ensemble else engine.net
+        self.one_code = engine.network.without_ensemble() or engine.network
 
     @property
     def has_ensemble(self) -> bool:
-        """Whether the network asks four codes, so that asking one is another thing."""
-        return bool(getattr(self.engine.net, "local_ensemble", False)) and hasattr(
-            self.engine.net, "with_one_code"
-        )
+        """Return whether the network asks four codes, so that asking one is different."""
+        return self.one_code is not self.engine.network
 
     @property
     def has_cell(self) -> bool:
-        """Whether the network looks at the cell."""
-        return bool(getattr(self.engine.net, "cell_decode", True))
+        """Return whether the result depends on the cell."""
+        return self.engine.network.uses_cell
 
     def bands(self, view: View) -> Iterator[np.ndarray]:
         """The view from the top: (rows, W, 4) RGBA uint8, transparent outside the picture; no rows while codes are still made."""

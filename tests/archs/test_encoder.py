@@ -87,5 +87,5 @@ def test_padding_keeps_the_picture(h, w):
 def test_mistakes_are_named():
     with pytest.raises(UserError, match="did you mean 'EDSR'"):
         Encoder({"type": "EDRS"})
-    with pytest.raises(UserError, match="unknown option 'num_feats'.*did you mean 'num_feat'"):
+    with pytest.raises(UserError, match=r"unknown option 'num_feats'.*did you mean 'num_feat'"):
         Encoder({"type": "EDSR", "num_feats": 8})

@@ -1,4 +1,6 @@
-"""SIREN: the initialisation and the forward pass of the paper, a fit that converges, and `liif fit` on real pictures."""
+"""SIREN: the initialisation and the forward pass of the paper, a fit that converges, and `liif fit` on real
+pictures.
+"""
 
 import math
 import sys
@@ -31,7 +33,9 @@ def test_forward_is_the_papers_equation():
 
 
 def test_initialisation():
-    """Section 3.2: first layer U(-1/n, 1/n), the others U(-sqrt(6/n)/30, ...), so that every layer's sum has standard deviation ~1."""
+    """Section 3.2: first layer U(-1/n, 1/n), the others U(-sqrt(6/n)/30, ...), so that every layer's sum
+    has standard deviation ~1.
+    """
     torch.manual_seed(0)
     net = SineNetwork([256, 256, 256, 256], 30.0)
     assert net.layers[0].linear.weight.abs().max() <= 0.5 and net.layers[0].linear.weight.std() > 0.25

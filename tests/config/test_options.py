@@ -12,7 +12,7 @@ from basicsr.utils.registry import DATASET_REGISTRY, METRIC_REGISTRY, MODEL_REGI
 from helpers import ROOT
 from helpers.training import TINY_YML
 from liif_plugin.basicsr_patches import loop
-from liif_plugin.checkpoints.files import save_whole
+from liif_plugin.checkpoints.writing import save_whole
 from liif_plugin.config.option_files import packaged_options, read_options
 from liif_plugin.errors import UserError
 from liif_plugin.models import checks

@@ -1,5 +1,8 @@
 """Items of both datasets: what they hold, that LR and HR are the same place, that sources and workers agree."""
 
+import doctest
+import json
+import logging
 import pickle
 
 import cv2
@@ -10,10 +13,11 @@ from basicsr.data import build_dataset
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from helpers.pictures import picture
+from helpers.pictures import LEAVING, picture
+from liif_plugin.data import image_source
 from liif_plugin.data.crops import augment, draw_queries
 from liif_plugin.data.deterministic import Draw
-from liif_plugin.data.image_source import ImageSource, decode_rgb
+from liif_plugin.data.image_source import ImageSource, check_name, decode_rgb
 from liif_plugin.data.prepare import prepare_lmdb
 from liif_plugin.errors import UserError
 from liif_plugin.resize import matlab_imresize
@@ -334,6 +338,41 @@ def test_damaged_lmdb(image_folder, tmp_path):
         build_dataset(train_opt(tmp_path / "cut.lmdb"))[0]
 
 
+@pytest.mark.parametrize("name", LEAVING)
+def test_names_that_leave_the_folder_are_refused_where_they_are_read(image_folder, tmp_path, name):
+    """`save_img: true` writes results under the names of a set that somebody else packed."""
+    folder = image_folder()
+    prepare_lmdb(str(folder), str(tmp_path / "images.lmdb"), cut=None)
+    (tmp_path / "split.json").write_text(json.dumps({"train": ["img_0.png"], "other": [name]}))
+    with pytest.raises(UserError, match=r"split.json: the name '.*' leads out of its folder"):
+        ImageSource(str(folder), "here", str(tmp_path / "split.json"), split="train")
+    (tmp_path / "list.txt").write_text(f"{name} (64,72,3)\n")
+    with pytest.raises(UserError, match=r"list.txt: the name '.*' leads out of its folder"):
+        ImageSource(str(folder), "here", str(tmp_path / "list.txt"))
+    (tmp_path / "images.lmdb" / "meta_info.txt").write_text(f"{name} (64,72,3) 1\n")
+    with pytest.raises(UserError, match=r"meta_info.txt: the name '.*' leads out of its folder"):
+        ImageSource(str(tmp_path / "images.lmdb"), "here")
+
+
+@pytest.mark.parametrize("name", ["train/a.png", "a..b.png", "...png", "a b/ü.png", ".hidden"])
+def test_names_that_stay(name):
+    check_name("here", name)
+
+
+def test_pictures_of_other_formats_are_named(image_folder, caplog):
+    folder = image_folder()
+    (folder / "photo.heic").write_bytes(b"x")
+    caplog.set_level("WARNING", "basicsr")
+    logging.getLogger("basicsr").addHandler(caplog.handler)
+    assert len(ImageSource(str(folder), "here")) == 3
+    logging.getLogger("basicsr").removeHandler(caplog.handler)
+    assert "1 pictures are left out, because their format is not read: photo.heic" in caplog.text
+
+
+def test_examples():
+    assert doctest.testmod(image_source, optionflags=doctest.ELLIPSIS).failed == 0
+
+
 def paired(tmp_path, image_folder, scale=2, h=64, w=73):
     hr = image_folder("hr", h=h, w=w)
     (tmp_path / "lr").mkdir()
@@ -373,6 +412,18 @@ def test_paired_items(tmp_path, image_folder):
     assert (
         torch.nn.functional.avg_pool2d(whole["gt"], 2) - whole["lq"]
     ).abs().mean() < 0.02  # the same place, the same flips
+
+
+@pytest.mark.parametrize(
+    "template", ["{", "}x2", "{}{}", "{name}x2", "{1}", "x2", "{.x}", "{:5q}", "{[x]}", "{!z}", "{:99999999999999}"]
+)
+def test_broken_templates_of_names(tmp_path, image_folder, template):
+    """Each ended in a traceback of str.format, or gave every HR image the same LR image."""
+    opt = {**paired(tmp_path, image_folder), "phase": "train", "filename_tmpl": template}
+    with pytest.raises(
+        UserError, match=r"dataset p: filename_tmpl: expected a name in which \{\} stands for"
+    ):
+        build_dataset(opt)
 
 
 def test_paired_mistakes(tmp_path, image_folder):

@@ -173,7 +173,6 @@ MORE = {
         "local_ensemble": False,
         "residual": "bilinear",
     },
-    "no hidden layer": {"type": "LIIF", "encoder": EDSR, "hidden_list": []},
     **{
         kind: {"type": "LIIF", "encoder": {"type": kind, **SMALL[kind]}, "hidden_list": [16]}
         for kind in SMALL

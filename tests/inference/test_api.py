@@ -1,4 +1,6 @@
-"""From Python: the same kind of picture comes back, and a ContinuousImage is the function that the network is."""
+"""From Python: the same kind of picture comes back, and a ContinuousImage is the function that the network
+is.
+"""
 
 import os
 
@@ -35,7 +37,7 @@ def test_the_kind_of_picture_stays():
     assert upscale((image / 255)[:, :, ::-1], 2).shape == (40, 60, 3)
     assert np.array_equal(upscale(image.astype(">u2") * 257, 2), upscale(image.astype(np.uint16) * 257, 2))
     assert upscale(torch.rand(3, 8, 8).bfloat16(), torch.tensor(2.0)).dtype == torch.bfloat16
-    assert upscale(image, 3, window=np.array([5, 4, 10, 6])).shape == (18, 30, 3)
+    assert upscale(image, 3, window=np.array([4, 5, 6, 10])).shape == (18, 30, 3)
     tensor = torch.from_numpy(image.copy()).permute(2, 0, 1).float() / 255
     assert np.abs(upscale(tensor, 2.5, precision="fp32").permute(1, 2, 0).numpy() - floats).max() < 1e-5
     assert upscale(tensor.expand(2, -1, -1, -1), 2).shape == (2, 3, 40, 60)
@@ -58,7 +60,7 @@ def test_the_kind_of_picture_stays():
 def test_a_window_is_part_of_the_whole():
     image = picture(0, 20, 30)
     assert (
-        np.abs(upscale(image, 3)[12:30, 15:45].astype(int) - upscale(image, 3, window=(5, 4, 10, 6))).max()
+        np.abs(upscale(image, 3)[12:30, 15:45].astype(int) - upscale(image, 3, window=(4, 5, 6, 10))).max()
         <= 1
     )
 
@@ -106,7 +108,7 @@ def test_continuous_image():
         (lambda image: upscale(image, "big"), "expected scale="),
         (lambda image: upscale(image, (1, 2, 3)), "expected scale="),
         (lambda image: upscale(image, size=40), "expected scale="),
-        (lambda image: upscale(image, window=(1, 2, 3)), "x, y, width, height"),
+        (lambda image: upscale(image, window=(1, 2, 3)), "top, left, height, width"),
         (lambda image: upscale(image, memory=float("nan")), "expected GiB"),
         (lambda image: upscale(image, precision="bfloat16"), "expected one of auto, fp32"),
         (lambda image: upscale(image, model=torch.nn.Conv2d(3, 3, 1)), "one fixed scale"),
@@ -118,7 +120,9 @@ def test_what_is_refused(ask, words):
 
 
 def test_pil_images_of_every_depth(tmp_path):
-    """16-bit gray stays whatever Pillow calls it; what cannot be kept is refused; the orientation and the profile are seen to."""
+    """16-bit gray stays whatever Pillow calls it; what cannot be kept is refused; the orientation and the
+    profile are seen to.
+    """
     image = picture(0, 20, 30)
     deep = image[:, :, 0].astype(np.uint16) * 257
     truth = upscale(deep, 2)

@@ -6,6 +6,7 @@ import torch
 from basicsr.archs import build_network
 
 from helpers.pictures import picture
+from liif_plugin.archs.base import Tile
 from liif_plugin.coords import cell_of, grid, queries_to_image
 from liif_plugin.data.crops import to_tensor
 from liif_plugin.inference.render import _target_span, render, render_bands
@@ -42,7 +43,6 @@ def plain(net, lq, size):
         {"feat_unfold": False},
         {"cell_decode": False},
         {"residual": "bilinear"},
-        {"hidden_list": []},
         {"hidden_list": [16]},
     ],
 )
@@ -140,8 +140,29 @@ def test_what_cannot_be_rendered(arguments, words):
 
 def test_a_tiles_projection_is_not_for_queries():
     net, feat = network(), torch.rand(1, 8, 6, 6)
-    part = net.project(feat, size=(20, 20), origin=(4, 4), region=(5, 5, 4, 4))
+    part = net.prepare(feat, tile=Tile((20, 20), (4, 4), (5, 5, 4, 4)))
     with pytest.raises(ValueError, match="around it"):
-        net.project(feat, size=(20, 20), origin=(4, 4))
+        net.prepare(feat, tile=Tile((20, 20), (4, 4), (4, 4, 6, 6)))
     with pytest.raises(ValueError, match="whole image"):
-        net.query_projected(part, torch.zeros(1, 1, 2), torch.zeros(1, 1, 2))
+        net.sample(part, torch.zeros(1, 1, 2), torch.zeros(1, 1, 2))
+
+
+@pytest.mark.parametrize("options", [{}, {"residual": "bilinear"}, {"kind": "MetaSR"}])
+def test_an_autocast_of_the_caller_does_not_reach_a_render_in_float32(options):
+    """upscale(precision="fp32") inside a caller's autocast was not float32."""
+    net, lq = network(**options), torch.rand(1, 3, 24, 20)
+    expected = render(net, lq, (60, 50))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(render(net, lq, (60, 50)), expected)
+        assert torch.equal(render(net, lq, (60, 50), tile=8), render(net, lq, (60, 50), tile=8))
+
+
+def test_another_default_dtype_changes_nothing():
+    net, lq = network(), torch.rand(1, 3, 12, 10)
+    expected = render(net, lq, (30, 25))
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.equal(render(net, lq, (30, 25)), expected)
+        assert cell_of((3, 4)).dtype == torch.float32
+    finally:
+        torch.set_default_dtype(torch.float32)

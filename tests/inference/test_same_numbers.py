@@ -1,15 +1,18 @@
-"""The same numbers every time: a seed repeats a run to the last bit, a table guards against drift, how the work is cut changes nothing.
+"""The same numbers every time: a seed repeats a run to the last bit, a table guards against drift, how the
+work is cut changes nothing.
 
-tests/golden/drift.json (20 steps of losses, two validations of two sets) and drift.png (a picture of liif-light) were written by
+tests/golden/drift.json (20 steps of losses, two validations of two sets) and drift.png (a picture of
+liif-light) were written by
 
     python tests/test_same_numbers.py
 
 which is to be run again only where a change of the numbers is meant; the commit says why.
 
-Other processors, thread counts and versions of PyTorch add float32 numbers in another order, and 20 steps of Adam carry that on;
-LOSS and SCORE below leave room for it and for nothing else. A checksum of the picture would ask for more: of its 13,860 values
-some lie so near to a half that the last bit of a sum decides to which side they are rounded. So the picture itself is kept, and each
-value may be off by one, few of them at all.
+Other processors, thread counts and versions of PyTorch add float32 numbers in another order, and 20 steps
+of Adam carry that on; LOSS and SCORE below leave room for it and for nothing else. A checksum of the
+picture would ask for more: of its 13,860 values some lie so near to a half that the last bit of a sum
+decides to which side they are rounded. So the picture itself is kept, and each value may be off by one, few
+of them at all.
 """
 
 from __future__ import annotations
@@ -108,8 +111,9 @@ def test_a_picture_does_not_depend_on_how_it_is_cut(make, threads):
 
 
 def test_training_does_not_depend_on_threads(tmp_path, image_folder, threads):
-    """At ten times the paper's learning rate. At fifty times it is 1e-4: where a gradient is nothing but rounding, Adam's step has the
-    full length all the same, in the direction of the rounding."""
+    """At ten times the paper's learning rate. At fifty times it is 1e-4: where a gradient is nothing but
+    rounding, Adam's step has the full length all the same, in the direction of the rounding.
+    """
     folder, losses, adam = image_folder(), [], {"type": "Adam", "lr": 1e-3}
     for count in (1, 2):
         threads(count)

@@ -1,6 +1,9 @@
 """`liif upscale`: sizes, windows, kinds of pictures, memory, and what a user may do wrong."""
 
+import os
 import sys
+import threading
+import time
 
 import cv2
 import numpy as np
@@ -10,14 +13,22 @@ from basicsr.archs import build_network
 from PIL import Image
 
 from helpers.pictures import picture
-from liif_plugin.checkpoints.files import save_whole
+from liif_plugin.checkpoints.writing import save_whole
 from liif_plugin.checkpoints.loading import load
 from liif_plugin.cli import main
 from liif_plugin.errors import UserError
 from liif_plugin.image_io.reading import from_array
 from liif_plugin.inference import tiling as memory
+from liif_plugin.inference.api import upscale
 from liif_plugin.inference.render import as_float, prepare, render
-from liif_plugin.inference.upscaling import Engine, Geometry, Target, finished_rows, geometry
+from liif_plugin.inference.upscaling import (
+    Engine,
+    Geometry,
+    Target,
+    finished_rows,
+    geometry,
+    memory_budget,
+)
 
 CPU = torch.device("cpu")
 NETWORK = {
@@ -68,13 +79,13 @@ def test_targets(target, size):
 def test_windows_are_parts_of_the_whole(net):
     colour = picture(0, 60, 100)
     whole = render(net, colour, (180, 300))
-    for window in ((10, 20, 30, 15), (0, 0, 100, 60), (33.4, 7.7, 20.3, 10.1), (99, 59, 1, 1)):
+    for window in ((20, 10, 15, 30), (0, 0, 60, 100), (7.7, 33.4, 10.1, 20.3), (59, 99, 1, 1)):
         where = geometry(60, 100, Target(scale=(3, 3)), window)
         top, left, h, w = where.window
-        assert where.size == (180, 300) and abs(top - 3 * window[1]) <= 1 and abs(w - 3 * window[2]) <= 1
+        assert where.size == (180, 300) and abs(top - 3 * window[0]) <= 1 and abs(w - 3 * window[3]) <= 1
         part = render(net, colour, where.size, window=where.window)
         assert (part - whole[..., top : top + h, left : left + w]).abs().max() < 1e-5
-    assert geometry(60, 100, Target(size=(400, 500)), (10, 10, 5, 4)) == Geometry(
+    assert geometry(60, 100, Target(size=(400, 500)), (10, 10, 4, 5)) == Geometry(
         (6000, 10000), (1000, 1000, 400, 500)
     )
 
@@ -82,8 +93,8 @@ def test_windows_are_parts_of_the_whole(net):
 @pytest.mark.parametrize(
     ("target", "window", "words"),
     [
-        ({}, (90, 0, 20, 10), "part of the picture"),
-        ({}, (0, 0, 0, 10), "part of the picture"),
+        ({}, (0, 90, 10, 20), "part of the picture"),
+        ({}, (0, 0, 10, 0), "part of the picture"),
         ({}, (float("nan"), 0, 1, 1), "part of the"),
         ({"scale": (1e-4, 1e-4)}, None, "no pixels left"),
         ({"scale": (1e7, 1)}, None, "a million"),
@@ -148,13 +159,13 @@ def test_tiles_fit_into_the_memory_allowed(net):
     assert needed <= 1 << 30 and tile in memory.TILES and some is None
     assert memory.tile_for((3000, 4000), (6000, 8000), (6000, 8000), net.halo, per_pixel, 300 << 20)[0] < tile
     where = Geometry((6000, 8000), (0, 0, 6000, 8000))
-    with pytest.raises(UserError, match="allows 0.0.*Give more"):
+    with pytest.raises(UserError, match=r"but 0\.0.* are allowed\. Give more"):
         Engine(net, CPU, budget=1 << 20).tiling((3000, 4000), where)
     with pytest.raises(UserError, match="row by row"):
         Engine(net, CPU).tiling((3000, 4000), where, held=1 << 30)
     assert Engine(net, CPU, budget=0).tiling((3000, 4000), where) == (None, None)
     # a window asks for its own part, however large the whole would be
-    window = geometry(3000, 4000, Target(size=(1440, 1920)), (100.5, 80, 64, 48))
+    window = geometry(3000, 4000, Target(size=(1440, 1920)), (80, 100.5, 48, 64))
     assert window.size == (90000, 120000) and Engine(net, CPU).tiling((3000, 4000), window)[0] >= 256
 
 
@@ -166,7 +177,9 @@ def test_the_tile_does_not_show(net):
 
 
 def test_any_scale_fits(net):
-    """At large scales a tile's rows are made a few at a time: neither a small nor a tiled picture needs more than is allowed."""
+    """At large scales a tile's rows are made a few at a time: neither a small nor a tiled picture needs
+    more than is allowed.
+    """
     for lr_size, scale in (((24, 32), 500), ((480, 640), 60), ((3000, 4000), 40)):
         size = lr_size[0] * scale, lr_size[1] * scale
         engine = Engine(net, CPU)
@@ -278,7 +291,9 @@ def test_models_are_listed(monkeypatch, capsys):
 
 @pytest.fixture
 def wrong_models(tmp_path, net):
-    """Checkpoints that cannot serve: without an option file, of another network, damaged, of a fixed-scale network."""
+    """Checkpoints that cannot serve: without an option file, of another network, damaged, of a fixed-scale
+    network.
+    """
     (tmp_path / "lonely" / "models").mkdir(parents=True)
     save_whole({"params": net.state_dict()}, str(tmp_path / "lonely" / "models" / "alone.pth"))
     edsr = {"type": "EDSR", "num_in_ch": 3, "num_out_ch": 3, "num_feat": 8, "num_block": 1}
@@ -349,3 +364,44 @@ def test_mistakes_get_one_line(tmp_path, model, wrong_models, monkeypatch, capsy
         and len(said.strip().splitlines()) == 1
         and not (tmp_path / "o.png").exists()
     )
+
+
+def test_a_tiny_memory_limit_is_a_limit(net):
+    """1e-300 GiB were rounded to 0 bytes, which means no limit."""
+    assert memory_budget(1e-300) == 1
+    assert memory_budget(0) == 0
+    assert memory_budget(0.5) == 1 << 29
+    with pytest.raises(UserError, match="are allowed"):
+        upscale(picture(0, 20, 20), model=net, memory=1e-300)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_fork_while_a_thread_measures_memory(net, monkeypatch):
+    """The lock of a cached_property, held by a thread of the parent, stopped the forked child for ever."""
+    inside, go_on = threading.Event(), threading.Event()
+
+    def slow(*_):
+        inside.set()
+        go_on.wait(30)
+        return 100.0
+
+    monkeypatch.setattr(memory, "bytes_per_pixel", slow)
+    engine, where = Engine(net, CPU), Geometry((40, 40), (0, 0, 40, 40))
+    thread = threading.Thread(target=engine.tiling, args=((20, 20), where))
+    thread.start()
+    assert inside.wait(30)
+    pid = os.fork()
+    if pid == 0:
+        memory.bytes_per_pixel = lambda *_: 100.0
+        os._exit(0 if engine.tiling((20, 20), where)[0] else 1)
+    deadline, status = time.monotonic() + 30, (0, 0)
+    while status[0] == 0 and time.monotonic() < deadline:
+        status = os.waitpid(pid, os.WNOHANG)
+        time.sleep(0.01)
+    if status[0] == 0:
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
+    go_on.set()
+    thread.join()
+    assert status[0] == pid, "the child waited for a lock of its parent"
+    assert os.waitstatus_to_exitcode(status[1]) == 0

@@ -288,15 +288,15 @@ def test_wrong_checkpoints(tmp_path, write, words):
 
 def test_a_full_disk_leaves_the_old_checkpoint_whole(tmp_path, monkeypatch):
     path = tmp_path / "a.pth"
-    checkpoint.save_whole({"v": 1}, str(path))
+    checkpoint.save_in_experiment({"v": 1}, str(path))
 
     def full(obj, file):
         file.write(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint.torch, "save", full)
+    monkeypatch.setattr(torch, "save", full)
     with pytest.raises(UserError, match="No space left on device.*Earlier checkpoints are whole"):
-        checkpoint.save_whole({"v": 2}, str(path))
+        checkpoint.save_in_experiment({"v": 2}, str(path))
     monkeypatch.undo()
     assert torch.load(path, weights_only=True) == {"v": 1} and [p.name for p in tmp_path.iterdir()] == [
         "a.pth"

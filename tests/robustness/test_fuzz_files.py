@@ -21,7 +21,7 @@ from helpers.pictures import picture
 from liif_plugin.basicsr_patches import lmdb_env
 from liif_plugin.basicsr_patches.training import load_resume_state
 from liif_plugin.checkpoints.conversion import convert, load_foreign
-from liif_plugin.checkpoints.files import load_params
+from liif_plugin.checkpoints.reading import load_params
 from liif_plugin.checkpoints.loading import load
 from liif_plugin.data.deterministic import Draw
 from liif_plugin.data.image_source import ImageSource, decode_rgb

@@ -1,0 +1,221 @@
+"""The contract of a network for arbitrary scales, as a class.
+
+Letters: B batch, C features, Q queries, (h, w) the low-resolution (LR) grid, (H, W) the target grid.
+All pairs are (y, x).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from ..coords import mesh, queries_to_image
+
+# Pixels that one block decodes. LIIF's hidden activations (4 corners x 256 floats a query) then take 64 MiB.
+QUERIES_AT_ONCE = 16384
+
+
+class Tile(NamedTuple):
+    """Where the feature map of a tile lies in the whole LR image.
+
+    Attributes:
+        size: (h, w) of the whole LR image.
+        origin: (top, left) of the first pixel of the feature map in the LR image.
+        region: (top, left, height, width) of the LR pixels that the decoder needs, in the whole LR image.
+    """
+
+    size: tuple[int, int]
+    origin: tuple[int, int]
+    region: tuple[int, int, int, int]
+
+
+class Features(NamedTuple):
+    """What ``ContinuousNetwork.prepare`` returns unless a network overrides it: the feature map as it is.
+
+    Attributes:
+        feat: (B, C, h, w), as ``encode`` returns it.
+        tile: where ``feat`` lies, or None if it is that of the whole image.
+    """
+
+    feat: Tensor
+    tile: Tile | None
+
+
+class ContinuousNetwork(nn.Module):
+    """A network that predicts the colour at any position for a pixel of any size.
+
+    A subclass must define ``encode`` and ``query``. Everything else has a default that works with these two.
+    A network whose decoder has a faster form for many queries overrides ``prepare`` and ``sample``. One that
+    has a faster form for a grid of pixels overrides ``decode`` too. No method keeps state between calls.
+
+    Attributes:
+        halo: LR pixels around a tile that the pixels inside it depend on: the receptive radius of ``encode``
+            and ``query`` together. None means the whole image: such a network is never run in tiles.
+        pad_multiple: tiles begin at multiples of this number of LR pixels: the window size of a windowed
+            encoder, else 1.
+        uses_cell: False if the result does not depend on the size of the queried pixel.
+
+    Example:
+        The smallest network for any scale, the nearest pixel:
+
+        >>> import torch
+        >>> class Nearest(ContinuousNetwork):
+        ...     def encode(self, lq):
+        ...         return lq
+        ...     def query(self, feat, coord, cell):
+        ...         size = torch.tensor(feat.shape[-2:])
+        ...         y, x = ((coord + 1) / 2 * size).long().minimum(size - 1).unbind(-1)
+        ...         return torch.stack([image[:, i, j].T for image, i, j in zip(feat, y, x)])
+        >>> lq = torch.rand(1, 3, 4, 4)
+        >>> corner = torch.tensor([[[-1.0, -1.0]]])
+        >>> bool((Nearest()(lq, corner, corner) == lq[:, :, 0, 0]).all())
+        True
+    """
+
+    halo: int | None = None
+    pad_multiple: int = 1
+    uses_cell: bool = True
+
+    def encode(self, lq: Tensor) -> Tensor:
+        """Return the feature map of an image.
+
+        Args:
+            lq: (B, 3, h, w) RGB in [0, 1].
+
+        Returns:
+            (B, C, h, w).
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define encode(lq).")
+
+    def query(self, feat: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
+        """Return the colours of pixels at any positions.
+
+        Args:
+            feat: as ``encode`` returns it.
+            coord: (B, Q, 2) float32, (y, x) of the pixels' centres in [-1, 1].
+            cell: (B, Q, 2) float32, height and width of the pixels in the same unit.
+
+        Returns:
+            (B, Q, 3) RGB, trained to lie in [0, 1], not clamped.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define query(feat, coord, cell).")
+
+    def forward(self, lq: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
+        """Return ``query(encode(lq), coord, cell)``: (B, Q, 3)."""
+        return self.query(self.encode(lq), coord, cell)
+
+    def prepare(self, feat: Tensor, size: tuple[int, int] | None = None, tile: Tile | None = None) -> Any:
+        """Compute once what ``sample`` and ``decode`` need of a feature map.
+
+        Args:
+            feat: as ``encode`` returns it.
+            size: (H, W) of the target image, for networks whose result depends on it; None if not known yet.
+            tile: where ``feat`` lies in a larger image; None if it is the whole image.
+
+        Returns:
+            A tensor or a NamedTuple of tensors and plain values; the first dimension of each tensor is B.
+        """
+        return Features(feat, tile)
+
+    def sample(self, prepared: Any, coord: Tensor, cell: Tensor) -> Tensor:
+        """Return the same as ``query``, from the result of ``prepare``.
+
+        Coordinates are always those of the whole image. The default translates them into the tile.
+        """
+        if prepared.tile is not None:
+            coord, cell = _in_tile(coord, cell, prepared.tile, prepared.feat.shape[-2:])
+        return self.query(prepared.feat, coord, cell)
+
+    def decode(
+        self,
+        prepared: Any,
+        rows: Tensor,
+        columns: Tensor,
+        cell: Tensor,
+        dtype: torch.dtype = torch.float32,
+        queries_at_once: int = QUERIES_AT_ONCE,
+    ) -> Tensor:
+        """Return the pixels of a grid.
+
+        Args:
+            prepared: from ``prepare``.
+            rows: (R,) float32, y of the pixels' centres in [-1, 1], ascending.
+            columns: (C,) float32, x of the pixels' centres in [-1, 1], ascending.
+            cell: (2,), height and width of every pixel.
+            dtype: the type in which the layers run; torch.float32 turns autocast off.
+            queries_at_once: pixels of one block. The result does not depend on it.
+
+        Returns:
+            (B, 3, R, C) float32, not clamped.
+        """
+        first = tensors_of(prepared)[0]
+        rows, columns, cell = (part.to(first.device) for part in (rows, columns, cell))
+        batch = len(first)
+        image = torch.empty(batch, 3, len(rows), len(columns), dtype=torch.float32, device=first.device)
+        step = max(1, queries_at_once // (len(columns) * batch))
+        for top in range(0, len(rows), step):
+            coord = mesh(rows[top : top + step], columns).expand(batch, -1, -1)
+            with torch.autocast(first.device.type, dtype=dtype, enabled=dtype != torch.float32):
+                rgb = self.sample(prepared, coord, cell.expand_as(coord))
+            block = image[:, :, top : top + step]
+            block.copy_(queries_to_image(rgb, (block.shape[2], block.shape[3])))
+        return image
+
+    def without_ensemble(self) -> ContinuousNetwork | None:
+        """Return the same network asking one code instead of four, its weights shared, or None if it has no
+        ensemble.
+        """
+        return None
+
+
+def _in_tile(coord: Tensor, cell: Tensor, tile: Tile, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Translate positions and cells of the whole image into those of a tile's feature map of ``size`` = (h,
+    w).
+    """
+    whole, part, origin = (
+        coord.new_tensor(pair, dtype=torch.float64) for pair in (tile.size, size, tile.origin)
+    )
+    pixels = (coord.double() + 1) / 2 * whole - origin  # in LR pixels from the tile's upper left corner
+    return (pixels * 2 / part - 1).to(coord.dtype), (cell.double() * whole / part).to(cell.dtype)
+
+
+class _Wrapped(ContinuousNetwork):
+    """A user's class that has ``encode`` and ``query`` but does not inherit from ContinuousNetwork."""
+
+    def __init__(self, net: Any):
+        super().__init__()
+        self.net: Any = net
+        self.halo = getattr(net, "halo", None)
+        self.pad_multiple = getattr(net, "pad_multiple", 1)
+
+    def encode(self, lq: Tensor) -> Tensor:
+        return self.net.encode(lq)
+
+    def query(self, feat: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
+        return self.net.query(feat, coord, cell)
+
+
+def as_continuous(net: nn.Module) -> nn.Module:
+    """Return ``net`` as a ContinuousNetwork if it answers queries, else ``net`` itself.
+
+    A network that does not answer queries has one fixed scale. A class with ``encode`` and ``query`` of its
+    own is wrapped. This is the only place that looks for methods by name.
+    """
+    if isinstance(net, ContinuousNetwork):
+        return net
+    if callable(getattr(net, "encode", None)) and callable(getattr(net, "query", None)):
+        return _Wrapped(net)
+    return net
+
+
+def is_continuous(net: nn.Module) -> bool:
+    """Return whether ``net`` answers queries at any scale; a network that does not has one fixed scale."""
+    return isinstance(as_continuous(net), ContinuousNetwork)
+
+
+def tensors_of(prepared: Any) -> list[Tensor]:
+    """Return all tensors in what ``ContinuousNetwork.prepare`` returned."""
+    return [leaf for leaf in tree_leaves(prepared) if isinstance(leaf, Tensor)]
