@@ -1,7 +1,7 @@
 """Watch a long command for leaks: memory, file handles, threads and processes of its whole tree, every half minute.
 
-  python scripts/soak.py -o soak.csv -- liif train -opt train_liif_light.yml
-  python scripts/soak.py --renders 10000                                        random windows and sizes, in this process's child
+  python benchmarks/soak.py -o soak.csv -- liif train -opt train_liif_light.yml
+  python benchmarks/soak.py --renders 10000                                        random windows and sizes, in this process's child
 
 Prints the medians of the run's second and last quarter (the first is warm-up) and how much they differ. Exit code 1 where memory grew
 by more than --allow, where handles, threads or processes grew at all, or where the command failed.

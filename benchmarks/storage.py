@@ -1,6 +1,6 @@
 """What an image costs to decode in each lossless storage that BasicSR can read from an LMDB: why `liif prepare` stores BMP.
 
-python scripts/storage.py
+python benchmarks/storage.py
 """
 
 from __future__ import annotations

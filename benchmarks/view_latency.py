@@ -1,7 +1,7 @@
 """How long a view of `liif view` takes, over a real connection: random views of a picture at several scales, as the page asks for them.
 
-  python scripts/view_latency.py                                1280 x 720, 30 views a scale, chelsea of scikit-image eight times as large
-  python scripts/view_latency.py --picture photo.jpg --views 50
+  python benchmarks/view_latency.py                                1280 x 720, 30 views a scale, chelsea of scikit-image eight times as large
+  python benchmarks/view_latency.py --picture photo.jpg --views 50
 
 New: nothing of the picture is encoded yet; the coarse picture (one pixel for 4 x 4) is asked for first, then the sharp one, as after a
 jump. Known: the same view again, its codes are there, as after a switch or a small move. Milliseconds from the request to the last
