@@ -1,8 +1,9 @@
-"""A process that has imported everything and forks a training at each request: kills by the dozen without importing PyTorch anew.
+"""A process that has imported everything and forks a command at each request: many runs, one import of PyTorch.
 
-Requests and answers are lines of JSON on stdin and stdout. {"argv": [...], "cwd": ..., "log": file, "env": {...}, "slow": seconds,
-"largest": bytes} starts `liif ARGV`, or a script where ARGV begins with a .py file, and answers with its process id;
-{"wait": pid} answers with its exit code, negative for a signal.
+Requests and answers are lines of JSON on stdin and stdout. {"argv": [...], "cwd": ..., "log": file, "env": {...},
+"slow": seconds, "largest": bytes, "only_errors": true, "without": [packages]} starts `liif ARGV`, or a script where
+ARGV begins with a .py file, and answers with its process id; {"wait": pid} answers with its exit code, negative for
+a signal.
 """
 
 import io
@@ -41,7 +42,8 @@ def become(request):
     try:
         os.setsid()
         log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        for descriptor, target in ((os.open(os.devnull, os.O_RDONLY), 0), (log, 1), (log, 2)):
+        shown = os.open(os.devnull, os.O_WRONLY) if request.get("only_errors") else log
+        for descriptor, target in ((os.open(os.devnull, os.O_RDONLY), 0), (shown, 1), (log, 2)):
             os.dup2(descriptor, target)
         sys.stdout, sys.stderr = (
             open(1, "w", buffering=1, closefd=False),
@@ -53,6 +55,7 @@ def become(request):
             slow_torch_save(request["slow"])
         if request.get("largest"):
             resource.setrlimit(resource.RLIMIT_FSIZE, (request["largest"],) * 2)
+        sys.modules.update(dict.fromkeys(request.get("without", ())))  # their import fails
         sys.argv = request["argv"]
         try:
             if sys.argv[0].endswith(".py"):
