@@ -1,13 +1,14 @@
-"""Measure how fast this machine decodes, renders, trains and feeds, against the plain form of the same function.
+"""Measure how fast this machine decodes, renders, trains and feeds, against the plain form of each.
 
-  python benchmarks/bench.py                    a quarter of an hour on two CPU cores, most of it the plain form
+  python benchmarks/bench.py                    15 minutes on two CPU cores, most of it the plain form
   python benchmarks/bench.py --quick            smaller pictures, a minute
-  python benchmarks/bench.py --large            instead: time and memory from 0.25 to 64 megapixels of output, written
-                                                to disk; a quarter of an hour
+  python benchmarks/bench.py --large            instead: time and memory from 0.25 to 64 megapixels of output,
+                                                written to disk; a quarter of an hour
   python benchmarks/bench.py --json bench.json  the table as JSON too
 
-Ratios are medians over pairs that alternate, so that a busy machine slows both. The network is EDSR-baseline-LIIF with
-random weights (--model takes another for --large). bfloat16 is measured where the hardware multiplies it.
+Ratios are medians over pairs that alternate, so that a busy machine slows both. The network is
+EDSR-baseline-LIIF with random weights (--model takes another for --large). bfloat16 is measured where the
+hardware multiplies it.
 """
 
 from __future__ import annotations

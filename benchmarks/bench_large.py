@@ -26,7 +26,7 @@ class Large:
         megapixels: of the output.
         tile: side of a tile in input pixels, or None if the picture was encoded at once.
         seconds: for all of it.
-        peak_mib: above the process with the network and the input in memory; None if the system does not tell.
+        peak_mib: above the process with the network and the input in memory; None if it is not known.
     """
 
     height: int

@@ -1,4 +1,4 @@
-"""Each fast part against its plain form: pairs that alternate in one run, so that a busy machine slows both."""
+"""Each fast part against its plain form, in pairs that alternate, so that a busy machine slows both."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from liif_plugin.inference.heap import stock_thresholds
 from liif_plugin.inference.render import render
 
 NETWORK = {"type": "LIIF", "encoder": {"type": "EDSR", "num_feat": 64, "num_block": 16}}
-# Of one pixel: four corners, three hidden layers of 256 x 256, two operations each. Any form must multiply these.
+# Of one pixel: four corners, three hidden layers of 256 x 256, two operations each. Any form needs these.
 HIDDEN_FLOP = 4 * 3 * 2 * 256 * 256
 
 

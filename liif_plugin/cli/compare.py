@@ -2,8 +2,8 @@
 
   liif compare -opt compare_set5.yml
 
-Models: networks of liif_plugin or BasicSR, bicubic, folders of finished pictures. The figure shows the same crop
-by every model. Writes table.md, table.csv, table.tex, table.json and figure.png to ./comparisons/NAME.
+Models: networks of liif_plugin or BasicSR, bicubic, folders of finished pictures. The figure shows the same
+crop by every model. Writes table.md, table.csv, table.tex, table.json and figure.png to ./comparisons/NAME.
 Finished results are kept: the same command continues after an interruption, and measures only what has
 changed.
 """

@@ -17,9 +17,8 @@ from .plan import figure_column, open_column
 from .results import device_of, load_network, super_resolved
 
 
-def _item(plan: Plan, column: Column) -> tuple[str, dict]:
-    """Return name and batch of one of the image that the figure shows, by default the first of the set."""
-    wanted = plan.figure.get("image")
+def _item(wanted: object, column: Column) -> tuple[str, dict]:
+    """Return name and batch of one of the image ``wanted``, or of the first of the set for None."""
     dataset = open_column(column)
     names = []
     for index in range(len(dataset)):
@@ -47,10 +46,10 @@ def _most_detailed(gt: Tensor, side: int) -> tuple[int, int, int, int]:
     return row * step, column * step, side, side
 
 
-def _box(plan: Plan, gt: Tensor) -> tuple[int, int, int, int]:
+def _box(wanted: list[int] | None, gt: Tensor) -> tuple[int, int, int, int]:
     """Return (top, left, height, width) of the crop in pixels of ``gt`` (1, 3, H, W)."""
     H, W = gt.shape[-2:]
-    box = plan.figure.get("box") or _most_detailed(gt, max(8, min(H, W) // 5))
+    box = wanted or _most_detailed(gt, max(8, min(H, W) // 5))
     top, left, height, width = box
     if top + height > H or left + width > W:
         raise UserError(
@@ -78,16 +77,18 @@ def draw(plan: Plan, path: str) -> None:
     Raises:
         UserError: for an image that is not in the set, or a box outside it.
     """
+    figure = plan.figure
+    assert figure is not None
     column, device = figure_column(plan), device_of(plan)
-    name, item = _item(plan, column)
+    name, item = _item(figure.get("image"), column)
     lq, gt = item["lq"], item["gt"]
-    box = _box(plan, gt)
+    box = _box(figure.get("box"), gt)
     top, left, height, width = box
     part = (..., slice(top, top + height), slice(left, left + width))
     metric, opt = next(iter(plan.metrics.items()))
     unit = "dB" if "psnr" in opt["type"] else metric
     scale = torch.tensor(column.scale, dtype=torch.float64)
-    wanted = plan.figure.get("models")
+    wanted = figure.get("models")
     crops = [(f"input\n{_size_text(lq)}", to_picture(_lq_crop(lq, box, column.scale)))]
     for model in plan.models:
         source = model.source(column.scale)

@@ -39,7 +39,7 @@ def contact_sheet(
     for row, height in zip(rows, heights):
         for column, (text, picture) in enumerate(row):
             x = gap + column * (side + gap)
-            sheet.paste(picture.convert("RGB").resize((side, height), Image.NEAREST), (x, y))
+            sheet.paste(picture.convert("RGB").resize((side, height), Image.Resampling.NEAREST), (x, y))
             draw.multiline_text((x, y + height + 4), text, fill="black", font=font, spacing=3)
         y += height + CAPTION_HEIGHT + gap
     return sheet
@@ -65,7 +65,7 @@ def boxed_with_crops(
     height = sheet.height - 60
     factor = min(height / whole.height, 2.0 * height / whole.width)
     size = (max(1, round(whole.width * factor)), max(1, round(whole.height * factor)))
-    shown = whole.resize(size, Image.LANCZOS)
+    shown = whole.resize(size, Image.Resampling.LANCZOS)
     # The box in it
     draw = ImageDraw.Draw(shown)
     top, left, h, w = (n * factor for n in box)

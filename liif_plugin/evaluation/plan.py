@@ -283,6 +283,7 @@ def _set_options(name: str, opt: dict, scale: tuple[float, float], given: float 
 def figure_column(plan: Plan) -> Column:
     """Return the column that the figure shows: one of the table's, or its set at another scale."""
     figure = plan.figure
+    assert figure is not None
     scale = parse_scale("figure", figure["scale"])
     of_set = [column for column in plan.columns if column.dataset == figure["dataset"]]
     if not of_set:
@@ -347,7 +348,7 @@ def _check_metrics(metrics: dict) -> None:
             registered(f"metric {name}: type", METRIC_REGISTRY, type_name),
             metric,
             supplied=("img", "img2", "scale"),
-            unchecked=unchecked_arguments(type_name),
+            unchecked=unchecked_arguments(str(type_name)),
         )
 
 

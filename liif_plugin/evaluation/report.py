@@ -30,7 +30,7 @@ def _published(plan: Plan, model: Model, number: int, metric: str) -> float | No
     whole_set = not column.options.get("first_k") and (
         not column.options.get("meta_info_file") or column.options.get("split") == "test"
     )
-    same_protocol = _protocol(plan, number, metric) == PROTOCOL_OF.get(column.published, "benchmark")
+    same_protocol = _protocol(plan, number, metric) == PROTOCOL_OF.get(column.published or "", "benchmark")
     if sy != sx or not whole_set or not same_protocol or model.cell is not None:
         return None
     return published(column.published, model.published, sy, options["type"])
@@ -140,7 +140,9 @@ def _records(plan: Plan, results: Results) -> list[dict]:
     for model in plan.models:
         for number, column in enumerate(plan.columns):
             result = results[model.name, number]
-            for metric in plan.metrics if result else ():
+            if result is None:
+                continue
+            for metric in plan.metrics:
                 known, value = _published(plan, model, number, metric), result["metrics"][metric]
                 records.append(
                     {

@@ -51,6 +51,7 @@ def load_network(source: Source, where: str) -> nn.Module:
     Raises:
         UserError: if it cannot be built, has no weights, or the weights are those of another network.
     """
+    assert source.network_g is not None
     return build(source.network_g, source.weights, source.param_key, where)
 
 
@@ -87,7 +88,7 @@ def super_resolved(
     """Return the image of a model for one item of a column: (1, 3, H, W) float32, not clamped.
 
     Args:
-        model: the row.
+        model: the row; it has a source for the column's scale.
         net: its network on ``device``, or None for finished images.
         item: a batch of one of the column's dataset.
         column: the set and scale.
@@ -97,7 +98,9 @@ def super_resolved(
     size = tuple(item["gt"].shape[-2:])
     if net is not None:
         return predict(net, item["lq"].to(device), size, DTYPES[precision], model.cell)
-    folder = pictures_folder(model.source(column.scale).images, column)
+    source = model.source(column.scale)
+    assert source is not None and source.images is not None
+    folder = pictures_folder(source.images, column)
     sr = finished_picture(folder, column, item["gt_path"][0])
     if tuple(sr.shape[-2:]) != size:
         raise UserError(
@@ -121,6 +124,7 @@ def _stamp(folder: str | None) -> list | None:
 def result_path(folder: str, model: Model, column: Column, plan: Plan, device: torch.device) -> str:
     """Return the file of one result. Its name changes with everything that the numbers depend on."""
     source = model.source(column.scale)
+    assert source is not None
     weights = os.stat(source.weights) if source.weights else None
     facts = [
         __version__,
@@ -153,12 +157,14 @@ def measure_model(model: Model, column: Column, plan: Plan, device: torch.device
         they are not known.
     """
     source = model.source(column.scale)
+    assert source is not None
     net, parameters, multiply_adds = None, None, None
     if source.network_g is not None:
         net = load_network(source, f"model {model.name}")
         parameters, multiply_adds = complexity(net, column.scale)
         net = net.to(device)
-    images, peaks = [], []
+    images: list[dict] = []
+    peaks: list[float | None] = []
     scale = torch.tensor(column.scale, dtype=torch.float64)
     loader = DataLoader(open_column(column))
     what = f"{model.name}, {column.dataset} {column.scale_text}"
@@ -177,6 +183,7 @@ def measure_model(model: Model, column: Column, plan: Plan, device: torch.device
         images.append({"image": name, **scores, "seconds": seconds})
         peaks.append(peak.mib)
     is_timed = net is not None
+    known_peaks = [mib for mib in peaks if mib is not None]
     return {
         "metrics": {name: sum(image[name] for image in images) / len(images) for name in plan.metrics},
         "images": images,
@@ -184,7 +191,7 @@ def measure_model(model: Model, column: Column, plan: Plan, device: torch.device
         "multiply_adds": multiply_adds,
         "machine": machine(device),
         "seconds": statistics.median(image["seconds"] for image in images) if is_timed else None,
-        "peak_mib": max(peaks) if is_timed and None not in peaks else None,
+        "peak_mib": max(known_peaks) if is_timed and len(known_peaks) == len(peaks) else None,
     }
 
 
@@ -195,7 +202,10 @@ def all_results(plan: Plan, folder: str) -> Results:
     if a model does not serve the scale of a column.
     """
     device = device_of(plan)
-    os.makedirs(os.path.join(folder, FOLDER), exist_ok=True)
+    try:
+        os.makedirs(os.path.join(folder, FOLDER), exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: the results cannot be kept there ({error.strerror}).") from error
     wanted = [(model, number) for model in plan.models for number in range(len(plan.columns))]
     results: Results = {}
     for model, number in tqdm(wanted, unit="result", desc=plan.name, disable=None):

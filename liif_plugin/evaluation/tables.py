@@ -45,7 +45,7 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def latex_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    r"""Return a LaTeX tabular with the rules of booktabs; the first column is left-aligned, the others centred.
+    r"""Return a LaTeX tabular with the rules of booktabs: the first column left-aligned, the others centred.
 
     Args:
         header: one LaTeX text for each column; see ``latex_text``.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from basicsr.utils import imwrite, tensor2img
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
 from .measure import measure, picture_name
@@ -18,7 +19,7 @@ from .predict import predict
 @torch.no_grad()
 def validate(
     net: nn.Module,
-    dataset: Dataset,
+    dataset: Any,
     metrics: dict[str, dict],
     device: torch.device,
     rank: int = 0,
@@ -33,7 +34,7 @@ def validate(
 
     Args:
         net: the bare network, in eval mode.
-        dataset: a validation set; its images are shared among the ranks.
+        dataset: a validation set with its options in ``opt``; its images are shared among the ranks.
         metrics: name -> options with ``type``, as in BasicSR's ``val.metrics``.
         device: where ``net`` is.
         rank: of this process.

@@ -1,4 +1,4 @@
-"""Every mistake of mistakes.yml is made for real: one line, the right one, no traceback, and no file is touched."""
+"""Every mistake of mistakes.yml is made for real: one line, the right one, no traceback, no file touched."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""A process that has imported everything and forks a command at each request: many runs, one import of PyTorch.
+"""A process that has imported everything and forks a command at each request.
 
-Requests and answers are lines of JSON on stdin and stdout. {"argv": [...], "cwd": ..., "log": file, "env": {...},
-"slow": seconds, "largest": bytes, "only_errors": true, "without": [packages]} starts `liif ARGV`, or a script where
-ARGV begins with a .py file, and answers with its process id; {"wait": pid} answers with its exit code, negative for
-a signal.
+Requests and answers are lines of JSON on stdin and stdout. {"argv": [...], "cwd": ..., "log": file, "env":
+{...}, "slow": seconds, "largest": bytes, "only_errors": true, "without": [packages]} starts `liif ARGV`, or
+a script where ARGV begins with a .py file, and answers with its process id; {"wait": pid} answers with its
+exit code, negative for a signal.
 """
 
 import io
@@ -46,8 +46,8 @@ def become(request):
         for descriptor, target in ((os.open(os.devnull, os.O_RDONLY), 0), (shown, 1), (log, 2)):
             os.dup2(descriptor, target)
         sys.stdout, sys.stderr = (
-            open(1, "w", buffering=1, closefd=False),
-            open(2, "w", buffering=1, closefd=False),
+            open(1, "w", buffering=1, closefd=False),  # noqa: SIM115
+            open(2, "w", buffering=1, closefd=False),  # noqa: SIM115
         )
         os.chdir(request["cwd"])
         os.environ.update(request.get("env", {}))
