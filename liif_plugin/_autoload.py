@@ -93,7 +93,8 @@ def _warn(message):
     try:
         warnings.warn(message, stacklevel=2)
     except Warning:
-        print(message, file=sys.stderr)
+        if sys.stderr is not None:  # None without a console
+            sys.stderr.write(f"{message}\n")
 
 
 class RegisterAfterBasicSR:

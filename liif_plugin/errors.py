@@ -1,4 +1,4 @@
-"""A user's mistake: one sentence that says what was expected, what came and what to do."""
+"""A user's mistake: one sentence that says what was expected, what was found and what to do."""
 
 from __future__ import annotations
 
@@ -6,20 +6,19 @@ import difflib
 from collections.abc import Iterable
 
 NO_BASICSR = (
-    "liif_plugin extends BasicSR, which is not installed here. Python up to 3.12: `pip install basicsr`. Python 3.13: its source does "
-    "not build there; see 'Install' in the README of liif_plugin."
+    "liif_plugin extends BasicSR, which is not installed here. Python up to 3.12: `pip install basicsr`. "
+    "Python 3.13: its source does not build there; see 'Install' in the README of liif_plugin."
 )
 
-FEW = 8  # names that are all said, though one of them is close
-
-
+FEW = 8  # so many names are all listed, even if one of them is close
 LONGEST = 3000  # characters of a message; what a data worker adds to one stands before its sentence
 
 
 class UserError(ValueError):
-    """Something the user can mend. The ways in print it as one line without a traceback and exit with code 1.
+    """Something the user can mend. The command prints it as one line, no traceback, and exits with code 1.
 
-    The sentence is one printable line of bearable length, whatever a library, a file name or an option puts into it.
+    The message is one printable line of limited length, whatever a library, a file name or an option puts
+    into it.
     """
 
     def __init__(self, sentence: object):
@@ -31,8 +30,8 @@ class UserError(ValueError):
 def printable(text: object) -> str:
     r"""Return ``text`` with every control character and every undecodable byte written out.
 
-    A file name may hold control sequences that would change the title or the colours of a terminal. Every name
-    that is printed goes through this function.
+    A file name may hold control sequences that would change the title or the colours of a terminal. Every
+    name that is printed goes through this function.
 
     Example:
         >>> printable("a\x1b[31m.png")
@@ -42,18 +41,18 @@ def printable(text: object) -> str:
 
 
 def one_line(error: UserError) -> str:
-    """The sentence of ``error``; of one that a data worker raised, without the worker's traceback."""
+    """Return the message of ``error``, without the traceback that a data worker puts before it."""
     return str(error).rsplit("UserError: ", 1)[-1].strip()
 
 
 def nearest(name: object, valid: Iterable[str]) -> str:
-    """`` (did you mean 'x'?)`` for the valid name closest to ``name``, or an empty string where none is close."""
+    """Return `` (did you mean 'x'?)`` with the valid name closest to ``name``; '' if none is close."""
     match = difflib.get_close_matches(str(name), list(valid), n=1, cutoff=0.6)
     return f" (did you mean '{match[0]}'?)" if match else ""
 
 
 def choices(name: object, valid: Iterable[str], words: str = "there are") -> str:
-    """What may stand for a wrong ``name``: the nearest valid one, or all of them where none is close or all are few."""
+    """Say what is valid in place of ``name``: the nearest name, or all if none is close or they are few."""
     valid = sorted(valid)
     near = nearest(name, valid)
     return near if near and len(valid) > FEW else f"{near}; {words} {', '.join(valid)}"

@@ -29,7 +29,7 @@ def pillow_bicubic(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         ((12, 24, 3), 200, 200)
     """
     height, width = size
-    return np.asarray(Image.fromarray(image).resize((width, height), Image.BICUBIC))
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def keys_cubic(x):
@@ -85,8 +85,8 @@ def _taps(n_in: int, n_out: int, border: str) -> tuple[np.ndarray, np.ndarray]:
 def matlab_imresize(image: np.ndarray, size: tuple[int, int], border: str = "mirror") -> np.ndarray:
     """Resize an image as MATLAB's ``imresize(image, size, 'bicubic')`` does.
 
-    The axis with the smaller scale is resized first, as in MATLAB; at equal scales it is the vertical one. The
-    order matters for uint8, which is rounded after each axis.
+    The axis with the smaller scale is resized first, as in MATLAB; at equal scales it is the vertical one.
+    The order matters for uint8, which is rounded after each axis.
 
     Args:
         image: (H, W) or (H, W, C). uint8 is rounded to uint8 after each axis, as MATLAB does; floats are not.

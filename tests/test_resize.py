@@ -1,4 +1,4 @@
-"""Pillow's bicubic as the authors used it, MATLAB's imresize against BasicSR's and the LR files of the field."""
+"""Pillow's bicubic as the authors used it; MATLAB's imresize against BasicSR's and the field's LR files."""
 
 import doctest
 

@@ -7,7 +7,7 @@ import os
 import re
 
 from ..errors import UserError
-from ..files import PARTIAL, atomic_write
+from ..files import PARTIAL
 from .reading import load_safely
 from .writing import save_whole
 
@@ -22,23 +22,23 @@ def save_in_experiment(obj: object, path: str) -> None:
         save_whole(obj, path)
     except UserError as error:
         raise UserError(
-            f"{error} Earlier checkpoints are whole; make room{_room_taken(path)} and go on with --auto_resume."
+            f"{error} Earlier checkpoints are whole; make room{_room_taken(path)} and go on with "
+            "--auto_resume."
         ) from error
 
 
-def write_whole(path: str, write) -> None:
-    """Call ``write`` with the open file of ``atomic_write``."""
-    with atomic_write(path) as file:
-        write(file)
-
-
 def _room_taken(path: str) -> str:
-    """What could be deleted: the numbered checkpoints of the experiment that are older than its newest whole pair."""
+    """Name the checkpoints that could be deleted: those older than the newest whole pair of the
+    experiment.
+    """
     old = _older_than(numbered(*_folders_beside(path)), 1)
     if not old:
         return ""
     megabytes = sum(os.path.getsize(file) for file in old) / 2**20
-    return f" ({len(old)} older checkpoint files there hold {megabytes:,.0f} MiB, e.g. {old[-1]}; logger.keep_checkpoints prunes them)"
+    return (
+        f" ({len(old)} older checkpoint files there hold {megabytes:,.0f} MiB, such as {old[-1]}; "
+        "logger.keep_checkpoints prunes them)"
+    )
 
 
 def _folders_beside(path: str) -> tuple[str, str]:
@@ -47,7 +47,12 @@ def _folders_beside(path: str) -> tuple[str, str]:
 
 
 def numbered(models: str, states: str) -> dict[int, list[str]]:
-    """Iteration -> its files, N.state before net_g_N.pth, newest iteration first. Files of other names are not ours."""
+    """Return iteration -> its files, N.state before net_g_N.pth, newest iteration first.
+
+    Args:
+        models: the folder of net_g_N.pth.
+        states: the folder of N.state. Files of other names are left out in both.
+    """
     found: dict[int, list[str]] = {}
     for folder, pattern in ((states, r"(\d+)\.state"), (models, r"net_g_(\d+)\.pth")):
         for name in os.listdir(folder) if os.path.isdir(folder) else []:
@@ -58,24 +63,29 @@ def numbered(models: str, states: str) -> dict[int, list[str]]:
 
 
 def newest_weights(models: str) -> str | None:
-    """The newest weights in an experiment's ``models``; None where there are none.
+    """Return the weights of the latest iteration in an experiment's ``models``; None if there are none.
 
-    net_g_latest.pth is written where a run ends. One that was then taken up again and stopped has newer ones under a number.
+    net_g_latest.pth is written where a run ends, and names its iteration. If the run was then resumed and stopped, newer
+    weights have a number. File times do not count: a copied folder has them in any order. A net_g_latest.pth of
+    BasicSR names no iteration and is taken for the latest.
     """
     latest = os.path.join(models, "net_g_latest.pth")
-    networks = [path for files in numbered(models, "").values() for path in files]
-    newest = max(networks, key=os.path.getmtime, default=None)
+    steps = {step: path for step, files in numbered(models, "").items() for path in files}
+    newest = max(steps, default=None)
     if newest is None or not os.path.isfile(latest):
-        return latest if os.path.isfile(latest) else newest
-    content = load_safely(latest) if os.path.getmtime(newest) > os.path.getmtime(latest) else {}
-    ended = (
-        content.get("iter") if isinstance(content, dict) else None
-    )  # a copied folder has times in any order
-    return newest if isinstance(ended, int) and int(newest.rpartition("_")[2][:-4]) > ended else latest
+        if os.path.isfile(latest):
+            return latest
+        return None if newest is None else steps[newest]
+    content = load_safely(latest)
+    ended = content.get("iter") if isinstance(content, dict) else None
+    return steps[newest] if isinstance(ended, int) and newest > ended else latest
 
 
 def _older_than(files: dict[int, list[str]], pairs: int) -> list[str]:
-    """The files older than the newest ``pairs`` pairs of a state and its network; none where there are not so many pairs."""
+    """Return the files older than the newest ``pairs`` pairs of a state and its network.
+
+    There are none where there are not so many pairs.
+    """
     whole = [iteration for iteration in files if len(files[iteration]) == 2]
     return [
         path
@@ -86,10 +96,21 @@ def _older_than(files: dict[int, list[str]], pairs: int) -> list[str]:
 
 
 def prune(models: str, states: str, current: int, keep: int, spare: tuple[str | None, ...] = ()) -> list[str]:
-    """Delete the numbered checkpoints up to iteration ``current`` but for the ``keep`` newest; returns what was deleted.
+    """Delete the numbered checkpoints up to iteration ``current``, but not the ``keep`` newest pairs.
 
-    Call it once the files of ``current`` are whole. Later iterations (of a run that was taken up from an older state), the files in
-    ``spare`` and every file of another name, such as net_g_latest.pth and net_g_best.pth, stay.
+    Call it once the files of ``current`` are whole. Files of later iterations stay: they belong to a run
+    that was resumed from an older state. Files of other names, such as net_g_latest.pth and net_g_best.pth,
+    stay too.
+
+    Args:
+        models: the folder of net_g_N.pth.
+        states: the folder of N.state.
+        current: the iteration that was just saved.
+        keep: number of pairs to keep.
+        spare: paths of files to keep besides.
+
+    Returns:
+        The deleted files.
     """
     spared = {os.path.realpath(path) for path in spare if path}
     past = {iteration: files for iteration, files in numbered(models, states).items() if iteration <= current}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import importlib
 import os
 import re
@@ -157,10 +158,11 @@ def main(argv: list[str] | None = None) -> None:
             importlib.import_module("liif_plugin.inference.heap").keep_freed_memory()
             import_own(getattr(args, "own", []))
             code = module.run(args)
+            sys.stdout.flush()  # here, so that a full disk behind standard output is noticed below
     except UserError as error:
-        from ..basicsr_patches.distributed import last_words
+        from ..distributed import exit_message
 
-        sys.exit(f"liif {verb}: {last_words(error)}")
+        sys.exit(f"liif {verb}: {exit_message(error)}")
     except ModuleNotFoundError as error:
         if error.name != "basicsr":
             raise
@@ -170,6 +172,12 @@ def main(argv: list[str] | None = None) -> None:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # `liif models | head`: nobody reads on
         sys.exit(141)
+    except OSError as error:
+        # Files are written by atomic_write, which raises UserError: this is standard output on a full disk.
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or error.filename is not None:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still waiting cannot be printed at exit either
+        sys.exit(f"liif {verb}: standard output cannot be written ({error.strerror}); make room.")
     except KeyboardInterrupt as stop:
         print(f"\nliif {verb}: stopped. {getattr(module, 'AFTER_INTERRUPT', '')}".rstrip(), file=sys.stderr)
         sys.exit(143 if isinstance(stop, Terminated) else 130)

@@ -1,12 +1,12 @@
-"""Turn a checkpoint of the authors' code (LIIF, MetaSR, EDSR, RDN) or of MMagic (LIIF) into a BasicSR .pth, and print the network_g
-block for it.
+"""Convert a checkpoint of the authors' code (LIIF, MetaSR, EDSR, RDN) or of MMagic (LIIF) to a BasicSR .pth.
 
   liif convert edsr-baseline-liif.pth -o liif_edsr.pth
-  liif convert --known                                          published weights: size, SHA-256, where they are
-  liif convert --fetch edsr-baseline-liif -o liif_edsr.pth      download one of them (nothing is downloaded without --fetch), verify it
+  liif convert --known                                          published weights: size, SHA-256, address
+  liif convert --fetch edsr-baseline-liif -o liif_edsr.pth      download one of them and verify it
 
-The block is also written beside the .pth, as liif_edsr.yml. Nothing in the file is executed; names and shapes are checked. A
-checkpoint of MMagic that still carries its log (message_hub) holds code: run MMagic's publish_model.py on it first.
+The network_g block for it is printed, and written beside the .pth as liif_edsr.yml. Nothing in the file is
+executed; names and shapes are checked. Nothing is downloaded without --fetch. A checkpoint of MMagic that
+still holds its log (message_hub) holds code: run MMagic's publish_model.py on it first.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def _list_known() -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from ..errors import UserError, printable
+    from ..errors import UserError
 
     if args.known:
         _list_known()
@@ -83,5 +83,6 @@ def _convert(args: argparse.Namespace) -> None:
         file.write(text)
     parameters = sum(value.numel() for value in state.values())
     print(
-        f"{printable(args.output)}: {block['type']}, {parameters:,} parameters in {len(state)} tensors.\n\n{text}"
+        f"{printable(args.output)}: {block['type']}, {parameters:,} parameters in {len(state)} "
+        f"tensors.\n\n{text}"
     )

@@ -1,12 +1,13 @@
 """Pack a folder of images into an LMDB that liif_plugin and BasicSR read.
 
-  liif prepare DIV2K_train_HR -o DIV2K_train_HR.lmdb --whole          every image as it is (the paper's distribution)
-  liif prepare DIV2K_train_HR -o DIV2K_train_HR_sub.lmdb              sub-images of 480 x 480 every 240 pixels (BasicSR's)
-  liif prepare lr --help                                              LR folders by MATLAB's imresize
-  liif prepare celebahq --help                                        the folders of the CelebA-HQ task
+  liif prepare DIV2K_train_HR -o DIV2K_train_HR.lmdb --whole      every image as it is (as in the paper)
+  liif prepare DIV2K_train_HR -o DIV2K_train_HR_sub.lmdb          480 x 480 every 240 pixels (as in BasicSR)
+  liif prepare lr --help                                          LR folders by MATLAB's imresize
+  liif prepare celebahq --help                                    the folders of the CelebA-HQ task
 
-The LMDB is written under a temporary name and gets its own when it is whole; the same command goes on after an interruption.
-Images that are left out are named with the reason. Exit code 1 if a file could not be read.
+The LMDB is written under a temporary name and renamed when it is whole. After an interruption the same
+command goes on. Images that are left out are named with the reason, also those of formats that are not read,
+such as HEIC. The exit code is 1 if a file could not be read.
 """
 
 from __future__ import annotations

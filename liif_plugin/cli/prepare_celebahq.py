@@ -2,8 +2,9 @@
 
   liif prepare celebahq data1024x1024 -o datasets/celebAHQ --split split.json
 
-256 x 256 is shrunk from the original by Pillow's bicubic, the others from 256 x 256, as the authors did. split.json maps train, val
-and test to lists of names (the authors' repository has it); without it the sub-folders train, val and test of FOLDER are the splits.
+Pillow's bicubic makes 256 x 256 from the original, and the others from 256 x 256, as the authors did.
+split.json maps train, val and test to lists of names (the authors' repository has it); without it the
+sub-folders train, val and test of FOLDER are the splits.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ def run(args: argparse.Namespace) -> int:
     splits = read_splits(args.split, args.source)
     if not splits:
         raise UserError(
-            f"{args.source}: has no sub-folders train, val or test; name the authors' split.json with --split."
+            f"{args.source}: has no sub-folders train, val or test; name the authors' split.json with "
+            f"--split."
         )
     left_out = []
     if not all(os.path.isdir(os.path.join(args.output, folder)) for folder in folders):
@@ -66,5 +68,9 @@ def run(args: argparse.Namespace) -> int:
     }
     with disk_errors(split_file), atomic_write(split_file, text=True) as file:
         json.dump(splits, file, indent=1)
-    print(f"{printable(split_file)}: " + ", ".join(f"{split} {len(names)}" for split, names in splits.items()) + ".")
+    print(
+        f"{printable(split_file)}: "
+        + ", ".join(f"{split} {len(names)}" for split, names in splits.items())
+        + "."
+    )
     return 1 if left_out else 0

@@ -3,8 +3,9 @@
   liif prepare lr Urban100/HR -o Urban100/LR_bicubic                  Urban100/LR_bicubic/X2, X3, X4
   liif prepare lr mine -o mine_LR --scales 2 8 --border mirror        as DIV2K was made
 
-Every HR image is cropped at the bottom and the right to a multiple of the scale. Gray images stay gray. The older sets (Set5, Set14,
-B100, Urban100) repeat the border pixel, which is the default; newer MATLAB (DIV2K) mirrors the image.
+Every HR image is cropped at the bottom and the right to a multiple of the scale. Gray images stay gray. The
+older sets (Set5, Set14, B100, Urban100) repeat the border pixel, which is the default; newer MATLAB (DIV2K)
+mirrors the image.
 """
 
 from __future__ import annotations

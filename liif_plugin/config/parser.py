@@ -1,26 +1,13 @@
-"""BasicSR's parser of option files and of the command line: safe, and a mistake is named before anything is written.
-
-| patch | what it cures (BasicSR 1.4.2, PyPI and master) |
-|---|---|
-| ordered_yaml | yml read with an unsafe loader; 1e-4 read as text; a key given twice silently wins |
-| _postprocess_yml_value | --force_yml evaluates text; 1e-4 and -1 stay text |
-| parse_options | a wrong option fails late or never; the packaged option files cannot be named |
-| copy_opt_file | the copy in the experiment's folder would lack what its `_base_` says |
-
-Each can go when BasicSR does it itself.
-"""
+"""Checks of option files and of the command line before BasicSR parses them: a mistake is named before anything is written."""
 
 from __future__ import annotations
 
 import os
 import re
 import sys
-from typing import Callable
 
 import yaml
 
-from ..basicsr_patches.distributed import agree, last_words
-from ..basicsr_patches.training import patch_main
 from ..errors import UserError, nearest
 from .option_files import (
     BASE,
@@ -44,12 +31,9 @@ EARLY = {
 }
 PATHS = {"pretrain_network_g": optional(TEXT), "resume_state": optional(TEXT)}
 ROOTS = {"dataroot_gt": optional(TEXT), "dataroot_lq": optional(TEXT)}
-AFTER_PARSE: list[
-    Callable[[dict], None]
-] = []  # checks of the whole option dict; a failing one raises UserError
 
 
-def _forced_value(text: str) -> object:
+def forced_value(text: str) -> object:
     """The value of one --force_yml entry: YAML, read safely."""
     if text.lower() in ("none", "~"):
         return None
@@ -89,7 +73,7 @@ def _take_forced(argv: list[str], opt: dict) -> None:
                     f"--force_yml {entry}: the option file has no block '{key}'{nearest(key, block)}."
                 )
             block = block[key]
-        block[last] = _forced_value(value.strip())
+        block[last] = forced_value(value.strip())
 
 
 def _check_early(path: str, opt: dict) -> None:
@@ -105,11 +89,7 @@ def _check_early(path: str, opt: dict) -> None:
         check_values(f"{path}: datasets.{name}", dataset, ROOTS)
 
 
-def _launched_by_torchrun(argv: list[str]) -> bool:
-    return "--launcher=pytorch" in argv or ("--launcher", "pytorch") in zip(argv, argv[1:])
-
-
-def _check_files() -> None:
+def prepare_command_line() -> None:
     """Find the option file of the command line and refuse what BasicSR's parser would stumble over."""
     at = _find_opt_argument(sys.argv)
     if at is None:  # BasicSR's own parser says what is missing
@@ -118,13 +98,6 @@ def _check_files() -> None:
     opt = read_options(sys.argv[at])
     _take_forced(sys.argv, opt)
     _check_early(sys.argv[at], opt)
-
-
-def _parse_and_check(stock_parse: Callable, root_path: str, is_train: bool) -> tuple:
-    opt, args = stock_parse(root_path, is_train)
-    for check in AFTER_PARSE:
-        check(opt)
-    return opt, args
 
 
 def _find_opt_argument(argv: list[str]) -> int | None:
@@ -136,31 +109,8 @@ def _find_opt_argument(argv: list[str]) -> int | None:
     return at if at < len(argv) else None
 
 
-def _one_line_for_user_errors() -> None:
-    """Print a UserError, or the loss of another process, as one line wherever it ends the program, also under BasicSR's own scripts."""
-    previous = sys.excepthook
-    if getattr(previous, "knows_user_errors", False):
-        return
-
-    def hook(kind, error, trace):
-        words = last_words(error)
-        if words is None:
-            previous(kind, error, trace)
-        else:
-            print(f"liif_plugin: {words}", file=sys.stderr)
-
-    hook.knows_user_errors = True
-    sys.excepthook = hook
-
-
-def copy_opt_file(opt_file: str, experiments_root: str) -> None:
-    """As BasicSR's: the option file under a line with the command; where it is built on another one, all of it in its place."""
-    from basicsr.utils.dist_util import get_dist_info
-    from basicsr.utils.options import copy_opt_file as stock_copy
-
-    if get_dist_info()[0] != 0:
-        return
-    stock_copy(opt_file, experiments_root)
+def write_option_copy(opt_file: str, experiments_root: str) -> None:
+    """Write what ``opt_file`` is built on into the copy that BasicSR put into ``experiments_root``, below its header."""
     with open(opt_file, encoding="utf-8") as file:
         if not any(line.startswith(BASE) for line in file):
             return
@@ -172,31 +122,3 @@ def copy_opt_file(opt_file: str, experiments_root: str) -> None:
             "".join(header)
             + yaml.safe_dump(plain(read_options(opt_file)), sort_keys=False, default_flow_style=None)
         )
-
-
-def apply() -> None:
-    """Apply the table above once."""
-    import basicsr.test
-    import basicsr.train
-    from basicsr.utils import options
-
-    stock_parse = options.parse_options
-    if getattr(stock_parse, "finds_packaged_options", False):
-        return
-
-    def parse_options(root_path, is_train=True):
-        _one_line_for_user_errors()
-        for name in ("load_resume_state", "copy_opt_file", "create_train_val_dataloader", "init_tb_loggers"):
-            patch_main(name, getattr(basicsr.train, name))
-        if _launched_by_torchrun(sys.argv):
-            options.init_dist(
-                "pytorch"
-            )  # before anything can fail, so that no process waits for one that is gone
-        agree(_check_files)
-        return agree(_parse_and_check, stock_parse, root_path, is_train)
-
-    parse_options.finds_packaged_options = True
-    options.parse_options = basicsr.train.parse_options = basicsr.test.parse_options = parse_options
-    basicsr.train.copy_opt_file = copy_opt_file
-    options._postprocess_yml_value = _forced_value
-    options.ordered_yaml = lambda: (OptionLoader, yaml.SafeDumper)

@@ -1,4 +1,4 @@
-"""Make folders of smaller images from a folder: the LR files of a benchmark, the sizes of the CelebA-HQ task."""
+"""Make folders of smaller images: the LR files of a benchmark, the sizes of the CelebA-HQ task."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ CELEBAHQ_SIZES = (256, 128, 64, 32)
 
 
 def lr_images(image: np.ndarray, scales: list[int], border: str) -> dict[str, np.ndarray]:
-    """Shrink an image by MATLAB's imresize, after a crop at the bottom and the right to a multiple of the scale.
+    """Shrink an image by MATLAB's imresize, after a crop at the bottom and the right to a multiple of the
+    scale.
 
     Args:
         image: (H, W, 3) uint8.
@@ -120,8 +121,8 @@ def derive_folders(
         (file, reason) of every image that was left out.
 
     Raises:
-        UserError: if ``source`` is missing, empty or unreadable, if one of ``folders`` exists, if another command
-            writes there, if the disk is full, or if nothing could be made.
+        UserError: if ``source`` is missing, empty or unreadable, if one of ``folders`` exists, if another
+            command writes there, if the disk is full, or if nothing could be made.
     """
     # Refuse whatever cannot succeed before anything is written.
     if not os.path.isdir(source):
@@ -171,7 +172,8 @@ def derive_folders(
             if len(left_out) == len(names):
                 shutil.rmtree(partial)
                 raise UserError(
-                    f"{source}: nothing could be made of {len(names)} images: {left_out[0][0]}: {left_out[0][1]}"
+                    f"{source}: nothing could be made of {len(names)} images: {left_out[0][0]}: "
+                    f"{left_out[0][1]}"
                 )
             left_out += [(name, UNREAD_FORMAT) for name in others]
             with atomic_write(finished, text=True) as file:
@@ -180,7 +182,7 @@ def derive_folders(
 
 
 def _move(partial: str, output: str, folders: list[str]) -> list[tuple[str, str]]:
-    """Move the finished folders that are still in ``partial`` to ``output``; return the images that were left out."""
+    """Move the finished folders in ``partial`` to ``output``; return (file, reason) of what was left out."""
     try:
         with open(os.path.join(partial, FINISHED), encoding="utf-8") as file:
             left_out = [(name, reason) for name, reason in json.load(file)]

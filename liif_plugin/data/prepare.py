@@ -52,7 +52,10 @@ class Cut:
             raise UserError(f"size and step: expected positive numbers, got {self.size} and {self.step}.")
 
     def starts(self, n: int) -> list[int]:
-        """Return the first pixels of the windows along a side of ``n``; a side below ``size`` is one window."""
+        """Return the first pixels of the windows along a side of ``n`` pixels.
+
+        A side below ``size`` is one window.
+        """
         last = max(n - self.size, 0)
         return sorted({*range(0, last + 1, self.step), last})
 
@@ -82,7 +85,7 @@ class Piece(NamedTuple):
     shape: tuple[int, ...]
 
 
-class _TooSmall(Exception):
+class _TooSmallError(Exception):
     """An image below the minimum size."""
 
 
@@ -114,12 +117,12 @@ def _encode(source: str, name: str, cut: Cut | None, min_size: int, level: int |
 
     Raises:
         UserError: if the file cannot be read.
-        _TooSmall: if a side is below ``min_size``.
+        _TooSmallError: if a side is below ``min_size``.
     """
     path = os.path.join(source, name)
     image = read_rgb(path)
     if min(image.shape[:2]) < min_size:
-        raise _TooSmall(f"{image.shape[0]} x {image.shape[1]} is below the minimum size {min_size}")
+        raise _TooSmallError(f"{image.shape[0]} x {image.shape[1]} is below the minimum size {min_size}")
     kind, settings = (".bmp", []) if level is None else (".png", [cv2.IMWRITE_PNG_COMPRESSION, level])
     pieces = []
     for key, pixels in _cut_pieces(image, lmdb_key(name), cut):
@@ -131,7 +134,7 @@ def _encode(source: str, name: str, cut: Cut | None, min_size: int, level: int |
 
 
 def _write(env: lmdb.Environment, work: Callable[[lmdb.Transaction], None]) -> None:
-    """Run ``work`` in one transaction. Where the map is full, double it and run again; deleting needs space too."""
+    """Run ``work`` in one transaction. If the map is full, run it again in a larger one."""
     while True:
         try:
             with env.begin(write=True) as txn:
@@ -180,20 +183,21 @@ def prepare_lmdb(
 ) -> Report:
     """Write the images under ``source`` to the LMDB ``output``.
 
-    The LMDB is written as ``.NAME.partial`` beside it, one transaction per file, and renamed when it is whole.
-    Called again after an interruption it goes on.
+    The LMDB is written as ``.NAME.partial`` beside it, one transaction per file, and renamed when it is
+    whole. Called again after an interruption it goes on.
 
     Args:
         source: a folder of images, searched with its subfolders.
         output: the LMDB to write, ``*.lmdb``.
         cut: sub-images to cut, or None for whole images.
         min_size: files with a smaller side are left out.
-        png_level: None stores BMP, which decodes 15 times as fast as a PNG of level 0 and takes the same space;
-            0 to 9 store PNG of that compression.
+        png_level: None stores BMP, which decodes 15 times as fast as a PNG of level 0 and takes the same
+            space; 0 to 9 store PNG of that compression.
 
     Raises:
-        UserError: if ``source`` is missing, empty or unreadable, if ``output`` exists or is not called *.lmdb, if
-            two files would get one key, if another command writes the same LMDB, or if the disk is full.
+        UserError: if ``source`` is missing, empty or unreadable, if ``output`` exists or is not called
+            *.lmdb, if two files would get one key, if another command writes the same LMDB, or if the disk
+            is full.
 
     Example:
         >>> import os, tempfile
@@ -256,8 +260,8 @@ def no_images(source: str, others: list[str]) -> UserError:
     kinds = ", ".join(EXTENSIONS)
     if others:
         return UserError(
-            f"{source}: holds no images of a format that is read ({kinds}), but {len(others)} others, such as "
-            f"{others[0]}; convert them to PNG."
+            f"{source}: holds no images of a format that is read ({kinds}), but {len(others)} others, such "
+            f"as {others[0]}; convert them to PNG."
         )
     return UserError(f"{source}: holds no images ({kinds}).")
 
@@ -287,7 +291,7 @@ def _fill(
                 except UserError as error:
                     report.unreadable += 1
                     report.left_out.append((name, str(error).split(": ", 1)[-1]))
-                except _TooSmall as reason:
+                except _TooSmallError as reason:
                     report.left_out.append((name, str(reason)))
                 else:
                     _store(env, name, pieces)
@@ -298,7 +302,7 @@ def _fill(
 
 
 def _finish(env: lmdb.Environment, partial: str, names: list[str]) -> int:
-    """Write meta_info.txt, delete the keys that mark files as done, and return the number of stored images."""
+    """Write meta_info.txt, delete the marks of finished files, and return the number of stored images."""
     with env.begin() as txn:
         marks = [txn.get(_done_key(name)) for name in names]
     pieces = [piece for mark in marks if mark for piece in json.loads(mark)]

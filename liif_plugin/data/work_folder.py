@@ -32,8 +32,8 @@ def work_folder(path: str, settings: dict) -> Iterator[None]:
         settings: what the content depends on; plain values.
 
     Raises:
-        UserError: if the folder was begun with other settings, if another process works in it, or if it cannot
-            be written.
+        UserError: if the folder was begun with other settings, if another process works in it, or if it
+            cannot be written.
     """
     with disk_errors(path):
         os.makedirs(path, exist_ok=True)
@@ -47,7 +47,8 @@ def work_folder(path: str, settings: dict) -> Iterator[None]:
                     json.dump(settings, file)
         if _read_settings(path) != settings:
             raise UserError(
-                f"{path}: was begun from other images or with other settings; delete that folder to start anew."
+                f"{path}: was begun from other images or with other settings; delete that folder to start "
+                "anew."
             )
         yield
 
@@ -91,15 +92,15 @@ def disk_errors(path: str) -> Iterator[None]:
     Args:
         path: what is being written, for the message.
     """
-    advice = "make room and give the same command again."
     try:
         yield
-    except UserError as error:
-        if not isinstance(error.__cause__, OSError):
+    except (UserError, lmdb.Error, OSError) as error:
+        reason = error.__cause__ if isinstance(error, UserError) else error  # of atomic_write
+        if not isinstance(reason, (lmdb.Error, OSError)):
             raise
-        raise UserError(f"{str(error).rstrip('.')}; {advice}") from error  # from atomic_write
-    except (lmdb.Error, OSError) as error:
-        raise UserError(f"{path}: cannot be written ({error}); {advice}") from error
+        raise UserError(
+            f"{path}: cannot be written ({reason}); make room and give the same command again."
+        ) from error
 
 
 @contextlib.contextmanager

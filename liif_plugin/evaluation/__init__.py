@@ -5,9 +5,7 @@ trainer. A comparison goes plan.py (what the option file asks for) -> results.py
 scale, kept on disk) -> report.py (tables) and comparison_figure.py. published.py holds values of papers.
 """
 
-from ..basicsr_patches import shims
-
-shims.install()  # basicsr cannot be imported without them
+from ..basicsr_patches import shims  # noqa: F401, I001  basicsr cannot be imported without them
 
 # All of basicsr at once: its import makes the hook register our modules, and none may be half imported then.
-import basicsr  # noqa: E402, F401
+import basicsr  # noqa: F401

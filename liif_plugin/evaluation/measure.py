@@ -8,7 +8,7 @@ from basicsr.metrics import calculate_metric
 from basicsr.utils import tensor2img
 from torch import Tensor
 
-from ..metrics import is_float_metric
+from ..metrics.properties import is_float_metric
 
 
 def picture_name(path: str, root: str | None) -> str:

@@ -8,7 +8,7 @@ import json
 import math
 
 from .. import __version__
-from ..metrics import better_of, is_float_metric
+from ..metrics.properties import better_of, is_float_metric
 from .entries import Model, Plan
 from .published import PROTOCOL_OF, published
 from .results import Result, Results

@@ -55,9 +55,9 @@ def latex_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         >>> print(latex_table(["model", r"$\times$2"], [["LIIF", r"\textbf{37.99}"]]))
         \begin{tabular}{lc}
         \toprule
-        model & $\times$2      \\
+        model   & $\times$2      \\
         \midrule
-        LIIF  & \textbf{37.99} \\
+        LIIF    & \textbf{37.99} \\
         \bottomrule
         \end{tabular}
     """

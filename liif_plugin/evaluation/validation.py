@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
+from ..data.workers import ignore_first_signal
 from .measure import measure, picture_name
 from .predict import predict
 
@@ -28,7 +29,6 @@ def validate(
     progress: bool = False,
     dtype: torch.dtype = torch.float32,
     stop: Callable[[], object] | None = None,
-    worker_init_fn: Callable[[int], None] | None = None,
 ) -> dict[str, float] | None:
     """Return the mean of each metric over ``dataset``, the same on every rank.
 
@@ -43,11 +43,12 @@ def validate(
         progress: show a progress bar on rank 0.
         dtype: see ``predict``.
         stop: called after every image. If it returns true on any rank, the result is None on every rank.
-        worker_init_fn: called in every data worker with its number.
     """
     opt = dataset.opt
     shard = Subset(dataset, range(rank, len(dataset), world_size))
-    loader = DataLoader(shard, 1, num_workers=opt.get("num_worker_per_gpu", 0), worker_init_fn=worker_init_fn)
+    loader = DataLoader(
+        shard, 1, num_workers=opt.get("num_worker_per_gpu", 0), worker_init_fn=ignore_first_signal
+    )
     # sum of each metric, number of images, number of ranks that were asked to stop
     totals = torch.zeros(len(metrics) + 2, dtype=torch.float64)
     for item in tqdm(loader, unit="image", desc=opt["name"], disable=not (progress and rank == 0)):

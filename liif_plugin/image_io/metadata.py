@@ -5,8 +5,8 @@ from __future__ import annotations
 from PIL import Image
 
 ORIENTATION = 0x0112  # EXIF tag
-# Tags that describe the picture and not the file it was in: description, maker, model, resolution (three tags),
-# software, date, artist, copyright, details of the exposure, place.
+# Tags that describe the picture and not the file it was in: description, maker, model, resolution (three
+# tags), software, date, artist, copyright, details of the exposure, place.
 DESCRIPTIVE = {270, 271, 272, 282, 283, 296, 305, 306, 315, 33432, 34665, 34853}
 
 

@@ -1,4 +1,4 @@
-"""The chunks of PNG files (ISO/IEC 15948): checksums, bit depth and colour space, which Pillow does not tell."""
+"""The chunks of PNG files (ISO/IEC 15948): checksums, bit depth and colour space, which Pillow hides."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read an image file into arrays without loss: bit depth, transparency, colour profile and metadata are kept."""
+"""Read an image file into arrays: bit depth, transparency, colour profile and metadata are kept."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def read_picture(path: str | os.PathLike) -> Picture:
         path: a PNG, JPEG, TIFF, WebP, BMP, PPM or GIF file that holds one picture.
 
     Raises:
-        UserError: for a file that is missing, not a regular file, damaged, a video, an animation, of a kind that
-            cannot be read without loss, or larger than ``MAX_PIXELS``.
+        UserError: for a file that is missing, not a regular file, damaged, a video, an animation, of a kind
+            that cannot be read without loss, or larger than ``MAX_PIXELS``.
 
     Example:
         >>> import os, tempfile
@@ -121,8 +121,8 @@ def _open(data: bytes, name: str) -> ImageFile.ImageFile:
     """Open an image file and check its header; its pixels are not decoded yet."""
     if name.lower().endswith(VIDEOS):
         raise UserError(
-            f"{name}: is a video; take its frames out (ffmpeg -i {name} frames/%06d.png), enlarge the folder, "
-            "join them again."
+            f"{name}: is a video; take its frames out (ffmpeg -i {name} frames/%06d.png), "
+            "enlarge the folder, join them again."
         )
     try:
         Image.init()  # registers the formats under their names
@@ -134,7 +134,8 @@ def _open(data: bytes, name: str) -> ImageFile.ImageFile:
         ) from error
     if image.width * image.height > MAX_PIXELS:
         raise UserError(
-            f"{name}: {image.width} x {image.height} are more than {MAX_PIXELS // 10**6} megapixels; cut it first."
+            f"{name}: {image.width} x {image.height} are more than {MAX_PIXELS // 10**6} megapixels; "
+            "cut it first."
         )
     # A JPEG with more pictures behind it (MPO), as phones and stereo cameras write, opens as its first one.
     if frames > 1 and image.format != "MPO":
@@ -165,8 +166,8 @@ def _decode(data: bytes, image: ImageFile.ImageFile) -> Picture:
 
 def _refuse_deep_colour(image: ImageFile.ImageFile) -> None:
     """Raise ValueError for a PPM of more than 8 bits a colour, which Pillow would read as 8 bits."""
-    codec, _, _, arguments = image.tile[0]
-    if image.mode == "RGB" and codec != "raw" and arguments[1] > 255:
+    _, _, _, arguments = image.tile[0]  # of the decoder: (mode, largest value) unless the samples are bytes
+    if image.mode == "RGB" and isinstance(arguments, tuple) and arguments[1] > 255:
         raise ValueError("16-bit colour in PPM; save it as PNG or TIFF")
 
 

@@ -82,7 +82,7 @@ def tiff_pixels(data: bytes, orientation: int) -> np.ndarray | None:
             image = page.asarray()
             image = turned(np.moveaxis(image, 0, -1) if planar else image, orientation)
         except ValueError:
-            # A compression for which tifffile needs imagecodecs. OpenCV knows some; it turns the image itself.
+            # A compression for which tifffile needs imagecodecs. OpenCV knows some, and turns the image.
             if planar or page.photometric == WHITE_IS_ZERO:
                 raise
             decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -100,7 +100,9 @@ def tiff_pixels(data: bytes, orientation: int) -> np.ndarray | None:
 def _check_channels(page: tifffile.TiffPage) -> None:
     """Raise ValueError unless a page holds gray or RGB, with one alpha channel at most."""
     if page.photometric not in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB):
-        raise ValueError(f"16-bit TIFF of the kind {page.photometric.name}; save it as RGB")
+        raise ValueError(
+            f"16-bit TIFF of the kind {tifffile.PHOTOMETRIC(page.photometric).name}; save it as RGB"
+        )
     colours = 3 if page.photometric == RGB else 1
     if page.samplesperpixel not in (colours, colours + 1):
         raise ValueError(

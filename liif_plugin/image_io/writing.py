@@ -1,4 +1,4 @@
-"""Write an image file from rows as they come: it is whole or not there. PNG and TIFF hold one band in memory."""
+"""Write an image file from rows as they come: it is whole or not there. PNG and TIFF hold one band."""
 
 from __future__ import annotations
 
@@ -79,8 +79,8 @@ def write_picture(
         colour_space: chunks of the PNG that was read; kept in .png.
 
     Raises:
-        UserError: if the file cannot be written, for example on a full disk. Nothing is left of it, and an older
-            file at ``path`` stays as it is.
+        UserError: if the file cannot be written, for example on a full disk. Nothing is left of it, and an
+            older file at ``path`` stays as it is.
 
     Example:
         >>> import os, tempfile
@@ -139,7 +139,7 @@ def _write_png(
         filtered[:, 0] = _PNG_FILTER_UP
         np.subtract(lines, np.concatenate([above, lines[:-1]]), out=filtered[:, 1:])
         above = lines[-1:].copy()
-        packed = packer.compress(filtered)
+        packed = packer.compress(filtered.data)
         if packed:
             png.write_chunk(file, b"IDAT", packed)
     png.write_chunk(file, b"IDAT", packer.flush())
@@ -154,7 +154,7 @@ def _write_tiff(
     dtype: np.dtype,
     icc: bytes | None,
 ) -> None:
-    """Write a tiled TIFF, from 2 GB on a BigTIFF. EXIF data would need a directory of its own and is left out."""
+    """Write a tiled TIFF, from 2 GB on a BigTIFF. EXIF data would need a directory of its own: left out."""
     import tifffile
 
     shape = tuple(size) if channels == 1 else (*size, channels)
@@ -190,7 +190,7 @@ def _tiles(rows: Rows, width: int) -> Iterator[np.ndarray]:
 
 
 def _line_of_tiles(lines: np.ndarray, width: int) -> Iterator[np.ndarray]:
-    """Cut lines (at most TIFF_TILE, W, channels) into tiles; those at the border repeat the border's pixels."""
+    """Cut lines (at most TIFF_TILE, W, channels) into tiles; the last ones repeat the border's pixels."""
     missing = TIFF_TILE - len(lines), -width % TIFF_TILE
     lines = np.pad(lines, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="edge")
     for left in range(0, lines.shape[1], TIFF_TILE):

@@ -65,8 +65,8 @@ def float_metric(better: str = "higher", unchecked: tuple[str, ...] = ()) -> Cal
     """Mark a metric that compares float images; use it beside ``@METRIC_REGISTRY.register()``.
 
     The metric is called with ``img`` and ``img2`` as (B, 3, H, W) float RGB in [0, 1] on the device of the
-    network, with ``scale`` as a tensor (sy, sx) or a number, and with ``protocol``. A metric without this mark
-    gets 8-bit BGR arrays (H, W, 3), as BasicSR's own metrics expect.
+    network, with ``scale`` as a tensor (sy, sx) or a number, and with ``protocol``. A metric without this
+    mark gets 8-bit BGR arrays (H, W, 3), as BasicSR's own metrics expect.
 
     Args:
         better: 'higher' or 'lower'. An option file may override it.
@@ -111,8 +111,8 @@ def unchecked_arguments(name: str) -> tuple[str, ...]:
 def direction(name: str) -> str:
     """Return 'higher' or 'lower': which values of the metric registered as ``name`` are better.
 
-    The first of these that says it decides: the mark of ``float_metric``, the default of an argument ``better``
-    in the signature, the list of known names. Everything else is 'higher', as in BasicSR.
+    The first of these that says it decides: the mark of ``float_metric``, the default of an argument
+    ``better`` in the signature, the list of known names. Everything else is 'higher', as in BasicSR.
 
     Example:
         >>> direction("continuous_psnr"), direction("calculate_niqe"), direction("lpips-vgg")

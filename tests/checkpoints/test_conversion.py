@@ -70,7 +70,9 @@ def test_the_factor_of_edsrs_blocks(spec, factor):
 
 
 def test_sizes_of_the_paper():
-    """The published checkpoint files hold each parameter three times (Adam's two moments), four bytes each."""
+    """The published checkpoint files hold each parameter three times (Adam's two moments), four bytes
+    each.
+    """
     for encoder, size in (({"type": "EDSR"}, 18_890_445), ({"type": "LIIF_RDN"}, 268_184_311)):
         net = build_network({"type": "LIIF", "encoder": encoder})
         assert abs(12 * sum(p.numel() for p in net.parameters()) / size - 1) < 0.01

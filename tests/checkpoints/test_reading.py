@@ -15,7 +15,9 @@ from liif_plugin.errors import UserError
 
 
 def doubled(levels, memo_of=0):
-    """Opcodes that push a tuple which holds another one twice, which holds another one twice, `levels` times."""
+    """Opcodes that push a tuple which holds another one twice, which holds another one twice, `levels`
+    times.
+    """
     code = b"K\x01K\x02\x86" + b"q" + bytes([memo_of])
     for level in range(levels):
         code += b"h" + bytes([memo_of + level]) + b"\x86" + b"q" + bytes([memo_of + level + 1])
@@ -98,7 +100,9 @@ def test_real_tuples_are_read(tmp_path):
 
 
 def test_a_large_checkpoint_costs_little_more(tmp_path):
-    """As many tensors as RDN-LIIF with both moments of Adam: the look at the structure is a fraction of a second."""
+    """As many tensors as RDN-LIIF with both moments of Adam: the look at the structure is a fraction of a
+    second.
+    """
     tensors = {f"encoder.net.RDBs.{i}.convs.conv.weight": torch.zeros(1) for i in range(1500)}
     state = {
         i: {"step": torch.zeros(1), "exp_avg": torch.zeros(1), "exp_avg_sq": torch.zeros(1)}

@@ -119,7 +119,9 @@ def test_celebahq_with_the_authors_split(tmp_path):
 
 
 def test_celebahq_goes_on_and_keeps_the_names_of_the_lmdb(tmp_path, monkeypatch):
-    """An interruption while the LMDBs are written forgets nothing; names that an LMDB must quote are quoted in split.json too."""
+    """An interruption while the LMDBs are written forgets nothing; names that an LMDB must quote are quoted
+    in split.json too.
+    """
     from liif_plugin.data import prepare
 
     (tmp_path / "in" / "train").mkdir(parents=True)

@@ -214,7 +214,7 @@ def test_pictures_of_other_formats_are_left_out_by_name(image_folder, tmp_path, 
 def test_a_folder_of_other_formats_alone(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "photo.heic").write_bytes(b"x")
-    with pytest.raises(UserError, match="but 1 others, such as photo.heic; convert them to PNG"):
+    with pytest.raises(UserError, match=r"but 1 others, such as photo.heic; convert them to PNG"):
         prepare_lmdb(str(tmp_path / "in"), str(tmp_path / "out.lmdb"), None)
 
 

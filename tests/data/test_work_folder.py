@@ -24,13 +24,17 @@ def test_new_then_again_then_with_other_settings(tmp_path):
         pass
 
 
+def enter(path, settings):
+    """Hold a work folder for a moment."""
+    with work_folder(str(path), settings):
+        pass
+
+
 def test_one_at_a_time(tmp_path):
-    path = str(tmp_path / "work")
-    with work_folder(path, {}):
-        with pytest.raises(UserError, match="another command is writing there"), work_folder(path, {}):
-            pass
-    with work_folder(path, {}):
-        pass  # the lock ended with the first one
+    busy = pytest.raises(UserError, match="another command is writing there")
+    with work_folder(str(tmp_path / "work"), {}), busy:
+        enter(tmp_path / "work", {})
+    enter(tmp_path / "work", {})  # the lock ended with the first one
 
 
 def test_a_folder_that_the_other_command_has_just_renamed(tmp_path, monkeypatch):
@@ -57,11 +61,18 @@ def test_temporary_files_of_a_killed_command_go(tmp_path):
 
 
 def test_errors_of_the_disk_say_how_to_go_on(tmp_path):
-    with pytest.raises(UserError, match="x: cannot be written .*; make room and give the same command again"):
+    def write(error):
         with disk_errors("x"):
-            raise OSError(28, "No space left on device")
-    with pytest.raises(UserError, match=r"a: cannot be written \(No such file or directory\); make room"):
+            raise error
+
+    def write_into_no_folder():
         with disk_errors("x"), atomic_write(str(tmp_path / "no" / "a")):
             pass
-    with pytest.raises(UserError, match="^unreadable$"), disk_errors("x"):
-        raise UserError("unreadable")
+
+    words = r"x: cannot be written \(.*{}.*\); make room and give the same command again"
+    with pytest.raises(UserError, match=words.format("No space left")):
+        write(OSError(28, "No space left on device"))
+    with pytest.raises(UserError, match=words.format("No such file")):
+        write_into_no_folder()
+    with pytest.raises(UserError, match="^unreadable$"):
+        write(UserError("unreadable"))

@@ -45,10 +45,8 @@ def become(request):
         shown = os.open(os.devnull, os.O_WRONLY) if request.get("only_errors") else log
         for descriptor, target in ((os.open(os.devnull, os.O_RDONLY), 0), (shown, 1), (log, 2)):
             os.dup2(descriptor, target)
-        sys.stdout, sys.stderr = (
-            open(1, "w", buffering=1, closefd=False),  # noqa: SIM115
-            open(2, "w", buffering=1, closefd=False),  # noqa: SIM115
-        )
+        sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
         os.chdir(request["cwd"])
         os.environ.update(request.get("env", {}))
         if request.get("slow"):

@@ -8,10 +8,12 @@ from basicsr.utils.registry import METRIC_REGISTRY
 from liif_plugin import metrics
 from liif_plugin.metrics import (
     better_of,
+    continuous_metric,
     direction,
     float_metric,
     is_float_metric,
     properties,
+    protocols,
     unchecked_arguments,
 )
 
@@ -63,4 +65,7 @@ def test_a_wrong_direction_is_refused():
 
 def test_examples():
     assert metrics.direction is direction
-    assert doctest.testmod(properties).failed == 0
+    for module in (properties, protocols, continuous_metric):
+        result = doctest.testmod(module)
+        assert result.failed == 0
+        assert result.attempted > 0

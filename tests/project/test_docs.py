@@ -1,7 +1,8 @@
 """The documents are true.
 
-Every block of Python in README and docs/ runs, in the order of its page. Files that a page shows work when used as
-it says. Every command is one, with option files that exist. Every link and path leads somewhere. The site builds.
+Every block of Python in README and docs/ runs, in the order of its page. Files that a page shows work when
+they are used as it says. Every command is one, with option files that exist. Every link and path leads
+somewhere. The site builds.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from helpers.pictures import picture
 from liif_plugin.archs.building import build
 from liif_plugin.config import parser as options
 from liif_plugin.config.option_files import packaged_options, read_options
-from liif_plugin.data.deterministic import Draw
+from liif_plugin.data.deterministic import SampleIndex
 from liif_plugin.data.prepare import prepare_lmdb
 from liif_plugin.errors import UserError
 from liif_plugin.evaluation import plan as plan_module
@@ -220,7 +220,7 @@ def used(opt, is_train):
     sets = {key: build_dataset(block) for key, block in opt["datasets"].items()}
     model = build_model(opt)
     if is_train:
-        items = [sets["train"][Draw(i % len(sets["train"]), 0, i)] for i in range(2)]
+        items = [sets["train"][SampleIndex(i % len(sets["train"]), 0, i)] for i in range(2)]
         model.feed_data(torch.utils.data.default_collate(items))
         model.update_learning_rate(1, warmup_iter=opt["train"].get("warmup_iter", -1))
         model.optimize_parameters(1)
@@ -486,5 +486,5 @@ def test_any_text(text):
         file.write(text)
         file.flush()
         assert isinstance(refused(lambda: read_options(file.name), file.name), (UserError, dict))
-    refused(lambda: options._forced_value(text), "--force_yml", "given twice", "_base_")
+    refused(lambda: options.forced_value(text), "--force_yml", "given twice", "_base_")
     fuzzed("texts", 2)

@@ -1,4 +1,8 @@
-"""What is wrong with an optimiser, a scheduler, a loss or a metric is found by using it once, on a few numbers."""
+"""Use a network, an optimiser, a scheduler, a loss and a metric once, on a few numbers.
+
+What is wrong with them is then said before anything is written: at the first iteration an older experiment
+of the same name would have been renamed already.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +10,18 @@ import contextlib
 import math
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from basicsr.models.lr_scheduler import CosineAnnealingRestartLR, MultiStepRestartLR
 from basicsr.utils.registry import LOSS_REGISTRY
 
+from ..archs.base import is_continuous
 from ..archs.encoder import pad_to_multiple
 from ..config.option_types import check_call, check_values, each, number, registered, whole
 from ..errors import UserError, check_choice, nearest
 from ..evaluation.measure import measure
 from ..evaluation.predict import evaluating, window_of
-from ..inference.render import is_continuous
 
 SCHEDULERS = {
     "MultiStepLR": MultiStepRestartLR,
@@ -33,12 +38,12 @@ SCHEDULER = {
     "last_epoch": whole(-1),
 }
 TRIAL_SIDE = 256
-LARGEST_CROP = 512  # larger ones are tried at this size
+LARGEST_CROP = 512  # larger crops are tried at this size
 
 
 @contextlib.contextmanager
 def _named(where: str) -> Iterator[None]:
-    """Whatever a library says while it is tried becomes one sentence that names the option."""
+    """Turn any error of a library into one sentence that names the option ``where``."""
     try:
         yield
     except UserError:
@@ -47,60 +52,71 @@ def _named(where: str) -> Iterator[None]:
         raise UserError(f"{where}: cannot be used: {type(error).__name__}: {str(error)[:200]}") from error
 
 
-def try_network(net: torch.nn.Module, name: str, train: dict | None) -> None:
-    """One small picture: what cannot be run, gives no RGB, no finite numbers, or, fixed-scale, another scale than it is trained on.
+def dry_run_network(net: torch.nn.Module, name: str, train: dict | None) -> None:
+    """Run ``net`` on one small image.
 
     Args:
+        net: the network, on the CPU.
+        name: its type, for the message.
         train: the options of the training set, None for a test.
+
+    Raises:
+        UserError: if it fails, gives no RGB or no finite numbers, or enlarges by another scale than it is
+            trained on.
     """
     if not any(True for _ in net.parameters()):
-        return  # bicubic, and a network that is fitted to each picture
+        return  # bicubic, and a network that is fitted to each image
     where = f"network_g ({name})"
-    crops = (
-        None
-        if train is None or is_continuous(net) or train.get("type") != "ArbitraryScaleDataset"
-        else train.get("lq_size", 48)
-    )
+    crops = None  # side of the training crops, which a fixed-scale network must be able to take
+    if train is not None and not is_continuous(net) and train.get("type") == "ArbitraryScaleDataset":
+        crops = train.get("lq_size", 48)
     side = min(crops or 16, LARGEST_CROP)
     with _named(where), torch.no_grad(), evaluating(net):
         lq = torch.full((1, 3, side, side), 0.5)
         if is_continuous(net):
-            out, expected = net(lq, torch.zeros(1, 5, 2), torch.full((1, 5, 2), 0.05)), (1, 5, 3)
+            out = net(lq, torch.zeros(1, 5, 2), torch.full((1, 5, 2), 0.05))
+            expected: tuple[int, ...] = (1, 5, 3)
         else:
-            padded = lq if crops else pad_to_multiple(lq, window_of(net))  # crops are handed over as they are
+            padded = lq if crops else pad_to_multiple(lq, window_of(net))  # training does not pad its crops
             out = net(padded)
             scale = out.shape[-1] / padded.shape[-1]
             expected = (1, 3, round(scale * padded.shape[-2]), out.shape[-1])
     if tuple(out.shape) != expected:
         raise UserError(
-            f"{where}: expected three channels, RGB, but its output for a picture of {side} x {side} is {tuple(out.shape)}."
+            f"{where}: expected three channels, RGB, but its output for a picture of {side} x {side} is "
+            f"{tuple(out.shape)}."
         )
     if not bool(out.isfinite().all()):
         raise UserError(f"{where}: a gray picture gives values that are not finite.")
-    scales = train.get("scale_range", [1, 4]) if crops else []
+    scales = train.get("scale_range", [1, 4]) if train is not None and crops else []
     if any(one != scale for one in (scales if isinstance(scales, (list, tuple)) else [scales])):
         raise UserError(
-            f"{where}: enlarges x{scale:g}, but datasets.train.scale_range is {scales}; both must be one scale."
+            f"{where}: enlarges x{scale:g}, but datasets.train.scale_range is {scales}; both must be one "
+            f"scale."
         )
 
 
-def try_metric(where: str, metric: dict) -> None:
-    """A metric of BasicSR says nothing of its arguments: measure two small pictures with it. Others may want to load networks."""
+def dry_run_metric(where: str, metric: dict) -> None:
+    """Measure two small images with BasicSR's PSNR or SSIM, which take any argument.
+
+    Other metrics may load networks.
+    """
     if not metric["type"].startswith(("calculate_psnr", "calculate_ssim")):
         return
     rng = torch.Generator().manual_seed(0)
     sr, gt = (torch.rand(1, 3, TRIAL_SIDE, TRIAL_SIDE, generator=rng) for _ in range(2))
     with _named(where), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of an empty mean, which is named below
+        warnings.simplefilter("ignore")  # about an empty mean, which is an error below
         value = measure(metric, sr, gt, torch.ones(2), None, "trial.png")
     if math.isnan(value):
         raise UserError(
-            f"{where}: nothing is left to compare of a picture of {TRIAL_SIDE} x {TRIAL_SIDE}; check crop_border."
+            f"{where}: nothing is left to compare of a picture of {TRIAL_SIDE} x {TRIAL_SIDE}; check "
+            f"crop_border."
         )
 
 
-def try_optimiser(train: dict) -> None:
-    """Build both and take one step on one number: whatever is wrong with them is said before anything is written."""
+def dry_run_optimiser(train: dict) -> None:
+    """Build the optimiser and the scheduler, and take one step."""
     kind = train["optim_g"].get("type")
     optimiser = getattr(torch.optim, str(kind), None)
     if not (isinstance(optimiser, type) and issubclass(optimiser, torch.optim.Optimizer)):
@@ -116,7 +132,8 @@ def try_optimiser(train: dict) -> None:
     check_values("train.scheduler", train["scheduler"], SCHEDULER)
     if "periods" in train["scheduler"] and sum(train["scheduler"]["periods"]) < train["total_iter"]:
         raise UserError(
-            f"train.scheduler.periods: end after {sum(train['scheduler']['periods'])} iterations, before total_iter "
+            f"train.scheduler.periods: end after {sum(train['scheduler']['periods'])} iterations, before "
+            f"total_iter "
             f"{train['total_iter']}; make them as long."
         )
     parameter = torch.nn.Parameter(torch.zeros(4, 4))  # two axes: some are for matrices
@@ -135,9 +152,9 @@ def try_optimiser(train: dict) -> None:
         scheduler.step()
 
 
-def try_loss(pixel_opt: dict) -> None:
-    """As for the optimiser, for the losses that need nothing but pixels; another may want to load a network."""
-    kind = registered("train.pixel_opt.type", LOSS_REGISTRY, pixel_opt.get("type"))
+def dry_run_loss(pixel_opt: dict) -> None:
+    """Compute the loss of a few numbers, if it needs nothing but pixels; another may load a network."""
+    kind: Any = registered("train.pixel_opt.type", LOSS_REGISTRY, pixel_opt.get("type"))
     where = f"train.pixel_opt ({pixel_opt['type']})"
     check_call(where, kind, pixel_opt)
     if pixel_opt["type"] not in ("L1Loss", "MSELoss", "CharbonnierLoss"):
