@@ -1,0 +1,266 @@
+"""Write docs/options.md: every option of every block, from the tables that check option files.
+
+  python scripts/options_table.py            print the page
+  python scripts/options_table.py --write    write docs/options.md
+
+tests/project/test_options_doc.py compares the page with the tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import liif_plugin.register  # noqa: F401  before basicsr, which needs its stand-ins
+from liif_plugin.archs.bicubic_arch import Bicubic
+from liif_plugin.archs.liif_arch import LIIF
+from liif_plugin.archs.metasr_arch import MetaSR
+from liif_plugin.archs.rdn_arch import LIIF_RDN
+from liif_plugin.archs.siren_arch import SIREN
+from liif_plugin.config.option_types import NO_DEFAULT, REQUIRED, Option, Options, type_of
+from liif_plugin.data.arbitrary_scale_dataset import ARBITRARY_OPTIONS
+from liif_plugin.data.dataset_options import SOURCE_OPTIONS, TRAIN_OPTIONS, VAL_OPTIONS
+from liif_plugin.data.paired_scale_dataset import PAIRED_OPTIONS
+from liif_plugin.data.size_varied_dataset import SIZE_VARIED_OPTIONS
+from liif_plugin.evaluation import plan
+from liif_plugin.metrics.continuous_metric import continuous_psnr, continuous_ssim
+from liif_plugin.models import checks
+from liif_plugin.models.dry_runs import SCHEDULER
+from liif_plugin.models.samples import DEFAULTS as SAMPLES
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "options.md"
+HEAD = """# Options
+
+Every option of an option file, block by block. `python scripts/options_table.py --write` generates this page from the
+tables that check option files. `~` is an empty value. Of a scale or a size in a list, the vertical axis comes first:
+[y, x], [height, width]. An unknown option is refused, with the nearest valid name.
+
+`_base_: FILE` at the top builds a file on another one: blocks are merged key by key, a block of another `type` replaces
+the old one, `block: ~` removes it. `--force_yml KEY:KEY=VALUE ...` on the command line changes single options, by the same
+rules.
+"""
+# Set by BasicSR or by the trainer, not by a user.
+INTERNAL = {
+    *checks.SET_BY_BASICSR,
+    *("experiments_root", "results_root", "models", "training_states", "log", "visualization"),
+    *("phase", "total_iter of a dataset"),
+}
+# Help for entries whose table has none, by block and option.
+HELP = {
+    "top": {
+        "model_type": "`ContinuousSRModel`, our trainer; or any model of BasicSR, whose options are its own.",
+        "network_g": "The network: `type` and its arguments, see below.",
+        "train": "Training; needed by `liif train`.",
+        "val": "Validation and its metrics; needed by `liif test`.",
+        "logger": "Log and checkpoints; needed by `liif train`.",
+        "dist_params": "Several processes: `backend` and `port`, as in BasicSR, for `--launcher slurm`.",
+        "find_unused_parameters": "Several GPUs: true if the loss of an iteration does not use every parameter.",
+    },
+    "path": {
+        "param_key_g": "Which weights of the file: `params`, or `params_ema`, the averaged ones. A test prefers"
+        " `params_ema`.",
+        "strict_load_g": "Refuse weights that do not fit the network exactly.",
+        "ignore_resume_networks": "As in BasicSR.",
+    },
+    "train": {
+        "total_iter": "Number of iterations.",
+        "warmup_iter": "Iterations in which the learning rate rises to its value; -1: none.",
+        "optim_g": "Optimiser: `type`, any of torch.optim, `lr` and its other arguments.",
+        "scheduler": "Learning rate over time: `type` and its arguments, see below.",
+        "pixel_opt": "Loss: `type`, any of BasicSR's losses, and its arguments.",
+        "ema_decay": "Decay of the moving average of the weights; 0: no average.",
+        "precision": "Arithmetic of the network; `auto`: bf16 where the hardware has it, else fp32.",
+        "channels_last": "Memory layout that convolutions prefer on some hardware.",
+        "compile": "Compile the network with torch.compile.",
+        "grad_clip": "Largest norm of the gradient; a larger gradient is scaled down.",
+    },
+    "scheduler": {
+        "milestones": "MultiStepLR: iterations at which the rate is multiplied by `gamma`.",
+        "gamma": "MultiStepLR: the factor.",
+        "periods": "CosineAnnealingRestartLR: lengths of the cosine periods in iterations.",
+        "restarts": "MultiStepLR: iterations at which the rate starts again.",
+        "restart_weights": "Factor of the rate after each restart.",
+        "eta_min": "CosineAnnealingRestartLR: smallest rate.",
+        "last_epoch": "As in PyTorch.",
+    },
+    "val": {
+        "val_freq": "Iterations between validations.",
+        "save_img": "Write the images into visualization/ or results/.",
+        "metrics": "One block per metric: a name of your own, `type` and its arguments, see below.",
+        "pbar": "Show a progress bar.",
+        "suffix": "End of the names of written images.",
+        "precision": "Arithmetic of the network while validating.",
+        "samples": "Draw sample images while training, see below.",
+        "best_by": "Keep the best weights, net_g_best.pth, by METRIC (mean over the sets) or SET/METRIC.",
+    },
+    "samples": {
+        "count": "Number of validation images.",
+        "scales": "Scales at which each is drawn, up to 64.",
+        "size": "Side of the part of the LR image that is drawn.",
+    },
+    "logger": {
+        "print_freq": "Iterations between lines of the log.",
+        "save_checkpoint_freq": "Iterations between checkpoints.",
+        "use_tb_logger": "Write TensorBoard logs to ./tb_logger/NAME.",
+        "wandb": "`project` and `resume_id` of Weights & Biases; needs use_tb_logger.",
+        "keep_checkpoints": "Number of newest checkpoints to keep; ~ keeps all.",
+    },
+    "compare": {
+        "name": "Name of the comparison; results go to comparisons/NAME.",
+        "device": "auto, cpu or cuda.",
+        "precision": "fp32, bf16 or fp16; not `auto`, so that a table means the same on every machine.",
+        "models": "List of models, see below.",
+        "datasets": "One block per set, see below.",
+        "metrics": "As in `val`; without it PSNR.",
+        "figure": "One image at one scale, every model side by side, see below.",
+    },
+    "model": {
+        "network_g": "The network, given here; one of `network_g`, `opt` and `model` is needed.",
+        "opt": "Option file that trains the network; its newest weights are taken.",
+        "model": "A model as `liif upscale --model` takes it: a name, a .pth, an experiment's folder.",
+        "weights": "Weights (.pth) other than the newest ones; needs `opt` or `network_g`.",
+        "param_key": "Which weights of the file; `params_ema` falls back on `params`.",
+        "cell": "Side of the cell in input pixels, such as 1/2, in place of the true one (Figure 6).",
+        "name": "Name in the table.",
+        "published": "Row of the published table to print beside it.",
+        "scale": "The one scale of a fixed-scale network.",
+        "scales": "Fixed-scale networks: scale -> block with `network_g`, `opt`, `model`, `weights`.",
+        "images": "Pattern of images made elsewhere, with {dataset}, {scale} and {name}.",
+    },
+    "set": {
+        "protocol": "div2k, benchmark or plain.",
+        "scales": "List of scales, each a number or [y, x].",
+        "dataroot_gt": "Folder or LMDB of the HR images.",
+        "dataroot_lq": "Folder of the LR files; {scale} stands for the scale.",
+        "lq_scales": "Scales that have LR files; for the others they are made on the fly.",
+        "filename_tmpl": "Name of the LR file; {} stands for that of the HR image, {scale} for the scale.",
+        "meta_info_file": "Text file with the names of the images to use.",
+        "first_k": "Use the first k images only.",
+        "how_to_get": "A sentence for the message when the data is missing.",
+        "published": "Name of the set in the published table.",
+    },
+    "figure": {
+        "dataset": "Which set.",
+        "scale": "At which scale, also one that the table does not have.",
+        "image": "Name of the image; by default the first one.",
+        "box": "[top, left, height, width] in pixels of the HR image; by default where the most detail is.",
+        "models": "Names of the models to show; by default all.",
+    },
+}
+DATASET_NOTES = {
+    "num_worker_per_gpu": " With 0, `persistent_workers: true` is ignored.",
+    "persistent_workers": " Ignored without workers.",
+}
+
+
+def default_of(option: object) -> str:
+    """Return the default of an entry in words, "" if there is none."""
+    if not isinstance(option, Option) or option.default is NO_DEFAULT:
+        return ""
+    if option.default is REQUIRED:
+        return "required"
+    return shown(option.default)
+
+
+def shown(value: object) -> str:
+    """Return a value as yml writes it."""
+    if value is None:
+        return "`~`"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def rows(options: Options, block: str) -> Iterator[tuple[str, str, str, str]]:
+    """Yield (name, type, default, help) of a table; raise KeyError where there is no help."""
+    for name, option in options.items():
+        if name in INTERNAL:
+            continue
+        text = option.help if isinstance(option, Option) and option.help else HELP[block][name]
+        if block == "dataset":
+            text += DATASET_NOTES.get(name, "")
+        words = type_of(option).words.replace(", at most 1000000000", "").replace("|", "\\|")
+        yield f"`{name}`", words, default_of(option), text.replace("|", "\\|")
+
+
+def table(options: Options, block: str) -> str:
+    """Return a table as Markdown."""
+    lines = ["| option | value | default | meaning |", "|---|---|---|---|"]
+    lines += [f"| {' | '.join(row)} |" for row in rows(options, block)]
+    return "\n".join(lines)
+
+
+def arguments(types: Mapping[str, object], skip: tuple[str, ...] = ()) -> str:
+    """Return the arguments of classes or functions with their defaults, as a table."""
+    lines = ["| type | arguments and defaults |", "|---|---|"]
+    for name, target in types.items():
+        given = [p for p in inspect.signature(target).parameters.values() if p.name not in skip]  # type: ignore[arg-type]
+        words = [
+            f"`{p.name}`" if p.default is p.empty else f"`{p.name}` {shown(p.default)}"
+            for p in given
+            if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+        ]
+        lines.append(f"| `{name}` | {', '.join(words) or 'none'} |")
+    return "\n".join(lines)
+
+
+def page() -> str:
+    """Return docs/options.md."""
+    dataset = {key: option for key, option in SOURCE_OPTIONS.items()}
+    training = {key: option for key, option in TRAIN_OPTIONS.items() if key != "total_iter"}
+    samples = {key: Option(type_of_sample(key), default, "") for key, default in SAMPLES.items()}
+    networks = {"LIIF": LIIF, "MetaSR": MetaSR, "SIREN": SIREN, "Bicubic": Bicubic, "LIIF_RDN": LIIF_RDN}
+    metrics = {"continuous_psnr": continuous_psnr, "continuous_ssim": continuous_ssim}
+    supplied = ("self", "img", "img2", "scale", "kwargs")
+    parts = [
+        ("## Train and test", table(checks.TOP, "top")),
+        ("### path", table(checks.PATH, "path")),
+        ("### datasets: every set of ours", table(dataset, "dataset")),
+        ("### datasets: training sets", table(training, "dataset")),
+        ("### datasets: validation and test sets", table(VAL_OPTIONS, "dataset")),
+        ("### datasets: ArbitraryScaleDataset, training", table(ARBITRARY_OPTIONS, "dataset")),
+        ("### datasets: PairedScaleDataset", table(PAIRED_OPTIONS, "dataset")),
+        ("### datasets: SizeVariedDataset", table(SIZE_VARIED_OPTIONS, "dataset")),
+        (
+            "### network_g",
+            "`encoder` is a block like `network_g`: any network of BasicSR with a recipe, `type` and arguments.\n\n"
+            + arguments(networks, supplied),
+        ),
+        ("### train", table(checks.TRAIN, "train")),
+        ("### train.scheduler", table(SCHEDULER, "scheduler")),
+        ("### val", table(checks.VAL, "val")),
+        (
+            "### val.metrics",
+            "A metric of ours, or any of BasicSR's. `better: higher` or `lower` overrides its direction.\n\n"
+            + arguments(metrics, supplied),
+        ),
+        ("### val.samples", table(samples, "samples")),
+        ("### logger", table(checks.LOGGER, "logger")),
+        ("## Compare", table(plan.TOP, "compare")),
+        ("### models", table(plan.MODEL, "model")),
+        (
+            "### datasets",
+            "With a `type`, a set has the options of that dataset and `at_scale`, the scale of its column. Without:\n\n"
+            + table(plan.SET, "set"),
+        ),
+        ("### figure", table(plan.FIGURE, "figure")),
+    ]
+    return HEAD + "".join(f"\n{title}\n\n{text}\n" for title, text in parts)
+
+
+def type_of_sample(key: str):
+    """Return the type of an option of val.samples, whose check has no table."""
+    from liif_plugin.config.option_types import each, positive, whole
+
+    return each(positive(64)) if key == "scales" else whole(1)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--write", action="store_true", help="write docs/options.md")
+    if parser.parse_args().write:
+        PAGE.write_text(page(), encoding="utf-8")
+    else:
+        print(page(), end="")
