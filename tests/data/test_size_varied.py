@@ -75,10 +75,12 @@ def test_flips_are_shared(faces):
     dataset = build_dataset({**faces, "use_hflip": True, "gt_resize": 32, "num_queries": None})
     plain = build_dataset({**faces, "gt_resize": 32, "num_queries": None})
     flipped = [
-        torch.equal(dataset[SampleIndex(8, 0, i)]["lq"], plain[SampleIndex(8, 0, i)]["lq"].flip(-1)) for i in range(20)
+        torch.equal(dataset[SampleIndex(8, 0, i)]["lq"], plain[SampleIndex(8, 0, i)]["lq"].flip(-1))
+        for i in range(20)
     ]
     truths = [
-        torch.equal(dataset[SampleIndex(8, 0, i)]["gt"], plain[SampleIndex(8, 0, i)]["gt"].flip(-1)) for i in range(20)
+        torch.equal(dataset[SampleIndex(8, 0, i)]["gt"], plain[SampleIndex(8, 0, i)]["gt"].flip(-1))
+        for i in range(20)
     ]
     assert flipped == truths and 3 < sum(flipped) < 17
 
