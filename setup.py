@@ -62,7 +62,7 @@ setup(
     package_dir={"liif_plugin": "liif_plugin", "liif_plugin.options": "options"},
     package_data={
         "liif_plugin": ["py.typed"],
-        "liif_plugin.options": ["*.yml"],
+        "liif_plugin.options": ["*.yml", "*/*.yml"],
         "liif_plugin.checkpoints": ["bundled/*"],
         "liif_plugin.view": ["page/*"],
         "liif_plugin.export": ["templates/*"],

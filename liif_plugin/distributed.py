@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import torch
 from torch import distributed as dist
 
-from .errors import UserError, one_line
+from .errors import UserError, one_line, unexpected_message
 
 Result = TypeVar("Result")
 
@@ -172,13 +172,15 @@ def _tell_torchrun(message: str) -> None:
 
 
 class ExitHook:
-    """A sys.excepthook that prints the errors known to ``exit_message`` as one line."""
+    """A sys.excepthook that prints an error as one line; under LIIF_DEBUG=1 an unexpected one as its traceback."""
 
     def __init__(self, previous: Callable):
         self.previous = previous
 
     def __call__(self, kind, error, trace) -> None:
         message = exit_message(error)
+        if message is None and isinstance(error, Exception):
+            message = unexpected_message(error)
         if message is None:
             self.previous(kind, error, trace)
         else:

@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import yaml
 
-from liif_plugin.config.option_files import packaged_options, read_options
+from liif_plugin.config.option_files import packaged_files, read_options
 
 LIIF = [sys.executable, "-m", "liif_plugin"]
 ABLATIONS = {
@@ -88,7 +88,7 @@ def pocket(file: str, data: str, iterations: int, seed: int) -> dict:
         if not fixed_scale:
             train["num_queries"] = 1024
     others = [
-        name for name in read_options(str(packaged_options() / f"{file}.yml"))["datasets"] if name != "train"
+        name for name in read_options(str(packaged_files()[f"{file}.yml"]))["datasets"] if name != "train"
     ]
     return {
         "_base_": f"{file}.yml",

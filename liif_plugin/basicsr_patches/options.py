@@ -6,34 +6,11 @@ from __future__ import annotations
 
 import sys
 
-import yaml
-
-from ..config.option_files import OptionLoader
-from ..config.parser import forced_value, prepare_command_line, write_option_copy
+from ..config.parser import parse_command_line, write_option_copy
 from ..distributed import install_exit_hook, run_on_all_ranks
 from ..models.checks import build_datasets, check_options, fill_defaults
 from ..models.training_run import start_run
 from .patching import patch, patch_running_script
-
-
-@patch(
-    "basicsr.utils.options",
-    name="ordered_yaml",
-    cures="the yml loader runs code; 1e-4 is read as text; of a key given twice the second wins silently",
-)
-def ordered_yaml() -> tuple[type, type]:
-    """Return the loader and the dumper of option files."""
-    return OptionLoader, yaml.SafeDumper
-
-
-@patch(
-    "basicsr.utils.options",
-    name="_postprocess_yml_value",
-    cures="--force_yml runs its values as code; 1e-4 and -1 stay text",
-)
-def _postprocess_yml_value(value: str) -> object:
-    """Read one value of --force_yml."""
-    return forced_value(value)
 
 
 def _launched_by_torchrun(argv: list[str]) -> bool:
@@ -41,7 +18,7 @@ def _launched_by_torchrun(argv: list[str]) -> bool:
 
 
 def _parse_and_check(root_path: str, is_train: bool) -> tuple:
-    opt, args = parse_options.original(root_path, is_train)
+    opt, args = parse_command_line(parse_options.original, root_path, is_train)
     run = start_run()
     fill_defaults(opt)
     run.network = check_options(opt)
@@ -66,7 +43,6 @@ def parse_options(root_path: str, is_train: bool = True) -> tuple:
     if _launched_by_torchrun(sys.argv):
         # before anything can fail, so that no process waits for one that is gone
         options.init_dist("pytorch")
-    run_on_all_ranks(prepare_command_line)
     return run_on_all_ranks(_parse_and_check, root_path, is_train)
 
 

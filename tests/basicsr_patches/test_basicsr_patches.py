@@ -12,8 +12,8 @@ from basicsr.models.base_model import BaseModel
 
 from helpers.processes import python
 from liif_plugin.basicsr_patches import shims
-from liif_plugin.config.option_files import OptionLoader, find_option_file, read_options
-from liif_plugin.config.parser import forced_value
+from liif_plugin.config.option_files import find_option_file, read_options
+from liif_plugin.config.parser import forced_value, parse_command_line
 from liif_plugin.data.lmdb_env import shared_env
 from liif_plugin.data.prepare import prepare_lmdb
 from liif_plugin.errors import UserError
@@ -144,10 +144,26 @@ def test_option_files_are_read_safely(tmp_path):
     assert not (tmp_path / "pwned").exists() and not os.path.exists("pwned")
 
 
-def test_basicsr_reads_with_our_loader():
+def test_basicsr_is_handed_what_we_have_read(tmp_path, monkeypatch):
+    """BasicSR's own reading of the file and of --force_yml, which runs code, takes no part."""
     from basicsr.utils import options
 
-    assert options.ordered_yaml()[0] is OptionLoader
+    (tmp_path / "a.yml").write_text("name: a\nnum_gpu: 0\ndatasets: {val: {scale: 2}}\npath: {}\n")
+    (tmp_path / "b.yml").write_text("_base_: a.yml\nname: b\nmanual_seed: 1\n")
+    argv = [
+        "test.py",
+        "-opt",
+        str(tmp_path / "b.yml"),
+        "--force_yml",
+        "path:pretrain_network_g=x.pth",
+        "datasets:val=~",
+    ]
+    monkeypatch.setattr(sys, "argv", argv)
+    reads = options.ordered_yaml
+    stock = getattr(options.parse_options, "original", None) or options.parse_options
+    opt, args = parse_command_line(stock, str(tmp_path), False)
+    assert opt["name"] == "b" and opt["path"]["pretrain_network_g"] == "x.pth" and not opt["datasets"]
+    assert args.force_yml is None and sys.argv == argv and options.ordered_yaml is reads
 
 
 FORCED = {
@@ -163,14 +179,14 @@ FORCED = {
 
 
 @pytest.mark.parametrize("text", FORCED)
-def testforced_values(text):
+def test_forced_values(text):
     assert forced_value(text) == FORCED[text]
 
 
 @pytest.mark.parametrize(
     "text", ["[__import__('os').mkdir('pwned')]", "!!python/object/apply:os.mkdir [pwned]"]
 )
-def testforced_values_run_no_code(text, tmp_path, monkeypatch):
+def test_forced_values_run_no_code(text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with contextlib.suppress(UserError):
         forced_value(text)
@@ -183,6 +199,7 @@ def test_packaged_option_files_are_found(tmp_path, monkeypatch):
         assert find_option_file(name).endswith("options/train_liif_edsr.yml")
     (tmp_path / "train_liif_edsr.yml").write_text("mine")
     assert find_option_file("train_liif_edsr.yml") == "train_liif_edsr.yml"
+    assert find_option_file("train_liif_demo.yml").endswith("options/user/train_liif_demo.yml")
     with pytest.raises(UserError, match=r"did you mean 'train_liif_edsr.yml'"):
         find_option_file("train_lif_edsr.yml")
 

@@ -214,6 +214,7 @@ def test_installed_into_a_new_environment(tmp_path, tiny_yml, checkout, editable
     assert done.returncode == 0, done.stderr
     assert (site / "liif_plugin.pth").is_file() and (site / "liif_plugin.start").is_file()
     assert (site / "liif_plugin" / "options" / "train_liif_edsr.yml").is_file() is not editable
+    assert (site / "liif_plugin" / "options" / "user" / "train_liif_demo.yml").is_file() is not editable
     yml, env = tiny_yml(total=2, every=2), {**os.environ, "OMP_NUM_THREADS": "1"}
     for way in ([interpreter, checkout / "basicsr" / "train.py"], [home / "bin" / "liif", "train"]):
         done = subprocess.run([*way, "-opt", yml], cwd=tmp_path, env=env, capture_output=True, text=True)

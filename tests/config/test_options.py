@@ -13,11 +13,11 @@ from helpers import ROOT
 from helpers.training import TINY_YML
 from liif_plugin.basicsr_patches import training_loop
 from liif_plugin.checkpoints.writing import save_whole
-from liif_plugin.config.option_files import packaged_options, read_options
+from liif_plugin.config.option_files import packaged_files, read_options
 from liif_plugin.errors import UserError
 from liif_plugin.models import checks
 
-FILES = sorted(path for path in (ROOT / "options").glob("*.yml") if not path.name.startswith("compare"))
+FILES = sorted(path for path in (ROOT / "options").rglob("t*.yml"))
 
 
 def check_options(opt):
@@ -61,7 +61,7 @@ def test_packaged_files(path, tmp_path, monkeypatch):
 
 
 def test_the_paper_setting():
-    opt = read_options(str(packaged_options() / "train_liif_edsr.yml"))
+    opt = read_options(str(packaged_files()["train_liif_edsr.yml"]))
     train = opt["train"]
     assert train["total_iter"] == 1_000_000 and train["scheduler"]["milestones"] == [
         200_000,

@@ -13,7 +13,7 @@ from PIL import Image
 
 from helpers import ROOT
 from liif_plugin.cli import main
-from liif_plugin.config.option_files import read_options
+from liif_plugin.config.option_files import packaged_files, read_options
 from liif_plugin.data.arbitrary_scale_dataset import ArbitraryScaleDataset
 from liif_plugin.errors import UserError
 from liif_plugin.evaluation import report
@@ -162,14 +162,14 @@ def test_given_lr_files_are_used(opt, bench):
 
 def test_multiply_adds_are_the_literatures():
     """EDSR-baseline x2 on 1280 x 720: 316.3 G and 1.37 M parameters (Ahn et al. 2018, Table 1)."""
-    net = build_network(dict(read_options(str(ROOT / "options" / "train_edsr_x2.yml"))["network_g"]))
+    net = build_network(dict(read_options(str(packaged_files()["train_edsr_x2.yml"]))["network_g"]))
     parameters, adds = measure.complexity(net.eval(), (2, 2))
     assert abs(adds / 1e9 - 316.3) < 0.1 and round(parameters / 1e6, 2) == 1.37
 
 
 def test_multiply_adds_of_a_continuous_network():
     """LIIF with EDSR-baseline: every query costs 4 x 3 x 256 x 256 + 4 corners' place, the rest is paid once per LR pixel."""
-    net = build_network(dict(read_options(str(ROOT / "options" / "train_liif_edsr.yml"))["network_g"])).eval()
+    net = build_network(dict(read_options(str(packaged_files()["train_liif_edsr.yml"]))["network_g"])).eval()
     (_, x2), (_, x30) = (measure.complexity(net, (scale, scale)) for scale in (2, 30))
     pixels = 1280 * 720
     query = (900 * x30 - 4 * x2) / 896 / pixels  # x_s = LR part / s^2 + query
@@ -318,7 +318,7 @@ def test_published_numbers():
     )
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "options").glob("compare_*.yml")), ids=lambda p: p.name)
+@pytest.mark.parametrize("path", sorted((ROOT / "options").rglob("compare_*.yml")), ids=lambda p: p.name)
 def test_packaged_files(path, tmp_path, monkeypatch):
     """With the folders and the weights that it names, every packaged comparison passes its own checks and builds its networks."""
     monkeypatch.chdir(tmp_path)

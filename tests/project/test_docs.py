@@ -23,7 +23,7 @@ from helpers import ROOT
 from helpers.pictures import picture
 from helpers.processes import liif, losses, python
 from liif_plugin import __version__, upscale
-from liif_plugin.cli import PARTS, VERBS, import_own, main, parser_of
+from liif_plugin.cli import COMMANDS, PARTS, import_own, main, parser_of
 from liif_plugin.config.option_files import OptionLoader, packaged_options
 from liif_plugin.errors import UserError
 
@@ -125,7 +125,7 @@ def test_every_command_is_one(path):
     shown = {name for page in PAGES for name in files(page)}
     packaged = {file.name for file in packaged_options().rglob("*.yml")}
     for words in commands(path):
-        if words[0] not in VERBS:
+        if words[0] not in COMMANDS:
             assert words[0] == "COMMAND", words
             continue
         name, arguments = command_of(words)
@@ -138,7 +138,7 @@ def test_every_command_is_one(path):
 def test_every_command_within_a_sentence_exists(path):
     for words in re.findall(r"`liif ([^`]+)`", path.read_text(encoding="utf-8")):
         word = words.split()[0]
-        assert word in VERBS or word.startswith("--"), words
+        assert word in COMMANDS or word.startswith("--"), words
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda p: p.name)
