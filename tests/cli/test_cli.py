@@ -12,7 +12,7 @@ from PIL import Image
 
 from helpers.pictures import picture
 from helpers.processes import liif, losses
-from liif_plugin.cli import PARTS, COMMANDS, main
+from liif_plugin.cli import COMMANDS, PARTS, main
 
 CALLS = ["", *COMMANDS, *[f"{verb} {part}" for verb, parts in PARTS.items() for part in parts]]
 
