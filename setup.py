@@ -87,6 +87,7 @@ setup(
         "PyYAML>=5.4.1",
         "scipy>=1.8",
         "scikit-image>=0.19",
+        "tabulate>=0.9",
         "tifffile>=2021.11.2",
         "tqdm>=4.62",
     ],

@@ -17,9 +17,13 @@ except ModuleNotFoundError as error:
 
 import liif_plugin.archs.bicubic_arch
 import liif_plugin.archs.liif_arch
+import liif_plugin.archs.lm_arch
+import liif_plugin.archs.lte_arch
 import liif_plugin.archs.metasr_arch
 import liif_plugin.archs.rdn_arch
 import liif_plugin.archs.siren_arch
+import liif_plugin.archs.srno_arch
+import liif_plugin.archs.thera_arch
 import liif_plugin.data.arbitrary_scale_dataset
 import liif_plugin.data.paired_scale_dataset
 import liif_plugin.data.size_varied_dataset

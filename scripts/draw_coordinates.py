@@ -1,8 +1,8 @@
-"""The drawing of docs/coordinates.md: two grids over one square, a query with its four codes and areas, one axis with numbers.
+"""Draw docs/coordinates.png: two grids over one square, a query with its four codes, one axis with numbers.
 
   python scripts/draw_coordinates.py            writes docs/coordinates.png
 
-Every position, weight and number in it comes from liif_plugin.coords, so that it cannot say anything else than the code does.
+Every position, weight and number in it comes from liif_plugin.coords: it cannot differ from the code.
 """
 
 from __future__ import annotations

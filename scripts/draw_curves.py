@@ -1,4 +1,4 @@
-"""The course of a training as a picture: loss and PSNR of every validation set over the iterations, read from BasicSR's log.
+"""Draw the course of a training: loss and PSNR of every validation set, read from BasicSR's log.
 
 python scripts/draw_curves.py experiments/LIIF_light/train_LIIF_light_*.log -o docs/liif-light.png
 """
@@ -24,7 +24,10 @@ SCORE = re.compile(r"# (\S+): ([\d.]+)\tBest: [\d.]+ @ (\d+) iter")
 def read_log(
     paths: list[str], metric: str = "psnr"
 ) -> tuple[list[tuple[int, float]], dict[str, list[tuple[int, float]]]]:
-    """[(iteration, loss)] and, for every validation set, [(iteration, score)]. Logs of a resumed run: in their order."""
+    """Return [(iteration, loss)] and, for every validation set, [(iteration, score)].
+
+    Give the logs of a resumed run in their order.
+    """
     losses: dict[int, float] = {}
     scores: dict[str, dict[int, float]] = {}
     name, iteration = None, 0
@@ -76,7 +79,8 @@ def main() -> None:
     losses, scores = read_log(args.logs)
     if len(losses) < 2 or not scores:
         sys.exit(
-            f"{args.logs[0]}: expected a log of BasicSR with losses and validations, found {len(losses)} losses."
+            f"{args.logs[0]}: expected a log of BasicSR with losses and validations, "
+            f"found {len(losses)} losses."
         )
     draw(losses, scores, args.output)
 

@@ -1,7 +1,10 @@
-"""The training pictures of liif-light: General100 cut into pieces, so that its clean pictures weigh as much as BSDS400, and BSDS400
-shrunk, because its JPEG blocks must not be learned.
+"""Make the training pictures of liif-light.
 
-  python scripts/light_data.py --data ../shared/data/train -o light        then, in ./light: liif train -opt train_liif_light.yml
+General100 is cut into pieces, so that its clean pictures weigh as much as BSDS400. BSDS400 is shrunk,
+because its JPEG blocks must not be learned.
+
+  python scripts/light_data.py --data ../shared/data/train -o light
+  then, in ./light: liif train -opt train_liif_light.yml
 
 FOLDER needs General100/ and BSDS400/. Writes OUTPUT/pictures and OUTPUT/datasets/light_train.lmdb.
 """

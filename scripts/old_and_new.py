@@ -1,10 +1,12 @@
-"""The tests with the oldest supported set (tests/oldest.txt, Python 3.9) and with the newest of everything, each in a fresh environment.
+"""Run the tests with the oldest supported set (tests/oldest.txt, Python 3.9) and with the newest.
 
-  python scripts/old_and_new.py                                  both, the fast tests; 6 GB each, minutes to install
+  python scripts/old_and_new.py                             both, the fast tests; 6 GB each
   python scripts/old_and_new.py --only oldest --oldest-python ~/.pyenv/versions/3.9.18/bin/python
-  python scripts/old_and_new.py --keep -- -m slow -k nodes        take the environments that are there; what is behind -- goes to pytest
+  python scripts/old_and_new.py --keep -- -m slow -k nodes  use the environments of an earlier
+                                                            run; pytest gets what follows --
 
-Environments are made in old_and_new/oldest and old_and_new/newest (--envs). The exit code is 1 where a set fails.
+Each runs in a fresh environment, old_and_new/oldest or old_and_new/newest (--envs). The exit code is 1
+where a set fails.
 """
 
 from __future__ import annotations
@@ -78,7 +80,8 @@ def main() -> None:
         command = [home / "bin" / "python", "-m", "pytest", *(args.pytest or ["-m", "not slow"])]
         code = subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode
         summary.append(
-            f"{name}: {'passed' if code == 0 else f'pytest ended with {code}'} in {time.monotonic() - start:.0f} s"
+            f"{name}: {'passed' if code == 0 else f'pytest ended with {code}'} "
+            f"in {time.monotonic() - start:.0f} s"
         )
         failed |= code != 0
     print("\n".join(summary))

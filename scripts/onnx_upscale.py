@@ -1,10 +1,11 @@
-"""Enlarge a picture with what `liif export` wrote, by onnxruntime, numpy and Pillow alone: neither PyTorch nor liif_plugin.
+"""Enlarge a picture with what `liif export` wrote, without PyTorch and without liif_plugin.
 
   liif export -o liif-light_onnx
   python scripts/onnx_upscale.py liif-light_onnx photo.jpg -o large.png --scale 2.7
   python scripts/onnx_upscale.py liif-light_onnx photo.jpg -o large.png --size 3840x2160 --tile 128
 
-Meant to be read and copied. The same pixels as `liif upscale --precision fp32`, without its gray, alpha, 16-bit and colour profiles.
+Needs onnxruntime, numpy and Pillow. Meant to be read and copied. The pixels are those of
+`liif upscale --precision fp32`, without its gray, alpha, 16-bit and colour profiles.
 """
 
 from __future__ import annotations
@@ -65,7 +66,10 @@ class Network:
 
 
 def parts_of(n: int, N: int, tile: int, halo: int, multiple: int):
-    """Along one axis of n pixels, N of the target: (target pixels, pixels that are encoded for them), each (first, last + 1)."""
+    """Yield (target pixels, pixels that are encoded for them), each (first, last + 1), along one axis.
+
+    The axis has n pixels, N of the target.
+    """
     for start in range(0, n, tile):
         stop = min(start + tile, n)
         first, last = (
@@ -80,8 +84,9 @@ def parts_of(n: int, N: int, tile: int, halo: int, multiple: int):
 def upscale(
     network: Network, image: np.ndarray, size: tuple[int, int], tile: int = 256, at_once: int = 65536
 ) -> np.ndarray:
-    """(h, w, 3) float32 in [0, 1] -> (H, W, 3) float32, not clamped. A part of the image is an image of its own: positions and cells are
-    those within the part.
+    """Return the image of ``size`` = (H, W): (h, w, 3) float32 in [0, 1] -> (H, W, 3) float32, not clamped.
+
+    A part of the image is an image of its own: positions and cells are those within the part.
     """
     (h, w), (H, W) = image.shape[:2], size
     halo, multiple = network.about["halo"], network.about["pad_multiple"]

@@ -56,6 +56,8 @@ class ContinuousNetwork(nn.Module):
             and ``query`` together. None means the whole image: such a network is never run in tiles.
         pad_multiple: tiles begin at multiples of this number of LR pixels: the window size of a windowed
             encoder, else 1.
+        whole_features: True if ``prepare`` needs the feature map of the whole image, because a pixel depends
+            on all others of the target. The image is still encoded in tiles, the features are put together.
         uses_cell: False if the result does not depend on the size of the queried pixel.
 
     Example:
@@ -77,6 +79,7 @@ class ContinuousNetwork(nn.Module):
 
     halo: int | None = None
     pad_multiple: int = 1
+    whole_features: bool = False
     uses_cell: bool = True
 
     def encode(self, lq: Tensor) -> Tensor:
@@ -107,13 +110,21 @@ class ContinuousNetwork(nn.Module):
         """Return ``query(encode(lq), coord, cell)``: (B, Q, 3)."""
         return self.query(self.encode(lq), coord, cell)
 
-    def prepare(self, feat: Tensor, size: tuple[int, int] | None = None, tile: Tile | None = None) -> Any:
+    def prepare(
+        self,
+        feat: Tensor,
+        size: tuple[int, int] | None = None,
+        tile: Tile | None = None,
+        cell: Tensor | None = None,
+    ) -> Any:
         """Compute once what ``sample`` and ``decode`` need of a feature map.
 
         Args:
             feat: as ``encode`` returns it.
             size: (H, W) of the target image, for networks whose result depends on it; None if not known yet.
             tile: where ``feat`` lies in a larger image; None if it is the whole image.
+            cell: (2,), height and width of every pixel, for networks whose result for ``size`` depends on it;
+                None is the true one of ``size``.
 
         Returns:
             A tensor or a NamedTuple of tensors and plain values; the first dimension of each tensor is B.

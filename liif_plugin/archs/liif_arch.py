@@ -114,7 +114,11 @@ class LIIF(ContinuousNetwork):
         return self.sample(self.prepare(feat), coord, cell)
 
     def prepare(
-        self, feat: Tensor, size: tuple[int, int] | None = None, tile: Tile | None = None
+        self,
+        feat: Tensor,
+        size: tuple[int, int] | None = None,
+        tile: Tile | None = None,
+        cell: Tensor | None = None,
     ) -> Projection:
         """Compute the feature part of the first decoder layer for each LR pixel.
 
@@ -122,6 +126,7 @@ class LIIF(ContinuousNetwork):
             feat: (B, C, h, w), from ``encode``.
             size: not used; LIIF's features serve every target size.
             tile: where ``feat`` lies; around its region ``feat`` must hold one pixel more for the unfolding.
+            cell: not used.
 
         Raises:
             ValueError: if ``feat`` does not reach far enough around the region.

@@ -68,9 +68,13 @@ class MetaSR(ContinuousNetwork):
         return self.sample(self.prepare(feat), coord, cell)
 
     def prepare(
-        self, feat: Tensor, size: tuple[int, int] | None = None, tile: Tile | None = None
+        self,
+        feat: Tensor,
+        size: tuple[int, int] | None = None,
+        tile: Tile | None = None,
+        cell: Tensor | None = None,
     ) -> Unfolded:
-        """Join each LR pixel's features to those of its 3x3 neighbours; size and tile are not used."""
+        """Join each LR pixel's features to those of its 3x3 neighbours; the rest is not used."""
         return Unfolded(F.unfold(feat, 3, padding=1).transpose(1, 2), (feat.shape[-2], feat.shape[-1]))
 
     def sample(self, prepared: Unfolded, coord: Tensor, cell: Tensor) -> Tensor:

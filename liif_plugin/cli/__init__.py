@@ -24,7 +24,6 @@ COMMANDS = {
     "train": "train a network with BasicSR's trainer",
     "test": "measure a trained network on any sets and scales",
     "models": "list the networks that come with the package and those that can be downloaded",
-    "bench": "measure how fast this machine decodes, renders, trains and feeds, against the plain form",
     "compare": "measure any models on any sets and scales under one protocol: one table, one figure",
     "convert": "turn a checkpoint of the authors or of MMagic into one of BasicSR; fetch published ones",
     "export": "write a network as two files that run without this package: ONNX or torch.export",

@@ -1,10 +1,11 @@
-"""Measure any models on any sets and scales under one protocol: one table, and a figure with the same crop of every model.
+"""Measure any models on any sets and scales under one protocol: one table, one figure.
 
   liif compare -opt compare_set5.yml
 
-Models: networks of liif_plugin or BasicSR, bicubic, folders of finished pictures. Writes table.md, table.csv, table.tex, table.json
-and figure.png to ./comparisons/NAME. Finished cells are kept: the same command goes on after an interruption, and measures only what
-has changed.
+Models: networks of liif_plugin or BasicSR, bicubic, folders of finished pictures. The figure shows the same
+crop by every model. Writes table.md, table.csv, table.tex, table.json and figure.png to ./comparisons/NAME.
+Finished results are kept: the same command continues after an interruption, and measures only what has
+changed.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 
-AFTER_INTERRUPT = "Finished cells are kept; the same command goes on."
+AFTER_INTERRUPT = "Finished results are kept; the same command goes on."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,24 +31,24 @@ def run(args: argparse.Namespace) -> None:
     from ..evaluation import report
     from ..evaluation.comparison_figure import draw
     from ..evaluation.plan import read_plan
-    from ..evaluation.results import cells
+    from ..evaluation.results import all_results
+    from ..files import atomic_write
 
     plan = read_plan(find_option_file(args.opt))
     folder = args.output or os.path.join("comparisons", plan.name)
-    done = cells(plan, folder)
-    table = report.markdown(plan, done)
-    written = {
-        "md": table,
-        "csv": report.as_csv(plan, done),
-        "tex": report.latex(plan, done),
-        "json": report.as_json(plan, done),
+    results = all_results(plan, folder)
+    texts = {
+        "table.md": report.markdown(plan, results),
+        "table.csv": report.as_csv(plan, results),
+        "table.tex": report.latex(plan, results),
+        "table.json": report.as_json(plan, results),
     }
-    for ending, text in written.items():
-        with open(os.path.join(folder, f"table.{ending}"), "w", encoding="utf-8") as file:
+    for name, text in texts.items():
+        with atomic_write(os.path.join(folder, name), text=True) as file:
             file.write(text)
-    print(table)
-    print(f"{printable(folder)}: table.{', table.'.join(written)}", end="")
+    written = list(texts)
+    print(texts["table.md"])
     if plan.figure is not None:
         draw(plan, os.path.join(folder, "figure.png"))
-        print(", figure.png", end="")
-    print(".")
+        written.append("figure.png")
+    print(f"{printable(folder)}: {', '.join(written)}.")

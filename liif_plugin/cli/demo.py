@@ -141,7 +141,7 @@ def _held_out(root: str, scale: float):
 
 def _table(root: str, networks: dict) -> list[list[str]]:
     """PSNR of every held-out picture, network and scale, under a header."""
-    from ..evaluation.validation import predict
+    from ..evaluation.predict import predict
     from ..metrics.continuous_metric import continuous_psnr
 
     first = next(iter(networks))
@@ -169,7 +169,7 @@ def _table(root: str, networks: dict) -> list[list[str]]:
 def _figure(root: str, networks: dict, path: str) -> None:
     """Both held-out pictures at x4 and x12: input, every network, truth, the same part of each."""
     from ..evaluation.figure import contact_sheet, to_picture
-    from ..evaluation.validation import predict
+    from ..evaluation.predict import predict
     from ..metrics.continuous_metric import continuous_psnr
 
     parts = {
@@ -205,7 +205,7 @@ def run(args: argparse.Namespace) -> None:
 
     from ..config.option_files import find_option_file, read_options
     from ..errors import UserError, printable
-    from ..evaluation.report import grid
+    from ..evaluation.tables import markdown_table
 
     if args.iterations is not None and args.iterations < 1:
         raise UserError(f"--iterations: expected a positive number, got {args.iterations}.")
@@ -233,7 +233,7 @@ def run(args: argparse.Namespace) -> None:
     figure = os.path.join(root, "figure.png")
     with torch.no_grad():
         header, *lines = _table(root, networks)
-        table = grid(header, lines)
+        table = markdown_table(header, lines)
         _figure(root, networks, figure)
     with open(os.path.join(root, "table.txt"), "w", encoding="utf-8") as file:
         file.write(table + "\n")

@@ -19,7 +19,7 @@ def run(_: argparse.Namespace) -> None:
     from ..checkpoints.loading import SHIPPED
     from ..checkpoints.reading import load_params
     from ..config.option_files import read_options
-    from ..evaluation.report import grid
+    from ..evaluation.tables import markdown_table
 
     lines = []
     for name, path in SHIPPED.items():
@@ -34,7 +34,7 @@ def run(_: argparse.Namespace) -> None:
                 about.get("scores", ""),
             ]
         )
-    print(grid(["--model", "parameters", "file", "trained on", "luma PSNR, dB"], lines))
+    print(markdown_table(["--model", "parameters", "file", "trained on", "luma PSNR, dB"], lines))
     print(
         "\nPublished, not included; `liif convert --fetch NAME -o NAME.pth` downloads and verifies one,"
         " then --model NAME.pth:\n"
@@ -42,4 +42,4 @@ def run(_: argparse.Namespace) -> None:
     sizes = {
         name: "" if known.size is None else f"{known.size / 2**20:.0f} MiB" for name, known in KNOWN.items()
     }
-    print(grid(["NAME", "what", "file"], [[name, known.what, sizes[name]] for name, known in KNOWN.items()]))
+    print(markdown_table(["NAME", "what", "file"], [[name, known.what, sizes[name]] for name, known in KNOWN.items()]))

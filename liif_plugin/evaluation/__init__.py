@@ -1,7 +1,11 @@
-"""Any number of models on any number of sets and scales under one protocol: ``liif compare``.
+"""Measuring networks: one image, a validation set, and whole tables (``liif compare``).
 
-plan (what the option file asks for) -> measure (one cell, kept on disk) -> report (tables and the figure); published: the paper's values.
+predict.py renders one image, measure.py compares it with its ground truth, validation.py is the loop of the
+trainer. A comparison goes plan.py (what the option file asks for) -> results.py (one model on one set at one
+scale, kept on disk) -> report.py (tables) and comparison_figure.py. published.py holds values of papers.
 """
 
-from ..basicsr_patches import shims  # noqa: F401, I001  its stand-ins must be there before basicsr's first line
-import basicsr  # noqa: F401  first and whole: the hook then registers our modules, none of which may be half-imported
+from ..basicsr_patches import shims  # noqa: F401, I001  basicsr cannot be imported without them
+
+# All of basicsr at once: its import makes the hook register our modules, and none may be half imported then.
+import basicsr  # noqa: F401

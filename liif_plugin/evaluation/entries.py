@@ -1,27 +1,22 @@
-"""The words of a comparison: a model and where its pictures come from, a column, the plan of both."""
+"""The parts of a comparison: models, where their images come from, columns, and the plan of all of them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-
-def scale_text(scale: tuple[float, float]) -> str:
-    """Return how a scale is printed: one number, or width x height as the command line takes it.
-
-    Args:
-        scale: (sy, sx), the order of option files.
-
-    Example:
-        >>> scale_text((2.0, 2.0)), scale_text((2.0, 3.1))
-        ('x2', 'x3.1x2')
-    """
-    sy, sx = scale
-    return f"x{sx:g}" if sy == sx else f"x{sx:g}x{sy:g}"
+from .tables import scale_text
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a model's pictures come from: a network and its weights, or a folder of finished pictures."""
+    """Where the images of a model come from: a network with its weights, or a folder of finished images.
+
+    Attributes:
+        network_g: options of the network; None for finished images.
+        weights: a .pth file; None for a network without parameters.
+        param_key: the key of the weights in that file.
+        images: folder of finished images, with the placeholders {dataset} and {scale}.
+    """
 
     network_g: dict | None = None
     weights: str | None = None
@@ -42,12 +37,14 @@ class Model:
 
     name: str
     published: str | None
-    by_scale: dict
+    by_scale: dict[float | None, Source]
     cell: float | None = None
 
     def source(self, scale: tuple[float, float]) -> Source | None:
-        """The source for ``scale``, or None where the model has none."""
-        return self.by_scale.get(None) or (self.by_scale.get(scale[0]) if scale[0] == scale[1] else None)
+        """Return the source for ``scale`` = (sy, sx), or None if the model has none."""
+        if None in self.by_scale:
+            return self.by_scale[None]
+        return self.by_scale.get(scale[0]) if scale[0] == scale[1] else None
 
 
 @dataclass(frozen=True)
@@ -70,15 +67,28 @@ class Column:
 
     @property
     def scale_text(self) -> str:
+        """The scale as it is printed, such as x2 or x3.1x2 (width x height)."""
         return scale_text(self.scale)
 
 
 @dataclass(frozen=True)
 class Plan:
+    """A whole comparison.
+
+    Attributes:
+        name: of the comparison, and of its folder.
+        device: auto, cpu or cuda.
+        precision: a key of precision.DTYPES.
+        models: the rows.
+        columns: the columns, those of one set together.
+        metrics: name -> options with ``type``.
+        figure: options of the figure, or None.
+    """
+
     name: str
     device: str
     precision: str
-    models: list
-    columns: list
-    metrics: dict
+    models: list[Model]
+    columns: list[Column]
+    metrics: dict[str, dict]
     figure: dict | None

@@ -1,9 +1,9 @@
-"""What a compare_*.yml asks for: models, columns (a set at a scale), metrics. Checked as a whole before anything runs."""
+"""The option file of a comparison, read and checked as a whole before anything is measured."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection
 from fractions import Fraction
 
 from basicsr.data import build_dataset
@@ -28,12 +28,19 @@ from ..config.option_types import (
 )
 from ..data.dataset_options import parse_scale
 from ..errors import UserError, check_choice, check_keys, choices
-from ..metrics import unchecked_arguments
+from ..metrics.properties import unchecked_arguments
 from ..metrics.protocols import PROTOCOLS
 from ..precision import DTYPES
 from .entries import Column, Model, Plan, Source
 from .published import PUBLISHED
 
+
+def _is_label(value: object) -> bool:
+    is_plain = isinstance(value, (str, int, float)) and not isinstance(value, bool)
+    return is_plain and bool(str(value)) and str(value).isprintable()
+
+
+LABEL = OptionType("text", _is_label)
 TOP = {
     "name": FOLDER_NAME,
     "device": optional(TEXT),
@@ -50,17 +57,11 @@ NETWORK = {
     "weights": optional(TEXT),
     "param_key": TEXT,
 }
-LABEL = OptionType(
-    "text",
-    lambda v: (
-        isinstance(v, (str, int, float)) and not isinstance(v, bool) and str(v).isprintable() and bool(str(v))
-    ),
-)
 MODEL = {
     **NETWORK,
     "cell": ANY,
     "name": LABEL,
-    "published": LABEL,
+    "published": optional(LABEL),
     "scale": ANY,
     "scales": optional(BLOCK),
     "images": optional(TEXT),
@@ -75,21 +76,87 @@ SET = {
     "meta_info_file": optional(TEXT),
     "first_k": optional(whole(1)),
     "how_to_get": optional(TEXT),
-    "published": LABEL,
+    "published": optional(LABEL),
 }
 FIGURE = {"dataset": LABEL, "scale": ANY, "image": LABEL, "box": ANY, "models": optional(each(LABEL))}
 DEVICES = ("auto", "cpu", "cuda")
+DEFAULT_METRICS = {"psnr": {"type": "continuous_psnr"}}
 
 
-def _block(where: str, value: object) -> dict:
-    if not isinstance(value, dict):
-        raise UserError(f"{where}: expected a block of options, got {value!r}.")
-    return value
+def read_plan(path: str) -> Plan:
+    """Return the plan of the option file ``path``: names, weights, folders and metrics are checked.
+
+    Raises:
+        UserError: for the first mistake found.
+    """
+    opt = read_options(path)
+    check_block(os.path.basename(path), opt, TOP)
+    for key in ("name", "models", "datasets"):
+        if not opt.get(key):
+            raise UserError(f"{path}: '{key}' is missing; compare it with the packaged compare_set5.yml.")
+    device, precision = opt.get("device") or "auto", opt.get("precision") or "fp32"
+    check_choice("device", device, DEVICES)
+    check_choice("precision", precision, tuple(DTYPES))  # no auto: the same on every machine
+    columns = [
+        column
+        for name, entry in _block("datasets", opt["datasets"]).items()
+        for column in _columns(str(name), entry)
+    ]
+    _check_folders(columns)
+    if not isinstance(opt["models"], list):
+        raise UserError(f"{path}: models: expected a list of `- name: ...`.")
+    models = [_model(number, entry) for number, entry in enumerate(opt["models"], start=1)]
+    _check_unique("models", [model.name for model in models])
+    _check_unique("datasets", [(column.dataset, column.scale_text) for column in columns])
+    _check_published(models, columns)
+    metrics = _block("metrics", opt.get("metrics") or DEFAULT_METRICS)
+    _check_metrics(metrics)
+    plan = Plan(opt["name"], device, precision, models, columns, metrics, opt.get("figure"))
+    _check_figure(plan)
+    return plan
+
+
+def open_column(column: Column):
+    """Return the validation dataset of a column."""
+    return build_dataset(dict(column.options))
+
+
+# The models
+
+
+def _model(number: int, opt: object) -> Model:
+    """Return the model of an entry of ``models``; ``number`` counts from 1."""
+    opt = _block(f"models, entry {number}", opt)
+    check_values(f"models, entry {number}", opt, {"name": LABEL})
+    if not opt.get("name"):
+        raise UserError(f"models, entry {number}: 'name' is missing.")
+    name = str(opt["name"])
+    where = f"model {name}"
+    check_block(where, opt, MODEL)
+    rows = {row for rows_of_set in PUBLISHED.values() for row in rows_of_set}
+    label = _published(where, opt.get("published"), rows)
+    # a folder of finished images
+    if opt.get("images") is not None:
+        check_keys(f"{where} (images)", opt, {"name", "published", "images"})
+        return Model(name, label, {None: Source(images=str(opt["images"]))})
+    # one network for each scale
+    if opt.get("scales") is not None:
+        check_keys(f"{where} (scales)", opt, {"name", "published", "scales"})
+        by_scale: dict[float | None, Source] = {}
+        for scale, entry in _block(f"{where}: scales", opt["scales"]).items():
+            check_block(f"{where}, x{scale}", entry, NETWORK)
+            by_scale[_one_scale(where, scale)] = _source(f"{where}, x{scale}", entry)
+        return Model(name, label, by_scale)
+    # one network, for every scale unless it says otherwise
+    only = None if opt.get("scale") is None else _one_scale(where, opt["scale"])
+    return Model(name, label, {only: _source(where, opt)}, _cell(where, opt.get("cell")))
 
 
 def _source(where: str, opt: dict) -> Source:
-    """One network of the file: given in place, by the option file that trains it, whose newest weights are the default, or as
-    `liif upscale --model` takes it.
+    """Return the source of one network of the file.
+
+    A network is given by `network_g`, by the option file that trains it (`opt`), whose newest weights are the
+    default, or by a name that `liif upscale --model` takes (`model`).
     """
     network, weights = opt.get("network_g"), opt.get("weights")
     if sum(opt.get(key) is not None for key in ("network_g", "opt", "model")) != 1:
@@ -109,13 +176,14 @@ def _source(where: str, opt: dict) -> Source:
     network = _block(f"{where}: network_g", network)
     if weights is not None and not os.path.isfile(weights):
         raise UserError(
-            f"{where}: there are no weights {weights} (looked from {os.getcwd()}); train it, or name them with `weights:`."
+            f"{where}: there are no weights {weights} (looked from {os.getcwd()}); train it, or name them "
+            "with `weights:`."
         )
     return Source(network, weights, opt.get("param_key", "params_ema"))
 
 
 def _one_scale(where: str, value: object) -> float:
-    """The scale of a fixed-scale network, equal in both axes."""
+    """Return the scale of a fixed-scale network, equal in both axes."""
     sy, sx = parse_scale(where, value)
     if sy != sx:
         raise UserError(f"{where}: scale: expected one number, got {value!r}.")
@@ -123,7 +191,7 @@ def _one_scale(where: str, value: object) -> float:
 
 
 def _cell(where: str, value: object) -> float | None:
-    """'1/30' or 0.5, of an input pixel."""
+    """Return the side of a cell in input pixels, from a number or a fraction such as '1/30'."""
     if value is None:
         return None
     try:
@@ -135,11 +203,10 @@ def _cell(where: str, value: object) -> float | None:
     return cell
 
 
-def _published(where: str, label: object, known: Iterable[str]) -> str | None:
-    """Return the name of a row or set of published.py. It is opt-in: a name that happens to be equal says nothing.
+def _published(where: str, label: object, known: Collection[str]) -> str | None:
+    """Return the name of a row or set of published.py, or None if the option file names none.
 
-    Raises:
-        UserError: for a name that published.py does not have.
+    It must be named: a model of the user's that happens to bear a published name is another model.
     """
     if label is None:
         return None
@@ -148,31 +215,11 @@ def _published(where: str, label: object, known: Iterable[str]) -> str | None:
     return str(label)
 
 
-def _model(number: int, opt: object) -> Model:
-    opt = _block(f"models, entry {number}", opt)
-    check_values(f"models, entry {number}", opt, {"name": LABEL})
-    if not opt.get("name"):
-        raise UserError(f"models, entry {number}: 'name' is missing.")
-    opt = {**opt, "name": str(opt["name"])}
-    where = f"model {opt['name']}"
-    check_block(where, opt, MODEL)
-    label = _published(where, opt.get("published"), {row for rows in PUBLISHED.values() for row in rows})
-    if opt.get("images") is not None:
-        check_keys(f"{where} (images)", opt, {"name", "published", "images"})
-        return Model(opt["name"], label, {None: Source(images=str(opt["images"]))})
-    if opt.get("scales") is not None:
-        check_keys(f"{where} (scales)", opt, {"name", "published", "scales"})
-        by_scale = {}
-        for scale, entry in _block(f"{where}: scales", opt["scales"]).items():
-            check_block(f"{where}, x{scale}", entry, NETWORK)
-            by_scale[_one_scale(where, scale)] = _source(f"{where}, x{scale}", entry)
-        return Model(opt["name"], label, by_scale)
-    scale = None if opt.get("scale") is None else _one_scale(where, opt["scale"])
-    return Model(opt["name"], label, {scale: _source(where, opt)}, _cell(where, opt.get("cell")))
+# The columns
 
 
 def _columns(name: str, opt: object) -> list[Column]:
-    """The columns of one entry of ``datasets``: a set with several scales, or any registered dataset with a ``type``."""
+    """Return the columns of an entry of ``datasets``: one with a ``type``, else one for each scale."""
     where = f"dataset {name}"
     opt = dict(_block(where, opt))
     check_values(where, {"name": name}, {"name": FOLDER_NAME})
@@ -200,33 +247,90 @@ def _columns(name: str, opt: object) -> list[Column]:
     columns = []
     for entry in opt["scales"]:
         scale = parse_scale(where, entry)
-        options = {"name": name, "phase": "val", "protocol": opt["protocol"]}
-        options.update(
-            {
-                key: opt[key]
-                for key in ("dataroot_gt", "meta_info_file", "first_k", "how_to_get")
-                if key in opt
-            }
-        )
-        if entry in given:
-            if not opt.get("dataroot_lq"):
-                raise UserError(
-                    f"{where}: lq_scales needs dataroot_lq, e.g. datasets/{name}/LR_bicubic/X{{scale}}."
-                )
-            options.update(
-                type="PairedScaleDataset",
-                scale=list(scale),
-                dataroot_lq=opt["dataroot_lq"].replace("{scale}", f"{entry:g}"),
-                filename_tmpl=opt.get("filename_tmpl", "{}").replace("{scale}", f"{entry:g}"),
-            )
-        else:
-            options.update(type="ArbitraryScaleDataset", scale=list(scale))
+        options = _set_options(name, opt, scale, entry if entry in given else None)
         columns.append(Column(name, scale, opt["protocol"], options, label))
     return columns
 
 
+def _set_options(name: str, opt: dict, scale: tuple[float, float], given: float | None) -> dict:
+    """Return the options of the dataset at one scale.
+
+    Args:
+        name: of the set.
+        opt: its entry in ``datasets``.
+        scale: (sy, sx).
+        given: the scale as it stands in ``lq_scales``; None if there are no LR files of it.
+    """
+    kept = ("dataroot_gt", "meta_info_file", "first_k", "how_to_get")
+    options = {"name": name, "phase": "val", "protocol": opt["protocol"]}
+    options.update({key: opt[key] for key in kept if key in opt})
+    if given is None:
+        options.update(type="ArbitraryScaleDataset", scale=list(scale))
+        return options
+    if not opt.get("dataroot_lq"):
+        raise UserError(
+            f"dataset {name}: lq_scales needs dataroot_lq, e.g. datasets/{name}/LR_bicubic/X{{scale}}."
+        )
+    options.update(
+        type="PairedScaleDataset",
+        scale=list(scale),
+        dataroot_lq=opt["dataroot_lq"].replace("{scale}", f"{given:g}"),
+        filename_tmpl=opt.get("filename_tmpl", "{}").replace("{scale}", f"{given:g}"),
+    )
+    return options
+
+
+def figure_column(plan: Plan) -> Column:
+    """Return the column that the figure shows: one of the table's, or its set at another scale."""
+    figure = plan.figure
+    assert figure is not None
+    scale = parse_scale("figure", figure["scale"])
+    of_set = [column for column in plan.columns if column.dataset == figure["dataset"]]
+    if not of_set:
+        sets = ", ".join(dict.fromkeys(column.dataset for column in plan.columns))
+        raise UserError(f"figure: dataset: '{figure['dataset']}' is none of {sets}.")
+    same = next((column for column in of_set if column.scale == scale), None)
+    if same is not None:
+        return same
+    first = of_set[0]
+    keys = ("name", "phase", "protocol", "dataroot_gt", "meta_info_file")
+    kept = {key: first.options[key] for key in keys if key in first.options}
+    options = {**kept, "type": "ArbitraryScaleDataset", "scale": list(scale)}
+    return Column(first.dataset, scale, first.protocol, options, first.published)
+
+
+# Checks
+
+
+def _block(where: str, value: object) -> dict:
+    """Return ``value``. Raises UserError unless it is a block of options."""
+    if not isinstance(value, dict):
+        raise UserError(f"{where}: expected a block of options, got {value!r}.")
+    return value
+
+
+def _check_folders(columns: list[Column]) -> None:
+    """Raise UserError for a folder of images that is not there."""
+    for column in columns:
+        for root in ("dataroot_gt", "dataroot_lq"):
+            folder = column.options.get(root)
+            if folder is not None and not os.path.isdir(folder):
+                advice = column.options.get("how_to_get", "")
+                raise UserError(
+                    f"dataset {column.dataset}: {root}: there is no folder {folder} "
+                    f"(looked from {os.getcwd()}). {advice}".rstrip()
+                )
+
+
+def _check_unique(what: str, names: list) -> None:
+    """Raise UserError for the first name that is given twice."""
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UserError(f"{what}: {twice} is given twice.")
+
+
 def _check_published(models: list[Model], columns: list[Column]) -> None:
-    """Raise UserError where a model is to be compared with published values, but no set is."""
+    """Raise UserError if a model is to be compared with published values, but no set is."""
     model = next((model for model in models if model.published), None)
     if model is not None and not any(column.published for column in columns):
         raise UserError(
@@ -235,61 +339,21 @@ def _check_published(models: list[Model], columns: list[Column]) -> None:
         )
 
 
-def _unique(what: str, names: list) -> None:
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise UserError(f"{what}: {twice} is given twice.")
-
-
-def read_plan(path: str) -> Plan:
-    """The option file ``path``, checked: names, weights, folders, metrics.
-
-    Raises:
-        UserError: for the first mistake found.
-    """
-    opt = read_options(path)
-    check_block(os.path.basename(path), opt, TOP)
-    for key in ("name", "models", "datasets"):
-        if not opt.get(key):
-            raise UserError(f"{path}: '{key}' is missing; compare it with the packaged compare_set5.yml.")
-    device, precision = opt.get("device") or "auto", opt.get("precision") or "fp32"
-    check_choice("device", device, DEVICES)
-    check_choice("precision", precision, tuple(DTYPES))  # no auto: a table is to mean the same everywhere
-    if not isinstance(opt["models"], list):
-        raise UserError(f"{path}: models: expected a list of `- name: ...`.")
-    columns = [
-        column
-        for name, entry in _block("datasets", opt["datasets"]).items()
-        for column in _columns(str(name), entry)
-    ]
-    for column in columns:
-        for root in ("dataroot_gt", "dataroot_lq"):
-            folder = column.options.get(root)
-            if folder is not None and not os.path.isdir(folder):
-                raise UserError(
-                    f"dataset {column.dataset}: {root}: there is no folder {folder} (looked from {os.getcwd()}). "
-                    f"{column.options.get('how_to_get', '')}".rstrip()
-                )
-    models = [_model(number, entry) for number, entry in enumerate(opt["models"], start=1)]
-    _unique("models", [model.name for model in models])
-    _check_published(models, columns)
-    _unique("datasets", [(column.dataset, column.scale_text) for column in columns])
-    metrics = _block("metrics", opt.get("metrics") or {"psnr": {"type": "continuous_psnr"}})
+def _check_metrics(metrics: dict) -> None:
+    """Raise UserError for a metric that is not registered, or for arguments that it does not take."""
     for name, metric in metrics.items():
-        kind = _block(f"metric {name}", metric).get("type")
+        type_name = _block(f"metric {name}", metric).get("type")
         check_call(
-            f"metric {name} ({kind})",
-            registered(f"metric {name}: type", METRIC_REGISTRY, kind),
+            f"metric {name} ({type_name})",
+            registered(f"metric {name}: type", METRIC_REGISTRY, type_name),
             metric,
             supplied=("img", "img2", "scale"),
-            unchecked=unchecked_arguments(kind),
+            unchecked=unchecked_arguments(str(type_name)),
         )
-    plan = Plan(opt["name"], device, precision, models, columns, metrics, opt.get("figure"))
-    _check_figure(plan)
-    return plan
 
 
 def _check_figure(plan: Plan) -> None:
+    """Raise UserError for a mistake in ``figure``."""
     if plan.figure is None:
         return
     figure = _block("figure", plan.figure)
@@ -301,38 +365,8 @@ def _check_figure(plan: Plan) -> None:
         check_choice("figure: models", name, [model.name for model in plan.models])
     figure_column(plan)
     box = figure.get("box")
-    if box is not None and not (
-        isinstance(box, list)
-        and len(box) == 4
-        and all(isinstance(n, int) and n >= 0 for n in box)
-        and min(box[2:]) > 0
-    ):
+    is_list = isinstance(box, list) and len(box) == 4 and all(isinstance(n, int) for n in box)
+    if box is not None and not (is_list and min(box) >= 0 and min(box[2:]) > 0):
         raise UserError(
             f"figure: box: expected [top, left, height, width] in pixels of the truth, got {box!r}."
         )
-
-
-def figure_column(plan: Plan) -> Column:
-    """The column that the figure shows: one of the table's, or the same set at a scale of the figure's own."""
-    figure = plan.figure
-    scale = parse_scale("figure", figure["scale"])
-    of_set = [column for column in plan.columns if column.dataset == figure["dataset"]]
-    if not of_set:
-        raise UserError(
-            f"figure: dataset: '{figure['dataset']}' is none of {', '.join(dict.fromkeys(c.dataset for c in plan.columns))}."
-        )
-    same = next((column for column in of_set if column.scale == scale), None)
-    if same is not None:
-        return same
-    kept = {
-        key: of_set[0].options[key]
-        for key in ("name", "phase", "protocol", "dataroot_gt", "meta_info_file")
-        if key in of_set[0].options
-    }
-    options = {**kept, "type": "ArbitraryScaleDataset", "scale": list(scale)}
-    return Column(of_set[0].dataset, scale, of_set[0].protocol, options, of_set[0].published)
-
-
-def open_column(column: Column):
-    """The validation dataset of a column."""
-    return build_dataset(dict(column.options))

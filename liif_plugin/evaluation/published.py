@@ -1,7 +1,8 @@
 """Published PSNR in dB: set -> model -> scale -> value.
 
-DIV2K valid: Tables 1 and 3 of the LIIF paper (CVPR 2021); RGB, shave scale + 6. Set5, Set14, B100, Urban100: its Table 2 and, for
-Bicubic and EDSR-baseline-LIIF, the common literature and later papers; luma, shave scale. celebAHQ: Table 4.
+DIV2K valid: Tables 1 and 3 of the LIIF paper (CVPR 2021); RGB, shave scale + 6. Set5, Set14, B100, Urban100:
+its Table 2 and, for Bicubic and EDSR-baseline-LIIF, the common literature and later papers; luma, shave
+scale. celebAHQ: Table 4.
 """
 
 from __future__ import annotations
@@ -83,9 +84,18 @@ PROTOCOL_OF = {
 
 
 def published(dataset: str | None, model: str | None, scale: float | None, metric_type: str) -> float | None:
-    """The published value of one cell in dB, or None; PSNR on floats is what was published."""
-    if metric_type != "continuous_psnr":
-        return None
-    if dataset is None or model is None or scale is None:
+    """Return a published value in dB, or None if there is none. Only PSNR on floats was published.
+
+    Args:
+        dataset: a key of PUBLISHED.
+        model: a row of that set.
+        scale: of both axes.
+        metric_type: the registered name of a metric.
+
+    Example:
+        >>> published("Set5", "RDN-LIIF", 8, "continuous_psnr")
+        27.14
+    """
+    if metric_type != "continuous_psnr" or dataset is None or model is None or scale is None:
         return None
     return PUBLISHED.get(dataset, {}).get(model, {}).get(scale)

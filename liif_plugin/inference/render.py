@@ -55,6 +55,7 @@ def prepare(
     dtype: torch.dtype,
     size: tuple[int, int] | None = None,
     tile: Tile | None = None,
+    cell: Tensor | None = None,
 ) -> Any:
     """Encode ``lq`` and return what ``decode`` needs of it.
 
@@ -64,12 +65,47 @@ def prepare(
         dtype: the type in which the layers run; torch.float32 turns autocast off.
         size: (H, W) of the target image, None if it is not known yet.
         tile: where ``lq`` lies in a larger image; None if it is the whole image.
+        cell: (2,), height and width of every pixel; None is the true one of ``size``.
     """
     continuous = _continuous(net)
     with torch.autocast(lq.device.type, dtype=dtype, enabled=dtype != torch.float32), whole_float32():
         feat = continuous.encode(lq.contiguous(memory_format=torch.channels_last))  # a third faster on a CPU
-        prepared = continuous.prepare(feat, size, tile)
+        prepared = continuous.prepare(feat, size, tile, cell)
     return _as_float32(prepared)
+
+
+def _prepare_in_tiles(
+    net: ContinuousNetwork,
+    lq: Tensor | np.ndarray,
+    side: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    size: tuple[int, int],
+    cell: Tensor,
+) -> Any:
+    """Return what ``prepare`` returns for the whole image, which is encoded in tiles of ``side`` LR pixels.
+
+    Memory holds the feature map of the whole image, but only one tile of what encoding takes.
+    """
+    h, w = lq.shape[:2] if isinstance(lq, np.ndarray) else lq.shape[-2:]
+    whole: Tensor | None = None
+    for rows in _blocks((0, h), side):
+        for columns in _blocks((0, w), side):
+            (top, bottom), (left, right) = _encoded_spans(net, (h, w), rows, columns)
+            part = (
+                lq[top:bottom, left:right] if isinstance(lq, np.ndarray) else lq[..., top:bottom, left:right]
+            )
+            part = as_float(part, device).contiguous(memory_format=torch.channels_last)
+            with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32), whole_float32():
+                feat = net.encode(part)
+            if whole is None:
+                whole = feat.new_empty(*feat.shape[:2], h, w)
+            inside = feat[..., rows[0] - top : rows[1] - top, columns[0] - left : columns[1] - left]
+            whole[..., rows[0] : rows[1], columns[0] : columns[1]] = inside
+            del feat, inside
+            trim_heap()
+    with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32), whole_float32():
+        return _as_float32(net.prepare(whole, size, None, cell))
 
 
 def _as_float32(prepared: Any) -> Any:
@@ -107,6 +143,7 @@ def prepare_tile(
     dtype: torch.dtype,
     device: torch.device,
     size: tuple[int, int] | None = None,
+    cell: Tensor | None = None,
 ) -> Any:
     """Return what ``decode`` needs for the pixels of one LR tile; they equal those of the image encoded as
     a whole.
@@ -119,24 +156,32 @@ def prepare_tile(
         dtype: the type in which the layers run.
         device: where to compute.
         size: (H, W) of the target image.
+        cell: (2,), height and width of every pixel; None is the true one of ``size``.
     """
     continuous = _continuous(net)
-    assert continuous.halo is not None
     h, w = lq.shape[:2] if isinstance(lq, np.ndarray) else lq.shape[-2:]
-    multiple = continuous.pad_multiple
-    encoded: list[Span] = []
-    region: list[Span] = []
-    for (first, stop), n in ((rows, h), (columns, w)):
-        # The decoder of a pixel at the tile's border asks a code in the ring around the tile.
-        region.append((max(0, first - 1), min(n, stop + 1)))
-        # The encoder needs the halo, and its windows must lie where they lie in the whole image.
-        start = max(0, first - continuous.halo) // multiple * multiple
-        end = min(n, -(-(stop + continuous.halo) // multiple) * multiple)
-        encoded.append((start, end))
-    (top, bottom), (left, right) = encoded
+    # The decoder of a pixel at the tile's border asks a code in the ring around the tile.
+    region = [(max(0, first - 1), min(n, stop + 1)) for (first, stop), n in ((rows, h), (columns, w))]
+    (top, bottom), (left, right) = _encoded_spans(continuous, (h, w), rows, columns)
     part = lq[top:bottom, left:right] if isinstance(lq, np.ndarray) else lq[..., top:bottom, left:right]
     held = (region[0][0], region[1][0], region[0][1] - region[0][0], region[1][1] - region[1][0])
-    return prepare(continuous, as_float(part, device), dtype, size, Tile((h, w), (top, left), held))
+    return prepare(continuous, as_float(part, device), dtype, size, Tile((h, w), (top, left), held), cell)
+
+
+def _encoded_spans(net: ContinuousNetwork, size: tuple[int, int], rows: Span, columns: Span) -> list[Span]:
+    """Return the LR rows and columns that the encoder must see for a tile.
+
+    It needs the halo, and its windows must lie where they lie in the whole image.
+    """
+    assert net.halo is not None
+    multiple = net.pad_multiple
+    return [
+        (
+            max(0, first - net.halo) // multiple * multiple,
+            min(n, -(-(stop + net.halo) // multiple) * multiple),
+        )
+        for (first, stop), n in ((rows, size[0]), (columns, size[1]))
+    ]
 
 
 def checked_window(size: tuple[int, int], window: Window | None) -> Window:
@@ -203,8 +248,13 @@ def render_bands(
     inside = (top, top + height), (left, left + width)
 
     # Without tiles: encode once, decode band by band.
-    if tile is None or continuous.halo is None or max(h, w) <= tile:
-        prepared = prepare(continuous, as_float(lq, device), dtype, size)
+    in_tiles = tile is not None and continuous.halo is not None and max(h, w) > tile
+    step = 0 if tile is None else -(-tile // continuous.pad_multiple) * continuous.pad_multiple
+    if not in_tiles or continuous.whole_features:
+        if in_tiles:
+            prepared = _prepare_in_tiles(continuous, lq, step, dtype, device, size, cell)
+        else:
+            prepared = prepare(continuous, as_float(lq, device), dtype, size, None, cell)
         x = pixel_centres(W, *inside[1])
         for rows in _blocks(inside[0], min(band_rows(width), rows_at_once or height)):
             y = pixel_centres(H, *rows)
@@ -212,7 +262,6 @@ def render_bands(
         return
 
     # With tiles: one row of tiles after the other. Each makes one band, or several if rows_at_once is small.
-    step = -(-tile // continuous.pad_multiple) * continuous.pad_multiple
     for lr_rows in _blocks((0, h), step):
         target = _clip(_target_span(lr_rows, h, H), inside[0])
         for rows in _blocks(target, rows_at_once or max(1, target[1] - target[0])):
@@ -222,7 +271,7 @@ def render_bands(
                 columns = _clip(_target_span(lr_columns, w, W), inside[1])
                 if columns[0] >= columns[1]:
                     continue
-                prepared = prepare_tile(continuous, lq, lr_rows, lr_columns, dtype, device, size)
+                prepared = prepare_tile(continuous, lq, lr_rows, lr_columns, dtype, device, size, cell)
                 x = pixel_centres(W, *columns)
                 part = decode(continuous, prepared, y, x, cell, dtype, queries_at_once)
                 band[..., columns[0] - left : columns[1] - left] = part

@@ -1,4 +1,4 @@
-"""One table: cells that are kept, numbers of the right model at the right scale, mistakes named before anything runs."""
+"""`liif compare`: results that are kept, numbers of the right model and scale, mistakes named first."""
 
 import copy
 import csv
@@ -16,8 +16,8 @@ from liif_plugin.cli import main
 from liif_plugin.config.option_files import packaged_files, read_options
 from liif_plugin.data.arbitrary_scale_dataset import ArbitraryScaleDataset
 from liif_plugin.errors import UserError
-from liif_plugin.evaluation import report
-from liif_plugin.evaluation import results as measure
+from liif_plugin.evaluation import report, results
+from liif_plugin.evaluation.costs import PeakMemory, complexity
 from liif_plugin.evaluation.plan import read_plan
 from liif_plugin.evaluation.published import PUBLISHED, published
 from liif_plugin.metrics.continuous_metric import continuous_psnr
@@ -120,8 +120,8 @@ def test_table_and_figure(opt, tmp_path):
 def test_only_what_changed_is_measured_again(opt, monkeypatch):
     compare(opt)
     measured = []
-    stock = measure.measure_cell
-    monkeypatch.setattr(measure, "measure_cell", lambda *a: measured.append(a[0].name) or stock(*a))
+    stock = results.measure_model
+    monkeypatch.setattr(results, "measure_model", lambda *a: measured.append(a[0].name) or stock(*a))
     compare(opt)
     assert not measured
     torch.save({"params": build_network(dict(LIIF)).state_dict()}, "liif.pth")
@@ -163,14 +163,14 @@ def test_given_lr_files_are_used(opt, bench):
 def test_multiply_adds_are_the_literatures():
     """EDSR-baseline x2 on 1280 x 720: 316.3 G and 1.37 M parameters (Ahn et al. 2018, Table 1)."""
     net = build_network(dict(read_options(str(packaged_files()["train_edsr_x2.yml"]))["network_g"]))
-    parameters, adds = measure.complexity(net.eval(), (2, 2))
+    parameters, adds = complexity(net.eval(), (2, 2))
     assert abs(adds / 1e9 - 316.3) < 0.1 and round(parameters / 1e6, 2) == 1.37
 
 
 def test_multiply_adds_of_a_continuous_network():
-    """LIIF with EDSR-baseline: every query costs 4 x 3 x 256 x 256 + 4 corners' place, the rest is paid once per LR pixel."""
+    """LIIF: a query costs 4 x 3 x 256 x 256 + the place in 4 corners; the rest is paid once per LR pixel."""
     net = build_network(dict(read_options(str(packaged_files()["train_liif_edsr.yml"]))["network_g"])).eval()
-    (_, x2), (_, x30) = (measure.complexity(net, (scale, scale)) for scale in (2, 30))
+    (_, x2), (_, x30) = (complexity(net, (scale, scale)) for scale in (2, 30))
     pixels = 1280 * 720
     query = (900 * x30 - 4 * x2) / 896 / pixels  # x_s = LR part / s^2 + query
     assert 4 * 3 * 256**2 < query < 1.01 * 4 * 3 * 256**2
@@ -248,8 +248,8 @@ def test_bold_is_the_best_value_of_the_metric(opt, metric, best):
     plan = read_plan("compare.yml")
     values = {"Bicubic": 0.1, "EDSR": 0.2, "LIIF": 0.3}
     tex = report.latex(plan, {(name, 0): {"metrics": {"m": value}} for name, value in values.items()})
-    assert re.search(r"^(\w+) & \\textbf", tex, re.M)[1] == best
-    assert re.search(r"^(\w+) & \\underline", tex, re.M)[1] == "EDSR"
+    assert re.search(r"^(\w+) +& \\textbf", tex, re.M)[1] == best
+    assert re.search(r"^(\w+) +& \\underline", tex, re.M)[1] == "EDSR"
 
 
 def test_the_pictures_of_an_unequal_scale_have_a_folder_of_their_own(opt, tmp_path):
@@ -298,7 +298,7 @@ def test_a_damaged_result_is_measured_again(opt, tmp_path, capsys, damage):
 
 
 def test_peak_memory_sees_what_is_allocated():
-    with measure.PeakMemory(torch.device("cpu")) as peak:
+    with PeakMemory(torch.device("cpu")) as peak:
         torch.ones(64 * 2**18).sum()
     assert peak.mib is None or 60 < peak.mib < 200
 
@@ -320,7 +320,7 @@ def test_published_numbers():
 
 @pytest.mark.parametrize("path", sorted((ROOT / "options").rglob("compare_*.yml")), ids=lambda p: p.name)
 def test_packaged_files(path, tmp_path, monkeypatch):
-    """With the folders and the weights that it names, every packaged comparison passes its own checks and builds its networks."""
+    """With its folders and weights there, every packaged comparison passes its checks and builds."""
     monkeypatch.chdir(tmp_path)
     opt = read_options(str(path))
     for dataset in opt["datasets"].values():

@@ -1,9 +1,9 @@
-"""A process that has imported everything and forks a training at each request: kills by the dozen without
-importing PyTorch anew.
+"""A process that has imported everything and forks a command at each request.
 
 Requests and answers are lines of JSON on stdin and stdout. {"argv": [...], "cwd": ..., "log": file, "env":
-{...}, "slow": seconds, "largest": bytes} starts `liif ARGV`, or a script if ARGV begins with a .py file, and
-answers with its process id; {"wait": pid} answers with its exit code, negative for a signal.
+{...}, "slow": seconds, "largest": bytes, "only_errors": true, "without": [packages]} starts `liif ARGV`, or
+a script where ARGV begins with a .py file, and answers with its process id; {"wait": pid} answers with its
+exit code, negative for a signal.
 """
 
 import io
@@ -42,7 +42,8 @@ def become(request):
     try:
         os.setsid()
         log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        for descriptor, target in ((os.open(os.devnull, os.O_RDONLY), 0), (log, 1), (log, 2)):
+        shown = os.open(os.devnull, os.O_WRONLY) if request.get("only_errors") else log
+        for descriptor, target in ((os.open(os.devnull, os.O_RDONLY), 0), (shown, 1), (log, 2)):
             os.dup2(descriptor, target)
         sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
         sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
@@ -52,6 +53,7 @@ def become(request):
             slow_torch_save(request["slow"])
         if request.get("largest"):
             resource.setrlimit(resource.RLIMIT_FSIZE, (request["largest"],) * 2)
+        sys.modules.update(dict.fromkeys(request.get("without", ())))  # their import fails
         sys.argv = request["argv"]
         try:
             if sys.argv[0].endswith(".py"):

@@ -14,7 +14,7 @@ from helpers import GOLDEN
 from helpers.networks import official
 from liif_plugin.data.crops import to_tensor
 from liif_plugin.errors import UserError
-from liif_plugin.evaluation.validation import measure
+from liif_plugin.evaluation.measure import measure
 from liif_plugin.inference.render import render
 from liif_plugin.metrics.continuous_metric import LUMA, continuous_psnr, continuous_ssim
 from liif_plugin.metrics.protocols import PROTOCOLS

@@ -29,7 +29,7 @@ from liif_plugin.data.prepare import prepare_lmdb
 from liif_plugin.errors import UserError
 from liif_plugin.evaluation import plan as plan_module
 from liif_plugin.evaluation.plan import open_column, read_plan
-from liif_plugin.evaluation.results import load
+from liif_plugin.evaluation.results import load_network
 
 GONE = object()  # the option is taken out
 WRONG = [
@@ -332,7 +332,7 @@ def compared(world, monkeypatch):
             for model in plan.models:
                 for source in model.by_scale.values():
                     if source.network_g is not None:
-                        load(source, f"model {model.name}")
+                        load_network(source, f"model {model.name}")
             return plan
 
         return refused(whole)

@@ -1,10 +1,11 @@
-"""Watch a long command for leaks: memory, file handles, threads and processes of its whole tree, every half minute.
+"""Watch a long command for leaks: memory, file handles, threads and processes of its whole tree.
 
-  python scripts/soak.py -o soak.csv -- liif train -opt train_liif_light.yml
-  python scripts/soak.py --renders 10000                                        random windows and sizes, in this process's child
+  python benchmarks/soak.py -o soak.csv -- liif train -opt train_liif_light.yml
+  python benchmarks/soak.py --renders 10000        random windows and sizes, in this process's child
 
-Prints the medians of the run's second and last quarter (the first is warm-up) and how much they differ. Exit code 1 where memory grew
-by more than --allow, where handles, threads or processes grew at all, or where the command failed.
+Takes a sample every half minute. Prints the medians of the run's second and last quarter (the first is
+warm-up) and how much they differ. Exit code 1 where memory grew by more than --allow, where handles,
+threads or processes grew at all, or where the command failed.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ FIGURES = ("memory_mib", "handles", "threads", "processes")
 
 
 def sample(root: psutil.Process) -> dict[str, float]:
-    """Sums over the process and its descendants. Memory is proportional set size: a page that n of them share counts 1/n in each."""
+    """Return sums over the process and its descendants.
+
+    Memory is the proportional set size: a page that n of them share counts 1/n in each.
+    """
     total = dict.fromkeys(FIGURES, 0)
     for process in [root, *root.children(recursive=True)]:
         with suppress(psutil.NoSuchProcess, psutil.ZombieProcess), process.oneshot():
@@ -33,7 +37,7 @@ def sample(root: psutil.Process) -> dict[str, float]:
 
 
 def watch(command: list[str], path: str, every: float) -> tuple[int, list[dict[str, float]]]:
-    """Run ``command``; its exit code and the samples, which are also appended to the file ``path`` as they come."""
+    """Run ``command``; return its exit code and the samples, which are appended to ``path`` as they come."""
     process = subprocess.Popen(command)
     root, begun, samples = psutil.Process(process.pid), time.monotonic(), []
     with open(path, "w", newline="", encoding="utf-8") as file:
@@ -70,14 +74,15 @@ def verdict(samples: list[dict[str, float]], allow: float) -> bool:
         limit = before * (1 + allow) if figure == "memory_mib" else before
         steady &= after <= limit
         print(
-            f"soak: {figure:10} second quarter {before:9.1f}   last quarter {after:9.1f}   {'steady' if after <= limit else 'GREW'}"
+            f"soak: {figure:10} second quarter {before:9.1f}   last quarter {after:9.1f}   "
+            f"{'steady' if after <= limit else 'GREW'}"
         )
     print(f"soak: {samples[-1]['seconds'] / 3600:.2f} hours, {len(samples)} samples")
     return steady
 
 
 def render_many(count: int) -> None:
-    """``count`` renders of random windows of random sizes of a bundled picture, by the network that comes with the package."""
+    """Render ``count`` random windows of random sizes of a picture by liif-light."""
     import numpy as np
     from skimage import data
 
@@ -95,7 +100,8 @@ def render_many(count: int) -> None:
         part = image.render(size, (top, left, height, width))
         if part.shape != (3, height, width) or not bool(part.isfinite().all()):
             raise SystemExit(
-                f"render {number}: {size} window {(top, left, height, width)} gave {tuple(part.shape)} or no finite colours"
+                f"render {number}: {size} window {(top, left, height, width)} gave {tuple(part.shape)} "
+                "or no finite colours"
             )
     print(f"{count} renders")
 

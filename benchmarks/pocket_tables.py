@@ -1,13 +1,16 @@
-"""Pocket versions of Tables 1, 3 and 4 of the paper, and of the comparison on Set5 with BasicSR's own networks: the same option
-files, small encoders, equal budgets, on a CPU.
+r"""Make Tables 1, 3 and 4 of the paper and the comparison on Set5 in small.
 
-  python scripts/pocket_tables.py --data ../shared/data -o pocket        everything, resumable; about 80 minutes on two cores
-  python scripts/pocket_tables.py --data ../shared/data -o pocket --tables 1 --seeds 0 1 2
-  python scripts/pocket_tables.py --data ../shared/data -o pocket_long --tables 1 --rows LIIF MetaSR --iterations 9000
+The option files are the packaged ones, with small encoders and equal budgets, on a CPU.
 
-FOLDER needs train/ (any pictures), bench/SET/HR, bench/SET/LR_bicubic/X2 ... and faces/train, faces/test (256 x 256). Each row is
-its option file plus the changes that ``pocket`` makes, written to OUTPUT/options. The tables are made by `liif compare` and end up
-in OUTPUT/comparisons/TABLE/table.md.
+  python benchmarks/pocket_tables.py --data ../shared/data -o pocket
+      everything, resumable; about 80 minutes on two cores
+  python benchmarks/pocket_tables.py --data ../shared/data -o pocket --tables 1 --seeds 0 1 2
+  python benchmarks/pocket_tables.py --data ../shared/data -o pocket_long --tables 1 --rows LIIF MetaSR \
+      --iterations 9000
+
+FOLDER needs train/ (any pictures), bench/SET/HR, bench/SET/LR_bicubic/X2 ... and faces/train, faces/test
+(256 x 256). Each row is its option file plus the changes that ``pocket`` makes, written to OUTPUT/options.
+The tables are made by `liif compare` and end up in OUTPUT/comparisons/TABLE/table.md.
 """
 
 from __future__ import annotations

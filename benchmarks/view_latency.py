@@ -1,11 +1,12 @@
-"""How long a view of `liif view` takes, over a real connection: random views of a picture at several scales, as the page asks for them.
+"""Measure how long a view of `liif view` takes over a real connection, asked for as the page does.
 
-  python scripts/view_latency.py                                1280 x 720, 30 views a scale, chelsea of scikit-image eight times as large
-  python scripts/view_latency.py --picture photo.jpg --views 50
+  python benchmarks/view_latency.py        1280 x 720, 30 views a scale, of chelsea of scikit-image, enlarged
+  python benchmarks/view_latency.py --picture photo.jpg --views 50
 
-New: nothing of the picture is encoded yet; the coarse picture (one pixel for 4 x 4) is asked for first, then the sharp one, as after a
-jump. Known: the same view again, its codes are there, as after a switch or a small move. Milliseconds from the request to the last
-byte, median and 95th percentile. "first rows": until the top of the sharp picture is on the screen.
+New: nothing of the picture is encoded yet; the coarse picture (one pixel for 4 x 4) is asked for first,
+then the sharp one, as after a jump. Known: the same view again, its codes are there, as after a switch or a
+small move. Milliseconds from the request to the last byte, median and 95th percentile. "first rows": until
+the top of the sharp picture is on the screen.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import torch
 from PIL import Image
 
 from liif_plugin.checkpoints.loading import load
-from liif_plugin.evaluation.report import grid
+from liif_plugin.evaluation.tables import markdown_table
 from liif_plugin.image_io.reading import Picture, from_array, read_picture
 from liif_plugin.inference.upscaling import Engine
 from liif_plugin.precision import choose_precision
@@ -113,10 +114,11 @@ def main() -> None:
             thread.join()
     h, w = picture.size
     print(
-        f"{args.model} on {device.type} in {precision}, {torch.get_num_threads()} threads; picture {w} x {h}, views {args.width} x "
-        f"{args.height}, {args.views} a scale; milliseconds, median / 95th percentile"
+        f"{args.model} on {device.type} in {precision}, {torch.get_num_threads()} threads; "
+        f"picture {w} x {h}, views {args.width} x {args.height}, {args.views} a scale; "
+        "milliseconds, median / 95th percentile"
     )
-    print(grid(["scale", *COLUMNS], rows))
+    print(markdown_table(["scale", *COLUMNS], rows))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
-"""What an image costs to decode in each lossless storage that BasicSR can read from an LMDB: why `liif prepare` stores BMP.
+"""Measure what an image costs to decode in each lossless storage that BasicSR reads from an LMDB.
 
-python scripts/storage.py
+`liif prepare` stores BMP for this reason.
+
+  python benchmarks/storage.py
 """
 
 from __future__ import annotations

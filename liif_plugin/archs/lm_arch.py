@@ -1,0 +1,452 @@
+"""LM-LIIF and LM-LTE: Latent Modulated Functions (He, Jin, CVPR 2024).
+
+A large network makes the parameters of a small one, once per LR pixel; only the small one runs per query.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..coords import corners
+from ..errors import UserError
+from .base import QUERIES_AT_ONCE, ContinuousNetwork, Tile
+from .encoder import Encoder
+from .liif_arch import _cut
+from .mlp import MLP
+from .target_axes import (
+    RowAnswer,
+    Visits,
+    add_bilinear,
+    check_positions,
+    decode_by_lr_rows,
+    sample_bilinear,
+)
+
+ROW_BYTES = 1 << 19  # activations of the LR pixels that are decoded together: they stay in the cache
+
+
+class Surroundings(NamedTuple):
+    """The feature map of a region and one pixel around it, zeros outside the image.
+
+    Attributes:
+        feat: (B, C, height + 2, width + 2).
+        image: (B, 3, height, width) in [0, 1], the LR image of the region.
+        size: (h, w) of the whole LR image.
+        region: (top, left, height, width) of the LR pixels that are held.
+    """
+
+    feat: Tensor
+    image: Tensor
+    size: tuple[int, int]
+    region: tuple[int, int, int, int]
+
+
+class LatentModulated(ContinuousNetwork):
+    """What LM-LIIF and LM-LTE share: hidden layers that each LR pixel scales and shifts.
+
+    Layer l of the render MLP, width D: x <- ReLU((W_l x + b_l) * (1 + scale_l) + shift_l). All layers of an
+    LR pixel come from one vector of modulations: L scales, L shifts (D numbers each), then the code.
+
+    One cell serves a whole picture: the modulations depend on it and are made once per LR pixel, with
+    ``cell[:, 0]``, the cell of the first query.
+
+    ``decode`` goes through LR rows. Seen from an LR pixel, its modulated layers are plain layers with weights
+    of its own, W_l scaled by 1 + scale_l; they run on the patch of target pixels that ask it, in one batched
+    product for all LR pixels of a row. These narrow layers stay in float32 in half precision, too.
+    """
+
+    mean: Tensor
+    std: Tensor
+    hypernet: MLP
+    imnet: MLP
+    residual: bool
+
+    def __init__(self, encoder: dict, hidden_dim: int, hidden_depth: int, local_ensemble: bool):
+        super().__init__()
+        if hidden_depth < 1:
+            raise UserError(f"network_g.hidden_depth: expected at least 1, got {hidden_depth}.")
+        self.encoder = Encoder(encoder)
+        self.hidden_dim, self.hidden_depth = hidden_dim, hidden_depth
+        self.local_ensemble = local_ensemble
+        # One pixel for the 3x3 neighbours and one for the ensemble, beside what the encoder sees.
+        self.halo = None if self.encoder.halo is None else self.encoder.halo + 2
+        self.pad_multiple = self.encoder.pad_multiple
+        # Images are handed over in [0, 1]; the published networks work in [-1, 1].
+        self.register_buffer("mean", torch.tensor(0.5), persistent=False)
+        self.register_buffer("std", torch.tensor(0.5), persistent=False)
+
+    def encode(self, lq: Tensor) -> Tensor:
+        """(B, 3, h, w) in [0, 1] -> (B, C + 3, h, w): the features and the image."""
+        return torch.cat([self.encoder((lq - self.mean) / self.std).to(lq.dtype), lq], dim=1)
+
+    def modulations(self, feat: Tensor, rel_cell: Tensor) -> Tensor:
+        """Return the modulations of each LR pixel.
+
+        Args:
+            feat: (B, C, h + 2, w + 2), the features and one pixel around them.
+            rel_cell: (B or 1, 2, h or 1, w or 1), the cell in LR pixels times 2.
+
+        Returns:
+            (B, M, h, w).
+        """
+        raise NotImplementedError
+
+    def first(self, codes: Tensor, rel: Tensor, rel_cell: Tensor) -> Tensor:
+        """Return the render MLP's input (..., in_dim).
+
+        Args:
+            codes: (..., K), what follows scales and shifts in the modulations.
+            rel: (..., 2), query minus code in LR pixels times 2.
+            rel_cell: (..., 2).
+        """
+        raise NotImplementedError
+
+    def first_of_patches(
+        self, mods: _Modulations, codes: Tensor, rel_y: Tensor, rel_x: Tensor, rel_cell: Tensor
+    ) -> tuple[int, Tensor]:
+        """Return how many layers are done, and their output (n, D, Ly, Lx), on the patches of n LR pixels.
+
+        Args:
+            mods: of the LR pixels.
+            codes: (n, K).
+            rel_y: (Ly,).
+            rel_x: (n, Lx).
+            rel_cell: (2,).
+        """
+        raise NotImplementedError
+
+    def query(self, feat: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
+        """Feat (B, C + 3, h, w), coord and cell (B, Q, 2), float32 -> rgb (B, Q, 3).
+
+        Raises:
+            ValueError: if ``coord`` is in half precision or has another shape.
+        """
+        return self.sample(self.prepare(feat), coord, cell)
+
+    def prepare(
+        self,
+        feat: Tensor,
+        size: tuple[int, int] | None = None,
+        tile: Tile | None = None,
+        cell: Tensor | None = None,
+    ) -> Surroundings:
+        """Cut out the features of the region and one pixel around it.
+
+        The modulations follow in ``sample`` and ``decode``, which know the cell.
+        """
+        h, w = feat.shape[-2:]
+        tile = tile or Tile((h, w), (0, 0), (0, 0, h, w))
+        part = _cut(feat[:, :-3], tile, margin=1).contiguous(memory_format=torch.channels_last)
+        return Surroundings(part, _cut(feat[:, -3:], tile, margin=0), tile.size, tile.region)
+
+    def sample(self, prepared: Surroundings, coord: Tensor, cell: Tensor) -> Tensor:
+        """Return the same as ``query``, from the result of ``prepare`` for a whole image."""
+        check_positions(coord, prepared.size, prepared.region)
+        rel_cell = cell * coord.new_tensor(prepared.size)
+        mods = self.modulations(prepared.feat, rel_cell[:, 0].view(-1, 2, 1, 1))
+        return self.render_modulated(mods, prepared.image, coord, rel_cell)
+
+    def render_modulated(self, mods: Tensor, image: Tensor, coord: Tensor, rel_cell: Tensor) -> Tensor:
+        """Return the colours of queries from modulations (B, M, h, w) and the LR image: (B, Q, 3)."""
+        h, w = mods.shape[-2:]
+        D, L = self.hidden_dim, self.hidden_depth
+        index, rel, weight = corners(coord, (h, w), self.local_ensemble)  # (B, T, Q), (B, T, Q, 2), (B, T, Q)
+        batch = torch.arange(coord.shape[0], device=index.device).view(-1, 1, 1) * (h * w)
+        near = F.embedding(index + batch, mods.permute(0, 2, 3, 1).flatten(0, 2))  # (B, T, Q, M)
+        with torch.autocast(coord.device.type, enabled=False):
+            near = near.to(coord.dtype)
+            scale, shift = near[..., : D * L].unflatten(-1, (L, D)), near[..., D * L :][..., : D * L]
+            shift = shift.unflatten(-1, (L, D))
+            x = self.first(near[..., 2 * D * L :], rel, rel_cell.unsqueeze(1).expand_as(rel))
+            *hidden, last = self.imnet.linears
+            for i, layer in enumerate(hidden):
+                x = F.relu(layer(x) * (1 + scale[..., i, :]) + shift[..., i, :])
+            rgb = (last(x) * weight.unsqueeze(-1)).sum(dim=1) * self.std
+        return rgb + (sample_bilinear(image, coord) if self.residual else self.mean)
+
+    @torch.no_grad()
+    def decode(
+        self,
+        prepared: Surroundings,
+        rows: Tensor,
+        columns: Tensor,
+        cell: Tensor,
+        dtype: torch.dtype = torch.float32,
+        queries_at_once: int = QUERIES_AT_ONCE,
+    ) -> Tensor:
+        """Return the pixels of a grid, see ``ContinuousNetwork.decode``."""
+        kind, device = prepared.feat.dtype, prepared.feat.device
+        B = len(prepared.feat)
+        image = torch.empty(B, 3, len(rows), len(columns), dtype=kind, device=device)
+        rel_cell = cell.to(device, kind) * torch.tensor(prepared.size, dtype=kind, device=device)
+        top, left = prepared.region[:2]
+        last = self.imnet.linears[-1]
+
+        def open_block(b: int, y: Visits, x: Visits) -> RowAnswer:
+            # The modulations of the LR pixels of the block, (rows, columns, M).
+            first_row, first_column = y.pixels[0], x.pixels[0]
+            lr_rows = slice(first_row - top, y.pixels[-1] - top + 3)
+            lr_columns = slice(first_column - left, x.pixels[-1] - left + 3)
+            around = prepared.feat[b : b + 1, :, lr_rows, lr_columns]
+            with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+                table = self.modulations(around, rel_cell.view(1, 2, 1, 1))
+            table = table[0].permute(1, 2, 0).to(kind)
+            used = torch.tensor(x.pixels, device=device) - first_column
+            rel_x = x.rel[x.members]  # (n, Lx)
+
+            def answer(row: int, rel_y: Tensor) -> Tensor:
+                of_row = table[row - first_row].index_select(0, used)  # (n, M)
+                out = torch.empty(3, len(rel_y), *rel_x.shape, dtype=kind, device=device)
+                patch = len(rel_y) * rel_x.shape[1]
+                step = max(1, ROW_BYTES // (4 * patch * self.hidden_dim))
+                for i in range(0, len(used), step):
+                    part = slice(i, i + step)
+                    mods = _Modulations(self, of_row[part])
+                    done, hidden = self.first_of_patches(mods, mods.codes, rel_y, rel_x[part], rel_cell)
+                    hidden = hidden.flatten(2)  # (n, D, Ly * Lx)
+                    for layer in range(done, self.hidden_depth):
+                        weight, bias = mods.layer(layer)
+                        hidden = torch.baddbmm(bias, weight, hidden).relu_()
+                    rgb = torch.matmul(last.weight, hidden).view(-1, 3, len(rel_y), rel_x.shape[1])
+                    out[:, :, part] = rgb.permute(1, 2, 0, 3)
+                return out
+
+            return answer
+
+        decode_by_lr_rows(
+            image, rows, columns, prepared.size, self.local_ensemble, 4 * queries_at_once, open_block
+        )
+        # The last layer's bias follows the blend, whose weights add up to one.
+        shift = last.bias * self.std + (0 if self.residual else self.mean)
+        image.mul_(self.std).add_(shift.view(3, 1, 1))
+        if self.residual:
+            add_bilinear(image, prepared.image, prepared.size, prepared.region, rows, columns)
+        return image
+
+    def without_ensemble(self) -> LatentModulated | None:
+        """Return the same network, its weights shared, without the ensemble."""
+        if not self.local_ensemble:
+            return None
+        other = copy.copy(self)
+        other.local_ensemble = False
+        return other
+
+
+class _Modulations:
+    """The modulations of n LR pixels: what they make of the render MLP's layers.
+
+    Args:
+        net: an LM-LIIF or LM-LTE.
+        values: (n, M).
+    """
+
+    def __init__(self, net: LatentModulated, values: Tensor):
+        D, L = net.hidden_dim, net.hidden_depth
+        self.linears = net.imnet.linears
+        self.scale = 1 + values[:, : D * L].reshape(-1, L, D)
+        self.shift = values[:, D * L : 2 * D * L].reshape(-1, L, D)
+        self.codes = values[:, 2 * D * L :]
+
+    def layer(self, i: int) -> tuple[Tensor, Tensor]:
+        """Return weight (n, D, in_dim) and bias (n, D, 1) of layer ``i`` of each LR pixel."""
+        scale, linear = self.scale[:, i], self.linears[i]
+        bias = torch.addcmul(self.shift[:, i], scale, linear.bias)
+        return linear.weight * scale.unsqueeze(-1), bias.unsqueeze(-1)
+
+
+@ARCH_REGISTRY.register()
+class LMLIIF(LatentModulated):
+    """lq (B, 3, h, w) in [0, 1], coord (B, Q, 2), cell (B, Q, 2) -> rgb (B, Q, 3), not clamped.
+
+    With D = hidden_dim, L = hidden_depth, rel and the corners' weights of LIIF, rel_cell = cell * (h, w)::
+
+        m = hypernet([unfold3x3(feat), rel_cell]) = [scales (L D) | shifts (L D) | code (D)]
+        x = [code, rel, rel_cell]
+        for l in 1..L:  x <- ReLU((W_l x + b_l) * (1 + scale_l) + shift_l)
+        rgb = sum of weight * (W_out x + b_out) over the corners
+
+    Once per LR pixel: encoder and hypernet. Its first layer is a 3x3 convolution, so the unfolded map never
+    exists. Once per query and corner: the L narrow layers. See ``LatentModulated`` for the fast form.
+
+    The authors' evaluation multiplies the cell by max(scale / 4, 1); the network itself clamps no cell. They
+    make the modulations of LR pixel i with the cell of query i; where all queries of a picture have one cell,
+    as in training and in pictures, that is the same.
+
+    Original: https://github.com/HeZongyao/LMF (Apache-2.0). Parameter names are those of its checkpoints, but
+    ``encoder.net`` for ``encoder``.
+
+    Args:
+        encoder: ``{type: EDSR, num_feat: 64, num_block: 16}``, see ``Encoder``.
+        hidden_dim: D, width of the render MLP.
+        hidden_depth: L, number of its hidden layers.
+        hypernet_list: widths of the hypernet's hidden layers.
+        local_ensemble: ask four codes for each query; false asks the nearest one.
+
+    Raises:
+        UserError: if a size is not possible, or the encoder cannot be built.
+
+    Example:
+        >>> import torch
+        >>> net = LMLIIF({"type": "EDSR", "num_feat": 8, "num_block": 1}, hidden_dim=4, hypernet_list=[16])
+        >>> lq, coord = torch.rand(1, 3, 10, 12), torch.rand(1, 5, 2) * 2 - 1
+        >>> net(lq, coord, torch.full((1, 5, 2), 0.1)).shape
+        torch.Size([1, 5, 3])
+    """
+
+    residual = False
+
+    def __init__(
+        self,
+        encoder: dict,
+        hidden_dim: int = 16,
+        hidden_depth: int = 6,
+        hypernet_list: Sequence[int] = (208,),
+        local_ensemble: bool = True,
+    ):
+        super().__init__(encoder, hidden_dim, hidden_depth, local_ensemble)
+        if not hypernet_list:
+            raise UserError("network_g.hypernet_list: expected at least one width, such as [208], got [].")
+        size = 2 * hidden_dim * hidden_depth + hidden_dim
+        self.hypernet = MLP(9 * self.encoder.out_channels + 2, size, hypernet_list)
+        self.imnet = MLP(hidden_dim + 4, 3, [hidden_dim] * hidden_depth)
+
+    def modulations(self, feat: Tensor, rel_cell: Tensor) -> Tensor:
+        """Return the modulations of each LR pixel, see ``LatentModulated``."""
+        first, *others = self.hypernet.linears
+        C = feat.shape[1]
+        # The first layer's weights of the features, as a convolution: F.unfold orders channels (C, 3, 3) too.
+        weight = first.weight[:, : 9 * C].reshape(-1, C, 3, 3)
+        x = F.conv2d(feat, weight, first.bias)
+        x = x + F.conv2d(rel_cell, first.weight[:, 9 * C :, None, None]).to(x.dtype)
+        for layer in others:
+            x = F.conv2d(F.relu_(x), layer.weight[:, :, None, None], layer.bias)
+        return x
+
+    def first(self, codes: Tensor, rel: Tensor, rel_cell: Tensor) -> Tensor:
+        """Return the render MLP's input, see ``LatentModulated``."""
+        return torch.cat([codes, rel, rel_cell], dim=-1)
+
+    def first_of_patches(
+        self, mods: _Modulations, codes: Tensor, rel_y: Tensor, rel_x: Tensor, rel_cell: Tensor
+    ) -> tuple[int, Tensor]:
+        """Return the first layer on patches: u + v_y rel_y + v_x rel_x, because it is linear in rel."""
+        D = self.hidden_dim
+        weight, bias = mods.layer(0)  # (n, D, D + 4), (n, D, 1)
+        constant = torch.cat([codes, rel_cell.expand(len(codes), 2)], dim=1).unsqueeze(-1)
+        of_code = torch.cat([weight[..., :D], weight[..., D + 2 :]], dim=-1)
+        u = torch.baddbmm(bias, of_code, constant)  # (n, D, 1)
+        of_row = u + weight[..., D : D + 1] * rel_y
+        of_column = weight[..., D + 1 : D + 2] * rel_x.unsqueeze(1)
+        return 1, (of_row.unsqueeze(-1) + of_column.unsqueeze(-2)).relu_()
+
+
+@ARCH_REGISTRY.register()
+class LMLTE(LatentModulated):
+    """lq (B, 3, h, w) in [0, 1], coord (B, Q, 2), cell (B, Q, 2) -> rgb (B, Q, 3), not clamped.
+
+    With D = hidden_dim, L = hidden_depth, K = wave_dim / 2, rel and the corners' weights of LIIF, rel_cell =
+    cell * (h, w)::
+
+        coef = conv3x3(feat), freq = conv3x3(feat)                                   2K channels each
+        u_k = freq[2k] + freq[2k+1] + (phase rel_cell)_k
+        m = hypernet(coef * [cos(pi u), sin(pi u)])
+          = [scales (L D) | shifts (L D) | coef' (D) | freq' (D)]
+        t_j = freq'[2j] rel_y + freq'[2j+1] rel_x + (imphase rel_cell)_j
+        x = coef' * [cos(pi t), sin(pi t)]
+        for l in 1..L:  x <- ReLU((W_l x + b_l) * (1 + scale_l) + shift_l)
+        rgb = sum of weight * (W_out x + b_out) over the corners + bilinear(lq)
+
+    Once per LR pixel: encoder, coef, freq, hypernet. Only the sums freq[2k] + freq[2k+1] are needed, so one
+    convolution of K outputs makes them. Once per query and corner: D/2 waves, separable along rows and
+    columns, and the L narrow layers. See ``LatentModulated`` for the fast form.
+
+    Cells are treated as in ``LMLIIF``. Original: https://github.com/HeZongyao/LMF (Apache-2.0). Parameter
+    names are those of its checkpoints, but ``encoder.net`` for ``encoder``.
+
+    Args:
+        encoder: ``{type: EDSR, num_feat: 64, num_block: 16}``, see ``Encoder``.
+        wave_dim: 2K, even.
+        hidden_dim: D, even, width of the render MLP.
+        hidden_depth: L, number of its hidden layers.
+        hypernet_list: widths of the hypernet's hidden layers.
+        local_ensemble: ask four codes for each query; false asks the nearest one.
+
+    Raises:
+        UserError: if a size is not possible, or the encoder cannot be built.
+
+    Example:
+        >>> import torch
+        >>> net = LMLTE({"type": "EDSR", "num_feat": 8, "num_block": 1}, wave_dim=8, hypernet_list=[16])
+        >>> lq, coord = torch.rand(1, 3, 10, 12), torch.rand(1, 5, 2) * 2 - 1
+        >>> net(lq, coord, torch.full((1, 5, 2), 0.1)).shape
+        torch.Size([1, 5, 3])
+    """
+
+    residual = True
+
+    def __init__(
+        self,
+        encoder: dict,
+        wave_dim: int = 128,
+        hidden_dim: int = 16,
+        hidden_depth: int = 8,
+        hypernet_list: Sequence[int] = (288,),
+        local_ensemble: bool = True,
+    ):
+        super().__init__(encoder, hidden_dim, hidden_depth, local_ensemble)
+        for name, value in (("wave_dim", wave_dim), ("hidden_dim", hidden_dim)):
+            if value < 2 or value % 2:
+                raise UserError(f"network_g.{name}: expected an even number from 2, got {value}.")
+        self.coef = nn.Conv2d(self.encoder.out_channels, wave_dim, 3, padding=1)
+        self.freq = nn.Conv2d(self.encoder.out_channels, wave_dim, 3, padding=1)
+        self.phase = nn.Linear(2, wave_dim // 2, bias=False)
+        self.hypernet = MLP(wave_dim, 2 * hidden_dim * hidden_depth + 2 * hidden_dim, hypernet_list)
+        self.imphase = nn.Linear(2, hidden_dim // 2, bias=False)
+        self.imnet = MLP(hidden_dim, 3, [hidden_dim] * hidden_depth)
+
+    def modulations(self, feat: Tensor, rel_cell: Tensor) -> Tensor:
+        """Return the modulations of each LR pixel, see ``LatentModulated``."""
+        coef = F.conv2d(feat, self.coef.weight, self.coef.bias)
+        weight, bias = self.freq.weight, self.freq.bias
+        assert bias is not None
+        freq = F.conv2d(feat, weight[0::2] + weight[1::2], bias[0::2] + bias[1::2])
+        # The waves, in float32: in half precision an angle is another angle.
+        with torch.autocast(feat.device.type, enabled=False):
+            phase = F.conv2d(rel_cell, self.phase.weight.to(rel_cell.dtype)[:, :, None, None])
+            angle = math.pi * (freq.to(rel_cell.dtype) + phase)
+            x = coef.to(rel_cell.dtype) * torch.cat([angle.cos(), angle.sin()], dim=1)
+        for i, layer in enumerate(self.hypernet.linears):
+            x = F.conv2d(F.relu(x) if i else x, layer.weight[:, :, None, None], layer.bias)
+        return x
+
+    def first(self, codes: Tensor, rel: Tensor, rel_cell: Tensor) -> Tensor:
+        """Return the render MLP's input, see ``LatentModulated``."""
+        coef, freq = codes.chunk(2, dim=-1)
+        phase = F.linear(rel_cell, self.imphase.weight.to(rel_cell.dtype))
+        angle = math.pi * ((freq.unflatten(-1, (-1, 2)) * rel.unsqueeze(-2)).sum(dim=-1) + phase)
+        return coef * torch.cat([angle.cos(), angle.sin()], dim=-1)
+
+    def first_of_patches(
+        self, mods: _Modulations, codes: Tensor, rel_y: Tensor, rel_x: Tensor, rel_cell: Tensor
+    ) -> tuple[int, Tensor]:
+        """Return the waves on patches by the sum rule, cos(a + b) = cos a cos b - sin a sin b."""
+        coef, freq = (part.unsqueeze(-1) for part in codes.chunk(2, dim=-1))
+        J = self.hidden_dim // 2
+        phase = F.linear(rel_cell, self.imphase.weight).view(J, 1)
+        angle_y = math.pi * (freq[:, 0::2] * rel_y + phase)  # (n, J, Ly)
+        angle_x = math.pi * (freq[:, 1::2] * rel_x.unsqueeze(1))  # (n, J, Lx)
+        cos_y, sin_y = angle_y.cos().unsqueeze(-1), angle_y.sin().unsqueeze(-1)
+        cos_x, sin_x = angle_x.cos(), angle_x.sin()
+        A, B = coef[:, :J], coef[:, J:]
+        x = codes.new_empty(len(codes), 2 * J, len(rel_y), rel_x.shape[1])
+        x[:, :J] = cos_y * (A * cos_x).unsqueeze(-2) - sin_y * (A * sin_x).unsqueeze(-2)
+        x[:, J:] = sin_y * (B * cos_x).unsqueeze(-2) + cos_y * (B * sin_x).unsqueeze(-2)
+        return 0, x

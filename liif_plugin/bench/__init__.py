@@ -1,1 +1,0 @@
-"""How fast it is, against the plain form of the same function: ``liif bench``."""

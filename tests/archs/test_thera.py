@@ -1,0 +1,164 @@
+"""Thera against the numbers of its authors' code, and its fast form against the equations."""
+
+import math
+
+import pytest
+import torch
+from basicsr.archs import build_network
+
+from helpers.family import (
+    check_autocast,
+    check_fast_form,
+    check_gradients,
+    check_pieces,
+    check_positions_outside,
+    largest,
+    load,
+    plain,
+    thera_state,
+)
+from liif_plugin.errors import UserError
+from liif_plugin.inference.render import render
+
+EDSR = {"type": "EDSR", "num_feat": 16, "num_block": 2}
+GOLDEN = {
+    "air": {"size": "air", "waves": 32},
+    "plus": {"size": "plus", "waves": 48, "tail": {"widths": [16, 16, 24, 32]}},
+    "pro": {
+        "size": "pro",
+        "waves": 48,
+        "tail": {"embed_dim": 24, "depths": [3, 2], "num_heads": [4, 4], "num_feat": 20},
+    },
+}
+SMALL = {"type": "Thera", "encoder": {"type": "EDSR", "num_feat": 8, "num_block": 1}, "waves": 12}
+COMPUTED = [r"relative_position_index$", r"attn_mask$"]  # buffers of SwinIR that no file holds
+
+
+@pytest.mark.parametrize("size", ["air", "plus", "pro"])
+def test_equals_the_authors_network(golden, size):
+    net = load({"type": "Thera", "encoder": EDSR, **GOLDEN[size]}, thera_state(f"thera-{size}"), COMPUTED)
+    numbers = golden(f"thera-{size}")
+    lq, (h, w) = numbers["inp"], numbers["inp"].shape[-2:]
+    with torch.no_grad():
+        assert (
+            largest(net.encoder((lq - net.mean.view(3, 1, 1)) / math.sqrt(0.25001)), numbers["feat"]) < 3e-6
+        )
+        feat = net.encode(lq)
+        assert largest(feat[:, :-3], numbers["encoding"]) < 1e-5  # values up to 4.4
+        for i in range(3):
+            if f"random_t{i}" in numbers:
+                coord = numbers["random_coord"]
+                t = numbers[f"random_t{i}"].sqrt()
+                cell = (2 * t / torch.tensor([h, w])).expand_as(coord)
+                # The published numbers are the field alone: without the mean and the nearest pixel.
+                feat_of_gray = torch.cat([feat[:, :-3], torch.zeros_like(lq)], dim=1)
+                field = 2 * (net.query(feat_of_gray, coord, cell) - net.mean)
+                assert largest(field, numbers[f"random_pred{i}"]) < 3e-6, i
+    grids = [key for key in numbers if key.startswith("image_")]
+    assert grids
+    for key in grids:
+        expected = numbers[key]
+        H, W = expected.shape[-2:]
+        # Their time is that of the height on both axes.
+        cell = torch.tensor([2 / H, 2 * h / (H * w)])
+        assert largest(plain(net, lq, (H, W), cell), expected) < 3e-6, key
+        assert largest(render(net, lq, (H, W), cell), expected) < 1e-5, key
+
+
+@pytest.mark.parametrize("residual", ["nearest", "bilinear"])
+@pytest.mark.parametrize("size", [(9, 7), (18, 21), (36, 28), (29, 25), (45, 30), (5, 7)])
+def test_fast_form_equals_the_equations(residual, size):
+    torch.manual_seed(0)
+    # Waves that are damped below 1e-8 are left out.
+    check_fast_form(build_network({**SMALL, "residual": residual}).eval(), size, bound=1e-7)
+
+
+@pytest.mark.parametrize("residual", ["nearest", "bilinear"])
+@pytest.mark.parametrize("size", [(40, 34), (60, 51), (132, 112), (80, 51), (120, 102), (30, 25)])
+def test_pieces_equal_the_whole(residual, size):
+    torch.manual_seed(0)
+    check_pieces(build_network({**SMALL, "residual": residual}).eval(), (40, 34), size)
+
+
+@pytest.mark.parametrize("size", ["plus", "pro"])
+def test_tiles_of_the_larger_sizes(size):
+    torch.manual_seed(0)
+    tails = {
+        "plus": {"widths": [8, 12]},
+        "pro": {"depths": [1, 1], "num_heads": [2, 2], "embed_dim": 8, "num_feat": 8},
+    }
+    net = build_network({**SMALL, "size": size, "tail": tails[size]}).eval()
+    assert net.pad_multiple == (8 if size == "pro" else 1)
+    check_pieces(net, (75, 41), (150, 61))
+
+
+def test_whole_scale_takes_no_sine_per_output_pixel(monkeypatch):
+    torch.manual_seed(0)
+    net, lq = build_network(SMALL).eval(), torch.rand(1, 3, 10, 12)
+    sines = []
+    sin = torch.Tensor.sin
+    monkeypatch.setattr(torch.Tensor, "sin", lambda x: (sines.append(x.numel()), sin(x))[1])
+    render(net, lq, (80, 96))
+    assert sum(sines) <= 12 * (10 * 12 + 64)  # waves * (LR pixels + places within one)
+
+
+def test_unequal_scales_damp_each_axis_by_its_own_time():
+    """A wave along y alone is not damped by the time of x."""
+    net = build_network({**SMALL, "waves": 1}).eval()
+    with torch.no_grad():
+        net.components.copy_(torch.tensor([[3.0], [0.0]]))
+    lq, coord = torch.rand(1, 3, 6, 6), torch.tensor([[[0.3, 0.1]]])
+    cells = [torch.tensor([[[0.1, x]]]) for x in (0.1, 0.3)]
+    assert torch.equal(net(lq, coord, cells[0]), net(lq, coord, cells[1]))
+    assert not torch.equal(net(lq, coord, cells[0]), net(lq, coord, torch.tensor([[[0.3, 0.1]]])))
+
+
+def test_initialisation_and_sizes():
+    torch.manual_seed(0)
+    net = build_network({"type": "Thera", "encoder": {"type": "EDSR", "num_feat": 64, "num_block": 16}})
+    assert sum(p.numel() for p in net.parameters()) == 1_228_801  # as published
+    length = net.components.norm(dim=0)
+    assert length.max() < 16 * math.pi and length.max() > 14 * math.pi
+    assert float(net.k.detach()) == pytest.approx(0.0596, abs=1e-4)
+    assert float(net.out_conv.weight.detach().std()) == pytest.approx(1 / 8, rel=0.05)
+    assert not net.out_conv.bias.any()
+    small = build_network({**SMALL, "radius": 1.0})
+    assert small.components.norm(dim=0).max() <= 1
+    for size, count in (("plus", 2_633_569), ("pro", 5_851_115)):
+        encoder = {"type": "EDSR", "num_feat": 64, "num_block": 16}
+        net = build_network({"type": "Thera", "encoder": encoder, "size": size})
+        assert sum(p.numel() for p in net.parameters()) == count
+
+
+@pytest.mark.parametrize("size", ["air", "plus", "pro"])
+def test_gradients(size):
+    torch.manual_seed(0)
+    tails = {
+        "air": {},
+        "plus": {"widths": [8, 12]},
+        "pro": {"depths": [1, 2], "num_heads": [2, 2], "embed_dim": 8, "num_feat": 8},
+    }
+    check_gradients(build_network({**SMALL, "size": size, "tail": tails[size]}), torch.rand(1, 3, 16, 17))
+
+
+def test_autocast_keeps_positions_exact():
+    torch.manual_seed(0)
+    check_autocast(build_network(SMALL).eval(), 0.03)
+
+
+def test_borders():
+    check_positions_outside(build_network(SMALL).eval())
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"size": "large"}, "expected one of air, plus, pro"),
+        ({"residual": "cubic"}, "expected one of nearest, bilinear"),
+        ({"tail": {"widths": [8]}}, "expected nothing for size 'air', got widths"),
+        ({"size": "plus", "tail": {"depths": [8]}}, "expected widths for size 'plus', got depths"),
+    ],
+)
+def test_mistakes(change, words):
+    with pytest.raises(UserError, match=words):
+        build_network({**SMALL, **change})
