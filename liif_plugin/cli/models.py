@@ -42,4 +42,8 @@ def run(_: argparse.Namespace) -> None:
     sizes = {
         name: "" if known.size is None else f"{known.size / 2**20:.0f} MiB" for name, known in KNOWN.items()
     }
-    print(markdown_table(["NAME", "what", "file"], [[name, known.what, sizes[name]] for name, known in KNOWN.items()]))
+    print(
+        markdown_table(
+            ["NAME", "what", "file"], [[name, known.what, sizes[name]] for name, known in KNOWN.items()]
+        )
+    )
