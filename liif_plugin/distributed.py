@@ -172,7 +172,9 @@ def _tell_torchrun(message: str) -> None:
 
 
 class ExitHook:
-    """A sys.excepthook that prints an error as one line; under LIIF_DEBUG=1 an unexpected one as its traceback."""
+    """A sys.excepthook that prints an error as one line; under LIIF_DEBUG=1 an unexpected one as its
+    traceback.
+    """
 
     def __init__(self, previous: Callable):
         self.previous = previous

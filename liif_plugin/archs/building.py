@@ -6,6 +6,7 @@ import contextlib
 import copy
 import os
 from collections.abc import Iterator
+from typing import Any
 
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
@@ -28,12 +29,10 @@ def _check_counts(where: str, value: object) -> None:
 
 @contextlib.contextmanager
 def _within_memory(where: str) -> Iterator[None]:
-    """Parameters that together need more than the machine has are refused before they are filled, not by
-    the system's killer.
-    """
-    limit = (
-        os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else float("inf")
-    )
+    """Refuse a network whose parameters need more than the machine's memory, before they are filled."""
+    limit = float("inf")
+    if hasattr(os, "sysconf"):
+        limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     taken = 0
 
     def count(module, name, parameter) -> None:
@@ -41,7 +40,7 @@ def _within_memory(where: str) -> Iterator[None]:
         taken += 0 if parameter is None else parameter.numel() * parameter.element_size()
         if taken > limit:
             raise UserError(
-                f"{where}: its parameters need more than {limit / 2**30:.0f} GiB, which is all that this machine has."
+                f"{where}: its parameters need more than the {limit / 2**30:.0f} GiB that this machine has."
             )
 
     hook = register_module_parameter_registration_hook(count)
@@ -51,22 +50,27 @@ def _within_memory(where: str) -> Iterator[None]:
         hook.remove()
 
 
-def build(network_g: object, where: str = "network_g") -> nn.Module:
-    """The network of a ``network_g`` block, {type: LIIF, ...}; the block stays as it is.
+def build(network_g: Any, where: str = "network_g") -> nn.Module:
+    """Build the network of a ``network_g`` block.
 
-    Raises: UserError: for a name or an argument that does not exist, a value of another kind, or a network
-        that cannot be built.
+    Args:
+        network_g: {type: LIIF, ...}; it is not changed.
+        where: the name of the block, for error messages.
+
+    Raises:
+        UserError: if a name or an argument does not exist, a value has another type, or the network cannot be
+            built.
     """
     check_value(where, "network_g", network_g, BLOCK)
     block = copy.deepcopy(dict(network_g))
     name = block.pop("type", None)
-    kind = registered(f"{where}.type", ARCH_REGISTRY, name)
+    network: Any = registered(f"{where}.type", ARCH_REGISTRY, name)
     check_plain(where, block)
     _check_counts(where, block)
-    check_call(f"{where} ({name})", kind, block)
+    check_call(f"{where} ({name})", network, block)
     try:
         with _within_memory(where):
-            return kind(**block)
+            return network(**block)
     except UserError:
         raise
     except Exception as error:  # each network of BasicSR fails in its own way

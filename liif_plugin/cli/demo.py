@@ -1,6 +1,6 @@
-"""See everything work, without a download: real pictures from scikit-image are packed into LMDBs, BasicSR trains a small LIIF on
-them on whatever machine this is, it and the weights that come with the package are measured against bicubic on two pictures that
-neither has seen, and a figure is drawn.
+"""See everything work, without a download: real pictures from scikit-image are packed into LMDBs, BasicSR
+trains a small LIIF on them on whatever machine this is, it and the weights that come with the package are
+measured against bicubic on two pictures that neither has seen, and a figure is drawn.
 
   liif demo                     about two minutes on two CPU cores; writes ./liif_demo
   liif demo --iterations 3000   longer training
@@ -50,7 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _write_pictures(folder: str) -> None:
-    """The pictures as PNG files. Of the stereo pair only the left one, so that none has its twin on the other side."""
+    """The pictures as PNG files. Of the stereo pair only the left one, so that none has its twin on the
+    other side.
+    """
     import skimage.data
     from PIL import Image
 
@@ -97,6 +99,7 @@ def _train(root: str, option_file: str, total: int, forced: list[str]) -> None:
             command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         try:
+            assert process.stdout is not None
             for line in process.stdout:
                 log.write(line)
                 if "l_pix:" in line:
@@ -216,9 +219,8 @@ def run(args: argparse.Namespace) -> None:
     print(f"2/4 LMDB -> {shown}/datasets")
     os.makedirs(os.path.join(root, "datasets"), exist_ok=True)
     _prepare(root)
-    print(
-        f"3/4 Training with BasicSR, {total} iterations; log in {shown}/train.log, weights in {shown}/experiments/{opt['name']}/models"
-    )
+    weights = f"{shown}/experiments/{opt['name']}/models"
+    print(f"3/4 Training with BasicSR, {total} iterations; log in {shown}/train.log, weights in {weights}")
     forced = [f"train:total_iter={total}", f"train:scheduler:periods=[{total}]"] if args.iterations else []
     _train(root, option_file, total, forced)
     print(

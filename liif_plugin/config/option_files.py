@@ -7,6 +7,7 @@ import re
 import sys
 from collections import OrderedDict
 from pathlib import Path
+from typing import IO
 
 import yaml
 
@@ -64,12 +65,13 @@ OptionLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, Opt
 OptionLoader.add_constructor("tag:yaml.org,2002:int", OptionLoader.construct_yaml_int)
 
 
-def parse_yaml(where: str, stream: object, expected: str = "a readable yml file") -> object:
+def parse_yaml(where: str, stream: str | IO[str], expected: str = "a readable yml file") -> object:
     """Return the value of a YAML text or file; run no code in it.
 
     Args:
-        where: what is read, and ``expected``, what it is to be, for error messages.
+        where: what is read, for error messages.
         stream: the text or the open file.
+        expected: what it should be, for error messages.
 
     Raises:
         UserError: it cannot be read, or holds more than ``MOST_PARTS`` values.
@@ -78,9 +80,8 @@ def parse_yaml(where: str, stream: object, expected: str = "a readable yml file"
         value = yaml.load(stream, Loader=OptionLoader)
     except UserError:
         raise
-    except (
-        yaml.MarkedYAMLError
-    ) as error:  # its text names every place that the parser passed, on several lines
+    except yaml.MarkedYAMLError as error:
+        # its text names every place that the parser passed, on several lines
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else "?"
         raise UserError(f"{where}: not {expected}: line {line}: {error.problem or error.context}") from error
@@ -107,8 +108,8 @@ def _check_size(where: str, value: object) -> None:
 def merge(base: dict, changes: dict) -> OrderedDict:
     """Return ``base`` with ``changes``; neither argument is altered.
 
-    Blocks are merged key by key. A block of another ``type`` replaces the block of ``base`` as a whole. ``block: ~`` removes
-    the block.
+    Blocks are merged key by key. A block of another ``type`` replaces the block of ``base`` as a whole.
+    ``block: ~`` removes the block.
 
     Example:
         >>> dict(merge({"a": {"x": 1}, "b": {"y": 2}}, {"a": {"z": 3}, "b": None}))
@@ -131,7 +132,9 @@ def merge(base: dict, changes: dict) -> OrderedDict:
 
 
 def packaged_options() -> Path:
-    """Return the folder of the packaged option files: inside an installed wheel, or beside the package in a checkout."""
+    """Return the folder of the packaged option files: inside an installed wheel, or beside the package in a
+    checkout.
+    """
     package = Path(__file__).resolve().parents[1]
     inside = package / "options"
     return inside if inside.is_dir() else package.parent / "options"
@@ -165,8 +168,8 @@ def find_option_file(name: str) -> str:
 def read_options(path: str) -> OrderedDict:
     """Return the option file ``path`` as nested dicts, with the files that it is built on; run no code in it.
 
-    ``_base_: train_liif_edsr.yml``, or a list of which later ones win, names files beside this one or packaged ones. See
-    ``merge`` for how they are combined.
+    ``_base_: train_liif_edsr.yml``, or a list of which later ones win, names files beside this one or
+    packaged ones. See ``merge`` for how they are combined.
 
     Raises:
         UserError: the file, or one that it is built on, cannot be read.
@@ -180,8 +183,10 @@ def _resolve(path: str, parents: tuple[str, ...], resolved: dict[str, OrderedDic
     """Return the option file ``path`` with its bases.
 
     Args:
+        path: the option file.
         parents: the real paths of the files that are built on this one, to notice a circle.
-        resolved: real path -> options of the files read so far. Without it, files that share bases take exponential time.
+        resolved: real path -> options of the files read so far. Without it, files that share bases take
+            exponential time.
     """
     real = os.path.realpath(path)
     if real not in resolved:
@@ -227,7 +232,9 @@ def _find_base(path: str, name: object) -> str:
 
 
 def _unshared(value):
-    """Return a copy without shared parts: whoever edits one block must not edit the others that have the same alias."""
+    """Return a copy without shared parts: whoever edits one block must not edit the others that have the
+    same alias.
+    """
     if isinstance(value, dict):
         return OrderedDict((key, _unshared(entry)) for key, entry in value.items())
     return [_unshared(entry) for entry in value] if isinstance(value, list) else value

@@ -1,6 +1,7 @@
 """The types of options, and the checks that hold a block of an option file against a table of them.
 
-A table maps the name of an option to its type, or to an `Option`, which adds a default and a line of help for docs/options.md:
+A table maps the name of an option to its type, or to an `Option`, which adds a default and a line of help
+for docs/options.md:
 
     SOURCE_OPTIONS = {
         "first_k": Option(optional(whole(1)), default=None, help="Use only the first k images."),
@@ -15,11 +16,12 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Union
+from typing import Any, Union
 
 from ..errors import UserError, check_keys, choices, nearest
 
-# The two limits against absurd input. A larger number, or more parts, is a slip that would only fail later, slowly.
+# The two limits against absurd input. A larger number, or more parts, is a slip that would only fail later,
+# slowly.
 LARGEST_INTEGER = 10**9  # of any option
 MOST_PARTS = 100_000  # values in an option file; blocks or features of a network
 
@@ -35,7 +37,7 @@ class OptionType:
     """
 
     words: str
-    fits: Callable[[object], bool]
+    fits: Callable[[Any], bool]
     names: tuple[str, ...] = ()
 
 
@@ -76,7 +78,7 @@ def type_of(option: Option | OptionType) -> OptionType:
     return option.type if isinstance(option, Option) else option
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: Any) -> bool:
     # the comparison is false for infinity and for nan
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < math.inf
 
@@ -85,7 +87,7 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str) and bool(value) and "\0" not in value
 
 
-def _is_folder_name(value: object) -> bool:
+def _is_folder_name(value: Any) -> bool:
     """Whether ``value`` can be joined to a folder without leaving it; '/' makes sub-folders."""
     if not _is_text(value) or not value.isprintable() or "\\" in value:
         return False
@@ -173,7 +175,9 @@ def _shown(value: object) -> str:
 
 
 def check_values(where: str, block: Mapping, options: Options) -> None:
-    """Raise UserError for the first option of ``block`` that the table knows and whose value is of another type."""
+    """Raise UserError for the first option of ``block`` that the table knows and whose value is of another
+    type.
+    """
     for key, value in block.items():
         if key in options:
             check_value(where, key, value, options[key])

@@ -105,6 +105,7 @@ def _prepare_in_tiles(
             del feat, inside
             trim_heap()
     with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32), whole_float32():
+        assert whole is not None  # an image has at least one tile
         return _as_float32(net.prepare(whole, size, None, cell))
 
 

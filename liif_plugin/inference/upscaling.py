@@ -214,11 +214,11 @@ class Engine:
             if halo is None
             else f"a network that looks {halo} pixels around each tile"
         )
-        whole_file = (
-            f", {held / 2**30:.1f} of them for a format that is not written row by row like .png and .tif"
-            if held
-            else ""
-        )
+        whole_file = ""
+        if held:
+            whole_file = (
+                f", {held / 2**30:.1f} of them for a format that is not written row by row as .png is"
+            )
         h, w = lr_size
         H, W = where.window[2:]
         return (

@@ -25,6 +25,8 @@ from ..config.option_types import (
     FLAG,
     FOLDER_NAME,
     TEXT,
+    Option,
+    OptionType,
     check_block,
     check_call,
     check_plain,
@@ -47,7 +49,7 @@ from .samples import check_samples
 from .training_run import TrainingRun
 
 SET_BY_BASICSR = dict.fromkeys(("dist", "rank", "world_size", "auto_resume", "is_train", "root_path"), ANY)
-TOP = {
+TOP: dict[str, Option | OptionType] = {
     **EARLY,
     **SET_BY_BASICSR,
     "model_type": TEXT,

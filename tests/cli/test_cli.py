@@ -21,7 +21,8 @@ CALLS = ["", *COMMANDS, *[f"{verb} {part}" for verb, parts in PARTS.items() for 
 def test_help_needs_no_torch(call, tmp_path):
     code = (
         "import sys\nfrom liif_plugin.cli import main\n"
-        f"try:\n    main({[*call.split(), '--help']!r})\nexcept SystemExit as stop:\n    assert not stop.code\n"
+        f"try:\n    main({[*call.split(), '--help']!r})\n"
+        "except SystemExit as stop:\n    assert not stop.code\n"
         "assert not {'torch', 'numpy', 'basicsr', 'skimage', 'onnx', 'onnxruntime', 'PIL'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
@@ -63,13 +64,13 @@ def test_help_takes_less_than_half_a_second(tmp_path):
 def test_calls(argv, words, code, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", list(sys.argv))
+    got = message = None
     try:
         main(argv)
-        got = None
     except SystemExit as stop:
-        got = 1 if isinstance(stop.code, str) else (stop.code or 0)
-        said = capsys.readouterr()
-        assert words in f"{said.out}{said.err}{stop.code}"
+        got, message = 1 if isinstance(stop.code, str) else (stop.code or 0), stop.code
+    output = capsys.readouterr()
+    assert got is None or words in f"{output.out}{output.err}{message}"
     assert got in (code, 0 if code is None else code)
     assert not list(tmp_path.iterdir())
 

@@ -1,10 +1,13 @@
-"""Option files that say what differs from another one; every row of the paper's tables is one, trains, validates and saves."""
+"""Option files that say what differs from another one; every row of the paper's tables is one, trains,
+validates and saves.
+"""
 
 import pytest
 import yaml
 from basicsr.utils.registry import ARCH_REGISTRY
 
 from helpers import ROOT
+from helpers.fuzzing import refused
 from helpers.processes import liif, losses
 from helpers.training import TINY_YML
 from liif_plugin.config.option_files import OptionLoader, merge, packaged_files, read_options
@@ -26,7 +29,8 @@ def write(tmp_path):
 def test_blocks_are_merged_key_by_key(write):
     write(
         "a.yml",
-        "name: a\nnetwork_g: {type: LIIF, hidden_list: [1], encoder: {type: EDSR, num_feat: 8}}\ntrain: {lr: 1e-3, steps: 5}\n",
+        "name: a\nnetwork_g: {type: LIIF, hidden_list: [1], encoder: {type: EDSR, num_feat: 8}}\n"
+        "train: {lr: 1e-3, steps: 5}\n",
     )
     opt = read_options(
         write("b.yml", "_base_: a.yml\nname: b\nnetwork_g: {encoder: {num_feat: 16}}\ntrain: {steps: ~}\n")
@@ -126,14 +130,14 @@ def test_merge_keys_that_double(write):
     """Older releases of PyYAML double the entries at every level."""
     lines = ["a0: &a0 {k: 1}"] + [f"a{i}: &a{i} {{<<: [*a{i - 1}, *a{i - 1}]}}" for i in range(1, 60)]
     path = write("x.yml", "\n".join(lines))
-    try:
-        assert read_options(path)["a59"] == {"k": 1}
-    except UserError as error:
-        assert "check its merge keys" in str(error)
+    result = refused(lambda: read_options(path), "check its merge keys")
+    assert isinstance(result, UserError) or result["a59"] == {"k": 1}
 
 
 def test_keys_are_compared_in_linear_time(write):
-    """A key more costs the same whether there are 3,000 or 30,000: the comparison of each with each does not."""
+    """A key more costs the same whether there are 3,000 or 30,000: the comparison of each with each does
+    not.
+    """
 
     def comparisons(count):
         class Key(str):
@@ -158,7 +162,7 @@ def test_keys_are_compared_in_linear_time(write):
 
 @pytest.mark.parametrize("number", ["9" * 5000, "0x" + "f" * 5000, "-0x" + "f" * 300])
 def test_a_number_that_cannot_be_printed(write, number):
-    with pytest.raises(UserError, match="x.yml: not a readable yml file: .*(too large|Exceeds|exceeds)"):
+    with pytest.raises(UserError, match=r"x.yml: not a readable yml file: .*(too large|Exceeds|exceeds)"):
         read_options(write("x.yml", f"name: x\nn: {number}\n"))
 
 
@@ -170,7 +174,8 @@ def test_an_alias_is_a_block_of_its_own(write):
 
 SMALL = (
     "name: {name}\nnum_gpu: auto\nmanual_seed: 0\n"
-    "datasets: {{train: {{num_worker_per_gpu: 0, persistent_workers: true}}, val_x2: {{scale: 2}}, val_x3: {val}}}\n"
+    "datasets: {{train: {{num_worker_per_gpu: 0, persistent_workers: true}}, val_x2: {{scale: 2}}, "
+    "val_x3: {val}}}\n"
     "path: {{pretrain_network_g: ~}}\n"
 )
 
@@ -261,7 +266,9 @@ def test_the_ablations_differ_from_liif_in_one_thing():
 
 
 def smoke(name: str, root) -> dict:
-    """The changes that let the row ``name`` run 4 iterations on a few small pictures; its network stays as it is."""
+    """The changes that let the row ``name`` run 4 iterations on a few small pictures; its network stays as
+    it is.
+    """
     opt = read_options(str(packaged_files()[name]))
     tiny = yaml.safe_load(TINY_YML.format(root=root / "hr", total=4, every=4, workers=0))
     celeb = "celebahq" in name

@@ -1,4 +1,6 @@
-"""Every option of the packaged files, damaged in every way: refused by name in one line, or a run that trains and validates."""
+"""Every option of the packaged files, damaged in every way: refused by name in one line, or a run that
+trains and validates.
+"""
 
 import copy
 import json
@@ -73,12 +75,16 @@ def world(tmp_path_factory):
         for i in range(2):
             Image.fromarray(picture(i, side, side)).save(root / folder / f"{i}.png")
         prepare_lmdb(str(root / folder), str(root / f"{folder}.lmdb"), cut=None)
-    (root / "split.json").write_text(json.dumps(dict.fromkeys(("train", "val", "test"), ["0.png", "1.png"])))
+    (root / "split.json").write_text(
+        json.dumps({split: ["0.png", "1.png"] for split in ("train", "val", "test")})
+    )
     return root
 
 
 def small(name: str, root) -> dict:
-    """The packaged file ``name`` with small parts: every option of it stays, numbers and paths become small ones."""
+    """The packaged file ``name`` with small parts: every option of it stays, numbers and paths become small
+    ones.
+    """
     opt = read_options(str(packaged_files()[name]))
     network = opt["network_g"]
     for block in (network, network.get("encoder") or {}):
@@ -150,7 +156,9 @@ def misspelt(key):
 
 
 def cases(opt: dict, below: tuple = ()) -> list[tuple[tuple, object, dict]]:
-    """(keys, value, damaged options) of every wrong value at every place under ``below``, and of every name misspelt."""
+    """(keys, value, damaged options) of every wrong value at every place under ``below``, and of every name
+    misspelt.
+    """
     found = []
     for keys in places(opt):
         if keys[: len(below)] != below:
@@ -166,7 +174,9 @@ def cases(opt: dict, below: tuple = ()) -> list[tuple[tuple, object, dict]]:
 
 @pytest.fixture
 def run(world, monkeypatch):
-    """options -> what `liif train` or `liif test` would do with them; returns the UserError or the model. Files stay as they were."""
+    """options -> what `liif train` or `liif test` would do with them; returns the UserError or the model.
+    Files stay as they were.
+    """
     monkeypatch.chdir(world)
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     (world / "given.yml").write_text("")
@@ -194,7 +204,9 @@ def run(world, monkeypatch):
 
 
 def ran(opt, is_train):
-    """One training step and one picture of every set; what is written goes into a folder that is gone afterwards."""
+    """One training step and one picture of every set; what is written goes into a folder that is gone
+    afterwards.
+    """
     with tempfile.TemporaryDirectory() as folder:
         for key in ("models", "training_states", "visualization") if is_train else ():
             opt["path"][key] = os.path.join(folder, key)
@@ -286,18 +298,18 @@ COMPARE = """
 name: small
 models:
   - {name: Bicubic, network_g: {type: Bicubic}}
-  - {name: mine, network_g: {type: LIIF, encoder: {type: EDSR, num_feat: 8, num_block: 1}, hidden_list: [8]}, weights: net.pth,
-     cell: 1/2}
-  - {name: fixed, scales: {2: {network_g: {type: EDSR, num_in_ch: 3, num_out_ch: 3, num_feat: 8, num_block: 1, upscale: 2},
-                          weights: e.pth}}}
+  - {name: mine, network_g: {type: LIIF, encoder: {type: EDSR, num_feat: 8, num_block: 1}, hidden_list: [8]},
+     weights: net.pth, cell: 1/2}
+  - {name: fixed, scales: {2: {network_g: {type: EDSR, num_in_ch: 3, num_out_ch: 3, num_feat: 8, num_block: 1,
+                                           upscale: 2}, weights: e.pth}}}
   - {name: theirs, images: hr}
   - {name: trained, opt: train.yml, weights: net.pth, published: LIIF}
 datasets:
   Set:
-    {dataroot_gt: hr, dataroot_lq: "x{scale}", filename_tmpl: "{}x{scale}", lq_scales: [2], scales: [2, 2.5, [2, 3]], protocol: plain,
-     first_k: 1, meta_info_file: ~, how_to_get: Ask., published: Set5}
-  Faces: {type: SizeVariedDataset, at_scale: 2, dataroot_gt: 128.lmdb, dataroot_lq: 64.lmdb, meta_info_file: split.json, split: test,
-          protocol: plain}
+    {dataroot_gt: hr, dataroot_lq: "x{scale}", filename_tmpl: "{}x{scale}", lq_scales: [2],
+     scales: [2, 2.5, [2, 3]], protocol: plain, first_k: 1, meta_info_file: ~, how_to_get: Ask., published: Set5}
+  Faces: {type: SizeVariedDataset, at_scale: 2, dataroot_gt: 128.lmdb, dataroot_lq: 64.lmdb,
+          meta_info_file: split.json, split: test, protocol: plain}
 metrics: {psnr: {type: continuous_psnr, gray_as_luma: [a]}, stock: {type: calculate_psnr, crop_border: 2}}
 figure: {dataset: Set, scale: 2, image: '0', box: [4, 4, 8, 8], models: [mine]}
 device: cpu
@@ -307,7 +319,9 @@ precision: fp32
 
 @pytest.fixture
 def compared(world, monkeypatch):
-    """options -> what `liif compare` does with them before it measures: the plan, every set and its first picture, every network."""
+    """options -> what `liif compare` does with them before it measures: the plan, every set and its first
+    picture, every network.
+    """
     monkeypatch.chdir(world)
     liif = {"type": "LIIF", "encoder": {"type": "EDSR", "num_feat": 8, "num_block": 1}, "hidden_list": [8]}
     torch.save({"params": build(liif).state_dict()}, world / "net.pth")
