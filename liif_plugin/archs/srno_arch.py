@@ -1,4 +1,4 @@
-"""SRNO: Super-Resolution Neural Operator (Wei, Zhang, CVPR 2023): Galerkin attention over the whole target."""
+"""SRNO: Super-Resolution Neural Operator (Wei, Zhang, CVPR 2023): attention over the whole target."""
 
 from __future__ import annotations
 
@@ -233,9 +233,7 @@ class SRNO(ContinuousNetwork):
         """
         if prepared.kernels is None:
             if prepared.region != (0, 0, *prepared.size):
-                raise ValueError(
-                    "prepared: expected the averages over the whole target, got those of a tile."
-                )
+                raise ValueError("prepared: expected the averages over the whole target, got a tile.")
             H, W = (max(1, round(2 / float(side))) for side in cell)
             prepared = self._with_kernels(prepared, (H, W), cell, dtype)
         assert prepared.kernels is not None
