@@ -1,4 +1,4 @@
-"""Build script of liif-plugin. The one thing out of the ordinary: liif_plugin.pth and .start go beside the package."""
+"""Build script of liif-plugin. One thing is unusual: liif_plugin.pth and .start go beside the package."""
 
 import re
 from pathlib import Path
@@ -12,11 +12,16 @@ VERSION = re.search(
 )[1]
 EXPORT = ["onnx", "onnxruntime", "onnxscript"]
 TEST = ["pytest>=7", "hypothesis>=6.100", "setuptools>=68", "wheel", "psutil"]
+# mypy's own floor is Python 3.10
+TYPES = [
+    f"{name}; python_version >= '3.10'"
+    for name in ("mypy==2.4.1", "types-PyYAML", "types-tqdm", "types-tabulate")
+]
 VIEW = ["starlette>=0.37", "uvicorn>=0.23"]  # the server of `liif view`
 
 
-class build_py(stock_build_py):
-    """Puts the files of the interpreter-start hook at the top of site-packages, in wheels and in editable installs."""
+class build_py(stock_build_py):  # noqa: N801  the name of the command
+    """Put the files of the hook at the top of site-packages, in wheels and in editable installs."""
 
     HOOK_FILES = ("liif_plugin.pth", "liif_plugin.start")
 
@@ -46,7 +51,7 @@ setup(
         "Development Status :: 4 - Beta",
         "Intended Audience :: Science/Research",
         "Intended Audience :: Developers",
-        "Operating System :: OS Independent",
+        "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3",
         *[f"Programming Language :: Python :: 3.{minor}" for minor in range(9, 14)],
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
@@ -56,9 +61,11 @@ setup(
     packages=[*find_packages(include=["liif_plugin", "liif_plugin.*"]), "liif_plugin.options"],
     package_dir={"liif_plugin": "liif_plugin", "liif_plugin.options": "options"},
     package_data={
-        "liif_plugin.options": ["*.yml"],
+        "liif_plugin": ["py.typed"],
+        "liif_plugin.options": ["*.yml", "*/*.yml"],
         "liif_plugin.checkpoints": ["bundled/*"],
         "liif_plugin.view": ["page/*"],
+        "liif_plugin.export": ["templates/*"],
     },
     cmdclass={"build_py": build_py},
     install_requires=[  # the floors are those of tests/oldest.txt, which `python scripts/old_and_new.py` runs
@@ -75,6 +82,7 @@ setup(
         "numpy>=1.22",
         "opencv-python>=4.5.5.64",
         "packaging>=21",
+        "pooch>=1.6.0",
         "Pillow>=10.1",
         "PyYAML>=5.4.1",
         "scipy>=1.8",
@@ -85,8 +93,9 @@ setup(
     extras_require={
         "export": EXPORT,
         "view": VIEW,
+        "docs": ["mkdocs~=1.6", "mkdocs-material~=9.5"],
         "test": [*TEST, *EXPORT, *VIEW],
-        "dev": [*TEST, *EXPORT, *VIEW, "ruff==0.17.6", "build", "twine"],
+        "dev": [*TEST, *EXPORT, *VIEW, "ruff==0.17.6", *TYPES, "build", "twine"],
     },
     entry_points={"console_scripts": ["liif = liif_plugin.cli:main"]},
 )

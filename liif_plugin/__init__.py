@@ -1,20 +1,22 @@
 """Arbitrary-scale image super-resolution with LIIF, as an extension of BasicSR.
 
-The route of a picture, and the module that owns each step::
+The route of a picture in training, and the package that owns each step::
 
-    files, LMDB --data/--> lq (B, 3, h, w), coord (B, Q, 2), cell (B, Q, 2), gt (B, Q, 3)
-    lq ---------archs/---> feat = net.encode(lq)                 (B, C, h, w)
-    feat -------archs/---> rgb  = net.query(feat, coord, cell)   (B, Q, 3)
-    net, lq ----render.py> image (B, 3, H, W) of any size
-    image, gt --metrics/-> PSNR, SSIM under a frozen protocol
-    all of it --models/--> trained and validated by BasicSR's own loop
+    files, LMDB  -- data/ ------------------> lq (B, 3, h, w), coord (B, Q, 2), cell (B, Q, 2), gt (B, Q, 3)
+    lq           -- archs/ -----------------> feat = net.encode(lq)                (B, C, h, w)
+    feat         -- archs/ -----------------> rgb = net.query(feat, coord, cell)   (B, Q, 3)
+    net, lq      -- inference/render.py ----> image (B, 3, H, W) of any size
+    image, gt    -- metrics/, evaluation/ --> PSNR and SSIM under a fixed protocol
+    all of it    -- models/ ----------------> trained and validated by BasicSR's own loop
 
-    photo -----upscaling.py> photo of any size, streamed to disk (`liif upscale`, ``liif_plugin.upscale``)
+The route of a photo (``liif upscale``, ``liif_plugin.upscale``)::
 
-Layers; an import may only point to the left::
+    file         -- image_io/reading.py ----> pixels of 8 or 16 bits
+    weights      -- checkpoints/loading.py -> net
+    pixels, net  -- inference/upscaling.py -> rows of any size, in tiles that fit into memory
+    rows         -- image_io/writing.py ----> file, row by row
 
-    errors < compat < coords, resize, precision < {archs | data | metrics | pictures | memory} < render < models
-        < convert, pretrained < upscaling, compare < bench, api < cli
+Imports between packages point one way. tests/project/test_structure.py has the order and enforces it.
 
 ``import liif_plugin`` loads nothing else until ``load``, ``upscale`` or ``ContinuousImage`` is asked for.
 ``import liif_plugin.register`` puts every name of ours into BasicSR's registries.

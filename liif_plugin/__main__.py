@@ -1,4 +1,4 @@
-"""``python -m liif_plugin VERB``; what ``torchrun -m liif_plugin train`` starts. Spawned workers import it: keep the guard."""
+"""``python -m liif_plugin COMMAND``, also under torchrun. Spawned workers import this module: keep the guard."""
 
 from .cli import main
 

@@ -1,61 +1,114 @@
-"""The hook that makes BasicSR's own, unedited train.py and test.py know our names.
+"""The hook that lets BasicSR's own, unedited train.py and test.py know our names.
 
-A .pth file beside the package imports this module at interpreter start (see README, "What the hook does"). It puts a finder at
-the front of sys.meta_path that reacts to the single name ``basicsr``: once that package has been executed, our register module
-is imported. It warns and never raises. LIIF_PLUGIN_AUTOLOAD=0 turns it off. ``python basicsr/train.py`` has no other plug-in
-point; the hook can go when BasicSR has one.
+The file liif_plugin.pth beside the package runs at every interpreter start and puts a finder in front of
+``sys.meta_path``. That finder imports nothing until ``basicsr`` is imported. Then it calls ``find_spec`` of
+this module: ``basicsr`` is executed as usual, and right after it ``liif_plugin.register``. The command
+``python basicsr/train.py`` has no other place for a plug-in; the hook can go when BasicSR has one.
+
+A problem here gives a warning and never an exception. The environment variable ``LIIF_PLUGIN_AUTOLOAD=0``
+turns the hook off.
 """
 
-import importlib.abc
-import importlib.util
 import os
 import sys
-import warnings
+
+FINDER = "RegisterAfterBasicSR"  # the class of the finder, here and in liif_plugin.pth
 
 
-class RegisterAfterBasicSR(importlib.abc.MetaPathFinder):
-    """Imports ``liif_plugin.register`` right after ``basicsr`` has been executed."""
+def find_spec(name, path=None, target=None):
+    """Return the spec of ``basicsr`` with a loader that imports ``liif_plugin.register`` afterwards.
 
-    def __init__(self):
-        self._searching = False
+    Args:
+        name: the module that is imported.
+        path: as for a finder of ``sys.meta_path``.
+        target: as for a finder of ``sys.meta_path``.
 
-    def find_spec(self, fullname, path=None, target=None):
-        if fullname != "basicsr" or self._searching:
-            return None
-        self._searching = True
-        try:
-            spec = importlib.util.find_spec("basicsr")
-        finally:
-            self._searching = False
-        if spec is None or not hasattr(spec.loader, "exec_module"):
-            return None
-        run = spec.loader.exec_module
+    Returns:
+        None for any other name and for a package that is not BasicSR: the finders that follow are asked as if
+        there were no hook.
+    """
+    if name != "basicsr":
+        return None
+    spec = _spec_without_hook(name, path, target)
+    if not _is_basicsr(spec):
+        return None
+    run = spec.loader.exec_module
 
-        def exec_module(module):
-            from . import basicsr_patches as compat  # noqa: F401  its stand-ins must be there before basicsr's first line
+    def exec_module(module):
+        # The stand-ins for modules that newer libraries lack must be there before the first line of basicsr.
+        _import("liif_plugin.basicsr_patches")
+        run(module)
+        _register()
 
-            run(module)
-            _register()
+    spec.loader.exec_module = exec_module
+    return spec
 
-        spec.loader.exec_module = exec_module
-        return spec
+
+def _spec_without_hook(name, path, target):
+    """Return what the finders behind the hook find, or None."""
+    classes = [type(finder).__name__ for finder in sys.meta_path]
+    behind = classes.index(FINDER) + 1 if FINDER in classes else 0
+    for finder in sys.meta_path[behind:]:
+        spec = finder.find_spec(name, path, target) if hasattr(finder, "find_spec") else None
+        if spec is not None:
+            return spec
+    return None
+
+
+def _is_basicsr(spec):
+    """Return whether ``spec`` is of a package with ``utils/registry``. Nothing of the package is executed.
+
+    Old forks of BasicSR, and unrelated packages of the same name, do not have it.
+    """
+    from importlib.machinery import PathFinder
+
+    if spec is None or not hasattr(spec.loader, "exec_module"):
+        return False
+    for name in ("basicsr.utils", "basicsr.utils.registry"):
+        if spec is None or spec.submodule_search_locations is None:
+            return False
+        spec = PathFinder.find_spec(name, spec.submodule_search_locations)
+    return spec is not None
 
 
 def _register():
+    """Import ``liif_plugin.register``, which puts every name of ours into the registries of BasicSR."""
+    _import("liif_plugin.register")
+
+
+def _import(name):
+    """Import a module of ours. Warn if that fails: a broken plug-in must not take its host down."""
     try:
-        if importlib.util.find_spec("basicsr.utils.registry") is None:
-            return  # one of the old forks that call themselves basicsr: none of our business
-        import liif_plugin.register  # noqa: F401
-    except Exception as error:  # a broken plug-in must not take its host down
-        warnings.warn(f"liif_plugin could not register itself: {type(error).__name__}: {error}", stacklevel=2)
+        __import__(name)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit too: an imported module may try to end the program
+        _warn(f"liif_plugin could not register itself: {type(error).__name__}: {error}")
+
+
+def _warn(message):
+    """Warn, also where ``python -W error`` makes an exception of each warning."""
+    import warnings
+
+    try:
+        warnings.warn(message, stacklevel=2)
+    except Warning:
+        if sys.stderr is not None:  # None without a console
+            sys.stderr.write(f"{message}\n")
+
+
+class RegisterAfterBasicSR:
+    """The finder that ``install`` puts in place. The one of liif_plugin.pth has the same name and effect."""
+
+    find_spec = staticmethod(find_spec)
 
 
 def install():
-    """Put the finder in place, unless LIIF_PLUGIN_AUTOLOAD=0 or it is there already."""
-    if os.environ.get("LIIF_PLUGIN_AUTOLOAD", "1") == "0":
+    """Put the finder in front of ``sys.meta_path``, unless it is there or LIIF_PLUGIN_AUTOLOAD is 0."""
+    if os.environ.get("LIIF_PLUGIN_AUTOLOAD") == "0":
         return
-    if not any(isinstance(finder, RegisterAfterBasicSR) for finder in sys.meta_path):
+    if not any(type(finder).__name__ == FINDER for finder in sys.meta_path):
         sys.meta_path.insert(0, RegisterAfterBasicSR())
 
 
-install()
+install()  # the liif_plugin.pth of an older installation imports this module and calls nothing

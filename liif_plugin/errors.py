@@ -1,46 +1,76 @@
-"""A user's mistake: one sentence that says what was expected, what came and what to do."""
+"""How errors end a program: a user's mistake, and anything else, as one sentence."""
 
 from __future__ import annotations
 
 import difflib
+import os
+import traceback
 from collections.abc import Iterable
 
 NO_BASICSR = (
-    "liif_plugin extends BasicSR, which is not installed here. Python up to 3.12: `pip install basicsr`. Python 3.13: its source does "
-    "not build there; see 'Install' in the README of liif_plugin."
+    "liif_plugin extends BasicSR, which is not installed here. Python up to 3.12: `pip install basicsr`. "
+    "Python 3.13: its source does not build there; see docs/install.md of liif_plugin."
 )
 
-FEW = 8  # names that are all said, though one of them is close
-
-
-LONGEST = 3000  # characters of a message; what a data worker adds to one stands before its sentence
+FEW = 8  # a list of valid names up to this length is printed in full
+LONGEST = 3000  # characters of a message; a data worker puts its traceback before its sentence
+DEBUG = "LIIF_DEBUG"  # environment variable: if set, an unexpected error shows its traceback
 
 
 class UserError(ValueError):
-    """Something the user can mend. The ways in print it as one line without a traceback and exit with code 1.
+    """A mistake that the user can correct.
 
-    The sentence is one printable line of bearable length, whatever a library, a file name or an option puts into it.
+    The command line prints it as one line without a traceback and exits with code 1. The message is one printable
+    line of at most about ``LONGEST`` characters, whatever a library, a file name or an option puts into it.
     """
 
     def __init__(self, sentence: object):
         line = " ".join(part.strip() for part in str(sentence).splitlines() if part.strip())
         line = line if len(line) <= LONGEST else f"{line[: LONGEST // 4]} ... {line[-LONGEST // 2 :]}"
-        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in line))
+        super().__init__(printable(line))
+
+
+def printable(text: object) -> str:
+    r"""Return ``text`` with every control character and every undecodable byte written out.
+
+    A file name may hold control sequences that would change the title or the colours of a terminal. Every
+    name that is printed goes through this function.
+
+    Example:
+        >>> printable("a\x1b[31m.png")
+        'a\\x1b[31m.png'
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
 
 
 def one_line(error: UserError) -> str:
-    """The sentence of ``error``; of one that a data worker raised, without the worker's traceback."""
+    """Return the sentence of ``error``; if a data worker raised it, without the worker's traceback."""
     return str(error).rsplit("UserError: ", 1)[-1].strip()
 
 
+def unexpected_message(error: Exception) -> str | None:
+    """Return one sentence for an error that is no UserError, or None if LIIF_DEBUG=1 asks for its traceback.
+
+    The sentence has the type, the first line and the place of the error.
+    """
+    if os.environ.get(DEBUG, "0") != "0":
+        return None
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({os.path.basename(frames[-1].filename)}, line {frames[-1].lineno})" if frames else ""
+    first_line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    what = f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__
+    advice = f"This is not expected; set {DEBUG}=1, or write `liif --debug ...`, to see the traceback."
+    return str(UserError(f"{what[:500]}{place}. {advice}"))
+
+
 def nearest(name: object, valid: Iterable[str]) -> str:
-    """`` (did you mean 'x'?)`` for the valid name closest to ``name``, or an empty string where none is close."""
+    """Return " (did you mean 'x'?)" for the valid name closest to ``name``, or "" if none is close."""
     match = difflib.get_close_matches(str(name), list(valid), n=1, cutoff=0.6)
     return f" (did you mean '{match[0]}'?)" if match else ""
 
 
 def choices(name: object, valid: Iterable[str], words: str = "there are") -> str:
-    """What may stand for a wrong ``name``: the nearest valid one, or all of them where none is close or all are few."""
+    """Return the nearest valid name as ``nearest`` does; all valid names if none is close or they are few."""
     valid = sorted(valid)
     near = nearest(name, valid)
     return near if near and len(valid) > FEW else f"{near}; {words} {', '.join(valid)}"

@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from typing import IO, Any
 
 from .errors import UserError
 
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None  # type: ignore[assignment]
+
 PARTIAL = ".partial"  # the end of a temporary name
+_TEMPORARY_NAME = re.compile(r"\..*\.[0-9a-f]{8}\.partial")
+_NAME_PART = 40  # characters of the final name in a temporary one; more would exceed the 255 bytes of a name
+ADVICE = {
+    errno.ENOSPC: "; make room or choose another folder",
+    errno.EDQUOT: "; make room or choose another folder",
+    errno.EFBIG: "; make room or choose another folder",
+    errno.ENOENT: "; make its folder first",
+    errno.ENOTDIR: "; choose another folder",
+    errno.EACCES: "; choose another folder",
+    errno.EROFS: "; choose another folder",
+}
 
 
 @contextlib.contextmanager
@@ -41,12 +59,14 @@ def atomic_write(path: str | os.PathLike, text: bool = False) -> Iterator[IO[Any
     """
     path = os.fspath(path)
     folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f".{name[:100]}.{secrets.token_hex(4)}{PARTIAL}")
+    temporary = os.path.join(folder, f".{name[:_NAME_PART]}.{secrets.token_hex(4)}{PARTIAL}")
     created = False
     try:
         # "x" creates the file or fails: it never follows a link and never opens somebody else's file
         with open(temporary, "x" if text else "xb", encoding="utf-8" if text else None) as file:
             created = True
+            with contextlib.suppress(OSError):  # some network file systems have no locks
+                _lock(file.fileno())
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -54,11 +74,36 @@ def atomic_write(path: str | os.PathLike, text: bool = False) -> Iterator[IO[Any
         created = False
         flush_folder(folder or ".")
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error}).") from error
+        advice = ADVICE.get(error.errno or 0, "")
+        raise UserError(f"{path}: cannot be written ({error.strerror or error}){advice}.") from error
     finally:
         if created:
             with contextlib.suppress(OSError):
                 os.remove(temporary)
+
+
+def remove_leftovers(folder: str | os.PathLike) -> None:
+    """Delete the temporary files in ``folder`` that killed programs have left there.
+
+    A program that is writing a file holds a lock on it, and the system releases the lock when the program
+    ends. Files that are locked stay.
+    """
+    folder = os.fspath(folder)
+    if fcntl is None or not os.path.isdir(folder):
+        return
+    for name in os.listdir(folder):
+        path = os.path.join(folder, name)
+        if not _TEMPORARY_NAME.fullmatch(name) or os.path.islink(path) or not os.path.isfile(path):
+            continue
+        with contextlib.suppress(OSError), open(path, "rb") as file:
+            _lock(file.fileno())
+            os.remove(path)
+
+
+def _lock(descriptor: int) -> None:
+    """Lock an open file for this program. Raise BlockingIOError if another one holds the lock."""
+    if fcntl is not None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def flush_folder(folder: str) -> None:

@@ -106,12 +106,12 @@ datasets:
 metrics: {psnr: {type: continuous_psnr}}
 """
 MISTAKES = [
-    Mistake("a verb misspelt", "liif upscael photo.png -o large.png"),
+    Mistake("a subcommand misspelt", "liif upscael photo.png -o large.png"),
     Mistake("an option misspelt", "liif upscale photo.png -o large.png --sacle 2"),
     Mistake("an option forgotten", "liif upscale photo.png"),
     Mistake("a word where a number belongs", "liif upscale photo.png -o large.png --width wide"),
     Mistake("a choice that there is not", "liif upscale photo.png -o large.png --precision fp8"),
-    Mistake("a verb that takes nothing, given something", "liif models liif-light"),
+    Mistake("a subcommand that takes nothing, given something", "liif models liif-light"),
     # upscale
     Mistake("a picture that is not there", "liif upscale foto.png -o large.png"),
     Mistake("a pattern that fits nothing", "liif upscale '*.tiff' -o large"),

@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import yaml
 
-from liif_plugin.config.option_files import packaged_options, read_options
+from liif_plugin.config.option_files import packaged_files, read_options
 
 LIIF = [sys.executable, "-m", "liif_plugin"]
 ABLATIONS = {
@@ -88,7 +88,7 @@ def pocket(file: str, data: str, iterations: int, seed: int) -> dict:
         if not fixed_scale:
             train["num_queries"] = 1024
     others = [
-        name for name in read_options(str(packaged_options() / f"{file}.yml"))["datasets"] if name != "train"
+        name for name in read_options(str(packaged_files()[f"{file}.yml"]))["datasets"] if name != "train"
     ]
     return {
         "_base_": f"{file}.yml",
@@ -167,14 +167,14 @@ def comparison(root: str, shared: str, table: int, seed: int) -> dict:
         name = f"{file}_seed{seed}"
         return {"opt": os.path.join(root, "options", f"{name}.yml"), "weights": weights_of(root, file, seed)}
 
-    models = [] if table == 4 else [{"name": "Bicubic", "published": "-", "network_g": {"type": "Bicubic"}}]
+    models = [] if table == 4 else [{"name": "Bicubic", "network_g": {"type": "Bicubic"}}]
     for row, files in ROWS[table].items():
         given = (
             {"scales": {s: source(file) for s, file in files.items()}}
             if isinstance(files, dict)
             else source(files)
         )
-        models.append({"name": row, "published": "-", **given})
+        models.append({"name": row, **given})
     if table == 4:
         data = os.path.join(root, "data", "faces")
         datasets = {

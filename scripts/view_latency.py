@@ -25,9 +25,10 @@ from liif_plugin.evaluation.report import grid
 from liif_plugin.image_io.reading import Picture, from_array, read_picture
 from liif_plugin.inference.upscaling import Engine
 from liif_plugin.precision import choose_precision
-from liif_plugin.view.painting import Painter
+from liif_plugin.view.renderer import Renderer
 from liif_plugin.view.server import app_of, listening, serve
 
+TOKEN = "latency"
 COLUMNS = (
     "new, coarse",
     "new, sharp after it",
@@ -49,7 +50,7 @@ def stand_in() -> Picture:
 def asked(connection: http.client.HTTPConnection, pixels: int, **view) -> tuple[float, float]:
     """Milliseconds to the first and to the last byte of a view."""
     start = time.perf_counter()
-    connection.request("GET", f"/render?{urlencode(view)}")
+    connection.request("GET", f"/render?{urlencode({**view, 'token': TOKEN})}")
     answer = connection.getresponse()
     first = answer.read(1)
     began = time.perf_counter()
@@ -59,7 +60,7 @@ def asked(connection: http.client.HTTPConnection, pixels: int, **view) -> tuple[
     return 1000 * (began - start), 1000 * (time.perf_counter() - start)
 
 
-def measured(painter: Painter, port: int, scale: float, args: argparse.Namespace) -> list[str]:
+def measured(renderer: Renderer, port: int, scale: float, args: argparse.Namespace) -> list[str]:
     """The cells of one scale's row."""
     rng = np.random.default_rng(0)
     times: dict[str, list[float]] = {name: [] for name in COLUMNS}
@@ -68,10 +69,10 @@ def measured(painter: Painter, port: int, scale: float, args: argparse.Namespace
     for _ in range(args.views):
         y, x = (
             rng.uniform(0, max(n - length / scale, 0))
-            for n, length in zip(painter.size, (args.height, args.width))
+            for n, length in zip(renderer.size, (args.height, args.width))
         )
         view = {"x": x, "y": y, "scale": scale, "width": args.width, "height": args.height}
-        painter.features.clear()  # nothing is being rendered now
+        renderer.tiles.clear()  # nothing is being rendered now
         times["new, coarse"].append(asked(connection, few, **view, step=4)[1])
         times["new, sharp after it"].append(asked(connection, all_of_them, **view)[1])
         times["known, coarse"].append(asked(connection, few, **view, step=4)[1])
@@ -99,14 +100,14 @@ def main() -> None:
     net = load(args.model)
     device = next(net.parameters()).device
     precision = choose_precision(args.precision, device)
-    painter = Painter(Engine(net, device, precision), picture)
+    renderer = Renderer(Engine(net, device, precision), picture)
     with listening("127.0.0.1", None, wanted=0) as sock:
-        server = serve(app_of(painter, "picture", args.model), sock)
+        server = serve(app_of(renderer, "picture", args.model, TOKEN), sock)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
         thread.start()
         try:
             port = sock.getsockname()[1]
-            rows = [[f"x{scale:g}", *measured(painter, port, scale, args)] for scale in args.scales]
+            rows = [[f"x{scale:g}", *measured(renderer, port, scale, args)] for scale in args.scales]
         finally:
             server.should_exit = True
             thread.join()

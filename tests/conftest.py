@@ -16,6 +16,7 @@ from helpers.fuzzing import FUZZED
 from helpers.pictures import picture
 from helpers.training import TINY_YML
 
+os.environ.setdefault("LIIF_DEBUG", "1")  # an unexpected error is a traceback in every test and process
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or 2))
 
 

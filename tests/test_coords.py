@@ -1,9 +1,12 @@
 """The convention: centres tile [-1, 1], queries are the image, corners are the published ones."""
 
+import doctest
+
 import pytest
 import torch
 from torch.nn import functional as F
 
+from liif_plugin import coords
 from liif_plugin.coords import (
     bilinear,
     cell_of,
@@ -42,7 +45,9 @@ def test_a_coordinate_reads_the_pixel_it_names():
 
 
 def test_corners_equal_the_published_steps():
-    """Against a plain version written from the paper: shift, clamp, grid_sample (nearest) of the codes' coordinates."""
+    """Against a plain version written from the paper: shift, clamp, grid_sample (nearest) of the codes'
+    coordinates.
+    """
     h, w = 6, 9
     coord = torch.rand(1, 400, 2) * 2 - 1
     centres = grid((h, w)).view(1, h, w, 2).permute(0, 3, 1, 2)
@@ -78,7 +83,9 @@ def test_weights_sum_to_one_and_are_bilinear():
 
 @pytest.mark.parametrize("size", [(6, 7), (1, 5), (1, 1)])
 def test_bilinear_at_the_border(size):
-    """At x3 the queries lie exactly on the codes of the last row and column, where the ensemble's own areas vanish."""
+    """At x3 the queries lie exactly on the codes of the last row and column, where the ensemble's own areas
+    vanish.
+    """
     image = torch.rand(1, 1, *size)
     target = (size[0] * 3, size[1] * 3)
     index, weight = bilinear(grid(target).unsqueeze(0), size)
@@ -91,3 +98,9 @@ def test_one_code_without_ensemble():
     index, rel, weight = corners(coord, (4, 6), ensemble=False)
     assert torch.equal(index[0, 0], torch.arange(24))
     assert rel.abs().max() < 1e-6 and torch.equal(weight, torch.ones(1, 1, 24))
+
+
+def test_examples():
+    result = doctest.testmod(coords)
+    assert result.failed == 0
+    assert result.attempted > 0

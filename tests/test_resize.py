@@ -1,4 +1,6 @@
-"""Pillow's bicubic as the authors used it, MATLAB's imresize against BasicSR's and against the field's LR files."""
+"""Pillow's bicubic as the authors used it; MATLAB's imresize against BasicSR's and the field's LR files."""
+
+import doctest
 
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import torch
 from basicsr.utils.matlab_functions import imresize
 from PIL import Image
 
+from liif_plugin import resize
 from liif_plugin.resize import matlab_imresize, pillow_bicubic
 
 
@@ -38,3 +41,31 @@ def test_lr_files_bit_for_bit(bench, name, scale):
 def test_unknown_border():
     with pytest.raises(ValueError, match="'mirror' or 'replicate'"):
         matlab_imresize(np.zeros((4, 4)), (2, 2), border="wrap")
+
+
+def one_axis(image, axis, n):
+    """MATLAB's resize of one axis alone, rounded to 8 bits."""
+    size = [*image.shape[:2]]
+    size[axis] = n
+    return matlab_imresize(image, tuple(size))
+
+
+@pytest.mark.parametrize(
+    ("size", "order"), [((30, 21), (1, 0)), ((15, 42), (0, 1)), ((90, 42), (1, 0)), ((30, 42), (0, 1))]
+)
+def test_the_axis_with_the_smaller_scale_comes_first(size, order):
+    """As MATLAB's imresize.m: `[~, order] = sort(scale)`; the order shows where 8 bits are rounded twice."""
+    image = skimage.data.chelsea()[100:160, 200:284]
+    expected = image
+    for axis in order:
+        expected = one_axis(expected, axis, size[axis])
+    assert np.array_equal(matlab_imresize(image, size), expected)
+    if size[0] / 60 != size[1] / 84:
+        other = image
+        for axis in reversed(order):
+            other = one_axis(other, axis, size[axis])
+        assert not np.array_equal(other, expected)
+
+
+def test_examples():
+    assert doctest.testmod(resize).failed == 0

@@ -11,12 +11,8 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from ..config.option_types import BLOCK, check_call, check_plain, check_value, registered
+from ..config.option_types import BLOCK, MOST_PARTS, check_call, check_plain, check_value, registered
 from ..errors import UserError
-
-LARGEST = (
-    100_000  # of the whole numbers that describe a network: more blocks or features than that are a slip
-)
 
 
 def _check_counts(where: str, value: object) -> None:
@@ -26,8 +22,8 @@ def _check_counts(where: str, value: object) -> None:
     elif isinstance(value, (list, tuple)):
         for entry in value:
             _check_counts(where, entry)
-    if isinstance(value, int) and not 0 <= value <= LARGEST:
-        raise UserError(f"{where}: expected whole numbers from 0 to {LARGEST}, got {str(value)[:40]}.")
+    if isinstance(value, int) and not 0 <= value <= MOST_PARTS:
+        raise UserError(f"{where}: expected whole numbers from 0 to {MOST_PARTS}, got {str(value)[:40]}.")
 
 
 @contextlib.contextmanager

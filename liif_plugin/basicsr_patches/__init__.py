@@ -1,7 +1,8 @@
-"""Host patches: what stops a user of BasicSR 1.4.2 on today's stack, cured from outside.
+"""Replacements of BasicSR names: what stops a user of BasicSR 1.4.2 today, cured from outside.
 
-``shims`` makes ``import basicsr`` work and is installed on import of this package, which costs no heavy import.
-``apply()`` mends the imported host. Each patch states the error it cures, the versions, and when it can go.
+Importing this package installs the stand-ins of ``shims``, so that ``import basicsr`` works; that costs no
+heavy import. ``apply()`` patches the imported BasicSR. Each patch is declared by ``@patch`` with the error
+it cures and when it can go.
 """
 
 from . import shims
@@ -10,15 +11,9 @@ shims.install()
 
 
 def apply() -> None:
-    """Mend the imported BasicSR. Idempotent; called by ``liif_plugin.register``."""
-    from ..config import parser as options
-    from ..data import deterministic as draws
-    from . import distributed, lmdb_env, loop, slurm, training
+    """Patch the imported BasicSR. Idempotent; called by ``liif_plugin.register``."""
+    # importing these modules registers their patches
+    from . import launching, lmdb_backend, optimizers, options, resuming, sampler, slurm, training_loop  # noqa: F401
+    from .patching import install_all
 
-    lmdb_env.apply()
-    draws.apply()
-    distributed.apply()
-    loop.apply()  # around what distributed has put there
-    training.apply()
-    slurm.apply()
-    options.apply()
+    install_all()

@@ -2,8 +2,10 @@
 
 | module | imported by | missing since | can go when |
 |---|---|---|---|
-| torchvision.transforms.functional_tensor | data/degradations.py of the PyPI release | torchvision 0.17 | BasicSR > 1.4.2 is on PyPI |
-| distutils, distutils.version | archs/arch_util.py of both 1.4.2 | Python 3.12 without setuptools | as above |
+| torchvision.transforms.functional_tensor | data/degradations.py of the PyPI release | torchvision 0.17 |
+BasicSR > 1.4.2 is on PyPI |
+| distutils, distutils.version | archs/arch_util.py of both 1.4.2 | Python 3.12 without setuptools | as above
+|
 | scipy.ndimage.filters | metrics/niqe.py of the PyPI release | SciPy 2.0 | as above |
 
 The finder stands at the END of sys.meta_path, so it is asked only for a module that nobody else has.
@@ -15,21 +17,22 @@ import importlib.abc
 import importlib.util
 import sys
 from types import ModuleType
+from typing import Any
 
 
-def _functional_tensor(module: ModuleType) -> None:
-    from torchvision.transforms.functional import rgb_to_grayscale
+def _functional_tensor(module: Any) -> None:
+    from torchvision.transforms.functional import rgb_to_grayscale  # type: ignore[import-untyped]
 
     module.rgb_to_grayscale = rgb_to_grayscale
 
 
-def _distutils_version(module: ModuleType) -> None:
+def _distutils_version(module: Any) -> None:
     from packaging.version import Version
 
     module.LooseVersion = Version  # BasicSR only compares two release numbers with it
 
 
-def _ndimage_filters(module: ModuleType) -> None:
+def _ndimage_filters(module: Any) -> None:
     from scipy.ndimage import convolve
 
     module.convolve = convolve

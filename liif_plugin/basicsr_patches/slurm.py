@@ -1,8 +1,8 @@
 """``--launcher slurm`` without a shell.
 
-Cures CVE-2024-27763 (BasicSR 1.4.2, PyPI and master): ``_init_dist_slurm`` puts SLURM_NODELIST into a line for the shell, so that a node
-list such as ``$(...)`` is executed, and an ordinary one, ``gpu[01-04]``, is taken for a pattern of file names. Here the environment is
-checked and ``scontrol`` gets its arguments one by one. Can go when BasicSR does so.
+BasicSR puts SLURM_NODELIST into a line for the shell, so that a node list such as ``$(...)`` is executed,
+and an ordinary one, ``gpu[01-04]``, is taken for a pattern of file names. Here the environment is checked
+and ``scontrol`` gets its arguments one by one.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import subprocess
 import torch
 
 from ..errors import UserError
+from .patching import patch
 
 VARIABLES = {
     "SLURM_PROCID": r"\d{1,9}",
@@ -23,29 +24,32 @@ VARIABLES = {
 
 
 def _environment() -> list[str]:
-    """The values of VARIABLES, each checked."""
+    """Return the values of VARIABLES, each checked."""
     for name, pattern in VARIABLES.items():
         value = os.environ.get(name)
         if value is None:
             raise UserError(
-                f"--launcher slurm: {name} is not set; start with srun, or use torchrun and --launcher pytorch."
+                f"--launcher slurm: {name} is not set; start with srun, or use torchrun and --launcher "
+                f"pytorch."
             )
         if not re.fullmatch(pattern, value, re.ASCII):
             raise UserError(
-                f"--launcher slurm: {name}: expected what Slurm writes there, such as 3 or gpu[01-04], got {value[:100]!r}."
+                f"--launcher slurm: {name}: expected what Slurm writes there, such as 3 or gpu[01-04], got "
+                f"{value[:100]!r}."
             )
     return [os.environ[name] for name in VARIABLES]
 
 
 def first_host(node_list: str) -> str:
-    """The first host of a checked node list, as ``scontrol`` spells it out."""
+    """Return the first host of a checked node list, as ``scontrol`` writes it out."""
     try:
         done = subprocess.run(
             ["scontrol", "show", "hostname", node_list], capture_output=True, text=True, timeout=60
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UserError(
-            f"--launcher slurm: scontrol cannot be run ({type(error).__name__}); start with srun on a Slurm node."
+            f"--launcher slurm: scontrol cannot be run ({type(error).__name__}); start with srun on a Slurm "
+            f"node."
         ) from error
     hosts = done.stdout.split()
     if done.returncode or not hosts:
@@ -55,8 +59,13 @@ def first_host(node_list: str) -> str:
     return hosts[0]
 
 
+@patch(
+    "basicsr.utils.dist_util",
+    name="_init_dist_slurm",
+    cures="CVE-2024-27763: SLURM_NODELIST is put into a line for the shell, which runs it",
+)
 def init_dist_slurm(backend: str, port: int | None = None) -> None:
-    """As BasicSR's: one process for each task of Slurm, its first host as the meeting point."""
+    """Join one process for each task of Slurm; they meet at the first host."""
     process, tasks, node_list = _environment()
     local = int(process) % torch.cuda.device_count()
     torch.cuda.set_device(local)
@@ -64,10 +73,3 @@ def init_dist_slurm(backend: str, port: int | None = None) -> None:
     os.environ["MASTER_PORT"] = str(port or os.environ.get("MASTER_PORT", 29500))
     os.environ.update(WORLD_SIZE=tasks, LOCAL_RANK=str(local), RANK=process)
     torch.distributed.init_process_group(backend=backend)
-
-
-def apply() -> None:
-    """Replace BasicSR's."""
-    from basicsr.utils import dist_util
-
-    dist_util._init_dist_slurm = init_dist_slurm

@@ -1,7 +1,8 @@
 """BasicSR's SwinIR for exporters, which follow integers and not the floats that it divides them into.
 
-Cures: ``b = int(windows.shape[0] / (h * w / window_size / window_size))`` in window_reverse fixes the size of the image, and the mask
-kept for one image size fixes that size as an exception. In all versions of BasicSR; can go when window_reverse divides by //.
+Cures: ``b = int(windows.shape[0] / (h * w / window_size / window_size))`` in window_reverse fixes the size
+of the image, and the mask kept for one image size fixes that size as an exception. In all versions of
+BasicSR; can go when window_reverse divides by //.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ def _window_reverse(windows, window_size: int, h: int, w: int):
 
 @contextlib.contextmanager
 def traceable(net) -> Iterator[None]:
-    """Within it, a SwinIR in ``net`` computes the same by whole numbers, and its masks anew for every image size."""
+    """Within it, a SwinIR in ``net`` computes the same by whole numbers, and its masks anew for every image
+    size.
+    """
     from basicsr.archs import swinir_arch
 
     stock, kept = swinir_arch.window_reverse, []

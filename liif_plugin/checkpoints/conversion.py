@@ -1,20 +1,22 @@
-"""Checkpoints of the authors' code and of MMagic -> a BasicSR state dict plus the network_g block that builds its network.
+"""Convert checkpoints of the authors' code and of MMagic to a BasicSR state dict and its network_g block.
 
-Sizes are read off the tensors, so that a checkpoint whose notes are wrong is converted all the same.
+Sizes are read off the tensors, so that a checkpoint with wrong notes is converted all the same.
 """
 
 from __future__ import annotations
 
+import math
 import re
 
 import torch
 
 from ..errors import UserError
-from .files import load_safely
+from .reading import contents, load_safely
 
 State = dict[str, torch.Tensor]
+_EXPECTED = "expected the authors' format {'model': {'name', 'args', 'sd'}} or MMagic's"
 
-# names inside the published EDSR -> names inside BasicSR's; the last conv of its body is conv_after_body here
+# (name in the authors' EDSR, name in BasicSR's); the last convolution of the body is conv_after_body there
 _EDSR = (
     (r"^head\.0\.(.*)$", r"conv_first.\1"),
     (r"^body\.(\d+)\.body\.0\.(.*)$", r"body.\1.conv1.\2"),
@@ -23,10 +25,12 @@ _EDSR = (
     (r"^tail\.0\.(.*)$", r"upsample.\1"),
     (r"^tail\.1\.(.*)$", r"conv_last.\1"),
 )
-_DEAD = re.compile(r"^(sub_mean|add_mean)\.")  # tensors that the published EDSR carries and never uses
+# tensors that the authors' EDSR holds and never uses
+_UNUSED = re.compile(r"^(sub_mean|add_mean)\.")
 
 
-# names inside MMagic's LIIF, whose EDSR is BasicSR's -> names inside the authors' RDN
+# (name in MMagic's RDN, name in the authors'); MMagic's EDSR is BasicSR's
+_MMAGIC_EDSR = re.compile(r"^(conv_first|conv_after_body|body\.\d+\.conv[12])\.(weight|bias)$")
 _MMAGIC_RDN = (
     (r"^sfe([12])\.", r"SFENet\1."),
     (r"^rdbs\.(\d+)\.layers\.(\d+)\.conv\.", r"RDBs.\1.convs.\2.conv.0."),
@@ -36,78 +40,104 @@ _MMAGIC_RDN = (
 
 
 def load_foreign(path: str) -> dict:
-    """An official checkpoint's {'name', 'args', 'sd'}, or MMagic's as {'name': 'mmagic', 'sd'}, loaded without running code in it.
+    """Load a checkpoint of the authors or of MMagic without running code in it.
+
+    Returns:
+        {'name', 'args', 'sd'} of the authors, or {'name': 'mmagic', 'sd'}.
 
     Raises:
         UserError: for a file that is neither; it says what the file is.
     """
     content = load_safely(path)
-    model = content.get("model") if isinstance(content, dict) else None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: {_EXPECTED}, found {contents(content)}.")
+    model, state = content.get("model"), content.get("state_dict")
     if isinstance(model, dict) and {"name", "args", "sd"} <= set(model):
         return model
-    state = content.get("state_dict") if isinstance(content, dict) else None
-    if isinstance(state, dict) and any(str(name).startswith("generator.imnet.") for name in state):
-        prefix = "generator."
-        return {
-            "name": "mmagic",
-            "sd": {
-                name[len(prefix) :]: value for name, value in state.items() if str(name).startswith(prefix)
-            },
-        }
-    found = ", ".join(map(str, content))[:200] if isinstance(content, dict) else type(content).__name__
-    if isinstance(content, dict) and {"params", "params_ema"} & set(content):
-        raise UserError(
-            f"{path}: is a BasicSR checkpoint already (it holds {found}); use it as path.pretrain_network_g."
-        )
     if isinstance(state, dict):
+        if any(str(name).startswith("generator.imnet.") for name in state):
+            return {"name": "mmagic", "sd": _below("generator.", state)}
         raise UserError(
-            f"{path}: is an OpenMMLab checkpoint, but of no LIIF; its tensors are {', '.join(map(str, list(state)[:3]))} ..."
+            f"{path}: is an OpenMMLab checkpoint, but of no LIIF; its tensors are {_some_names(state)} ..."
         )
-    if (
-        isinstance(content, dict)
-        and content
-        and all(isinstance(value, torch.Tensor) for value in content.values())
-    ):
+    if {"params", "params_ema"} & set(content):
         raise UserError(
-            f"{path}: is a bare state dict ({', '.join(map(str, list(content)[:3]))} ...); expected the authors' or MMagic's checkpoint."
+            f"{path}: is a BasicSR checkpoint already (it holds {contents(content)}); use it as "
+            "path.pretrain_network_g."
         )
-    raise UserError(
-        f"{path}: expected the authors' format {{'model': {{'name', 'args', 'sd'}}}} or MMagic's, found {found}."
-    )
+    if content and all(isinstance(value, torch.Tensor) for value in content.values()):
+        raise UserError(
+            f"{path}: is a bare state dict ({_some_names(content)} ...); expected the authors' or MMagic's "
+            f"checkpoint."
+        )
+    raise UserError(f"{path}: {_EXPECTED}, found {contents(content)}.")
+
+
+def _below(prefix: str, state: dict) -> dict:
+    """Return the entries whose names begin with ``prefix``, without it."""
+    return {
+        name[len(prefix) :]: value
+        for name, value in state.items()
+        if isinstance(name, str) and name.startswith(prefix)
+    }
+
+
+def _some_names(state: dict) -> str:
+    """Return the first three names of a state dict."""
+    return ", ".join(name if isinstance(name, str) else type(name).__name__ for name in list(state)[:3])
 
 
 def _count(state: State, pattern: str) -> int:
-    """One more than the largest number that the group of ``pattern`` matches."""
-    return 1 + max(int(found[1]) for found in map(re.compile(pattern).match, state) if found)
+    """Return one more than the largest number in the group of ``pattern`` among the names that match."""
+    matches = (re.match(pattern, name) for name in state)
+    return 1 + max(int(match[1]) for match in matches if match)
 
 
 def _res_scale(spec: dict) -> float:
-    """The factor of EDSR's residual blocks, which no tensor tells: 0.1 in the authors' large EDSR, 1 in EDSR-baseline."""
+    """Return the factor of EDSR's residual blocks: 0.1 in the authors' large EDSR, 1 in EDSR-baseline.
+
+    No tensor tells it.
+    """
     args = spec.get("args") or {}
     return float(args.get("res_scale", 0.1 if spec.get("name") == "edsr" else 1))
 
 
+def _renamed(name: str, rules: tuple[tuple[str, str], ...]) -> str | None:
+    """Return ``name`` by the first rule whose pattern matches, or None."""
+    for pattern, replacement in rules:
+        if re.match(pattern, name):
+            return re.sub(pattern, replacement, name)
+    return None
+
+
 def _edsr(state: State, spec: dict) -> tuple[dict, State]:
+    """Convert an EDSR of the authors.
+
+    Args:
+        state: its tensors.
+        spec: {'name', 'args'} of the checkpoint.
+    """
     renamed = {}
     for name, value in state.items():
-        if _DEAD.match(name):
+        if _UNUSED.match(name):
             continue
-        for pattern, replacement in _EDSR:
-            if re.match(pattern, name):
-                renamed[re.sub(pattern, replacement, name)] = value
-                break
-        else:
+        new = _renamed(name, _EDSR)
+        if new is None:
             raise UserError(f"tensor '{name}' belongs to no EDSR.")
+        renamed[new] = value
     block = {
         "type": "EDSR",
         "num_feat": len(state["head.0.bias"]),
         "num_block": _count(state, r"body\.(\d+)\.body"),
     }
     factor = _res_scale(spec)
-    return (block if factor == 1 else {**block, "res_scale": factor}), renamed
+    if factor != 1:
+        block["res_scale"] = factor
+    return block, renamed
 
 
 def _rdn(state: State) -> tuple[dict, State]:
+    """Convert an RDN of the authors: its names are ours."""
     block = {
         "type": "LIIF_RDN",
         "num_feat": len(state["SFENet1.bias"]),
@@ -119,37 +149,34 @@ def _rdn(state: State) -> tuple[dict, State]:
 
 
 def _network(state: State, spec: dict) -> tuple[dict, State]:
-    """An encoder, or a whole fixed-scale network, of the authors -> (options, state dict)."""
+    """Convert an encoder, or a whole network of a fixed scale, of the authors."""
     if "head.0.weight" in state:
         return _edsr(state, spec)
     if "SFENet1.weight" in state:
         return _rdn(state)
-    raise UserError(
-        f"expected an EDSR or an RDN, found tensors such as {', '.join(map(str, list(state)[:3]))}."
-    )
+    raise UserError(f"expected an EDSR or an RDN, found tensors such as {_some_names(state)}.")
 
 
 def _fixed_scale(state: State, spec: dict) -> tuple[dict, State]:
+    """Convert an EDSR or RDN with its upsampler, which is a network of one scale."""
     block, renamed = _network(state, spec)
+    # how many times more channels each convolution before a pixel shuffle has
     if block["type"] == "EDSR":
-        shuffled = [
-            value.shape[0] // block["num_feat"]
-            for name, value in state.items()
-            if re.match(r"tail\.0\.\d+\.weight", name)
-        ]
-        # in [-1, 1] like the authors', by BasicSR's own input shift
+        names = [name for name in state if re.match(r"tail\.0\.\d+\.weight", name)]
+        gains = [state[name].shape[0] // block["num_feat"] for name in names]
+        # images in [-1, 1] like the authors', by BasicSR's own input shift
         block.update(num_in_ch=3, num_out_ch=3, img_range=2.0, rgb_mean=[0.5, 0.5, 0.5])
     else:
         names = [name for name in state if re.match(r"UPNet\.\d+\.weight", name)]
-        shuffled = [state[name].shape[0] // block["growth"] for name in names[:-1]]
-    if not shuffled:
+        gains = [state[name].shape[0] // block["growth"] for name in names[:-1]]
+    if not gains:
         raise UserError("an encoder alone, without an upsampler or a decoder, makes no pictures.")
-    block["upscale"] = round(torch.tensor(shuffled).double().sqrt().prod().item())
+    block["upscale"] = round(math.prod(math.sqrt(gain) for gain in gains))
     return block, renamed
 
 
 def _switches(in_features: int, channels: int) -> dict[str, bool]:
-    """feat_unfold and cell_decode, read off the width of the decoder's input."""
+    """Return feat_unfold and cell_decode, which the width of the decoder's input tells."""
     for unfold in (True, False):
         for cell in (True, False):
             if in_features == channels * (9 if unfold else 1) + 2 + 2 * cell:
@@ -157,54 +184,64 @@ def _switches(in_features: int, channels: int) -> dict[str, bool]:
     raise UserError(f"a decoder with {in_features} inputs fits no LIIF on {channels} channels.")
 
 
+def _hidden_list(decoder: State) -> list[int]:
+    """Return the widths of the hidden layers of an MLP."""
+    return [len(value) for name, value in decoder.items() if name.endswith(".bias")][:-1]
+
+
+def _continuous(encoder: State, decoder: State) -> State:
+    """Return the state dict of a continuous network: its encoder is a network of BasicSR in
+    ``encoder.net``.
+    """
+    return {**{f"encoder.net.{name}": value for name, value in encoder.items()}, **decoder}
+
+
+def _mmagic_encoder(state: State) -> tuple[dict, State]:
+    """Convert the encoder of a LIIF of MMagic."""
+    if "conv_first.weight" in state:
+        for name in state:
+            if not _MMAGIC_EDSR.match(name):
+                raise UserError(f"tensor '{name}' belongs to no EDSR of MMagic.")
+        channels = len(state["conv_first.bias"])
+        return {"type": "EDSR", "num_feat": channels, "num_block": _count(state, r"body\.(\d+)\.")}, state
+    if "sfe1.weight" in state:
+        return _rdn({_renamed(name, _MMAGIC_RDN) or name: value for name, value in state.items()})
+    raise UserError(f"expected an EDSR or an RDN of MMagic, found tensors such as {_some_names(state)}.")
+
+
 def _mmagic(state: State) -> tuple[dict, State]:
-    """LIIF of MMagic, with EDSR or RDN -> (network_g options, state dict)."""
+    """Convert a LIIF of MMagic, with EDSR or RDN."""
     decoder = {name: value for name, value in state.items() if name.startswith("imnet.")}
-    encoder = {name: value for name, value in state.items() if name not in decoder}
-    if "conv_first.weight" in encoder:
-        own = re.compile(r"^(conv_first|conv_after_body|body\.\d+\.conv[12])\.(weight|bias)$")
-        strange = next((name for name in encoder if not own.match(name)), None)
-        if strange is not None:
-            raise UserError(f"tensor '{strange}' belongs to no EDSR of MMagic.")
-        channels = len(encoder["conv_first.bias"])
-        block = {"type": "EDSR", "num_feat": channels, "num_block": _count(encoder, r"body\.(\d+)\.")}
-    elif "sfe1.weight" in encoder:
-        for pattern, name in _MMAGIC_RDN:
-            encoder = {re.sub(pattern, name, key): value for key, value in encoder.items()}
-        block, encoder = _rdn(encoder)
-        channels = block["num_feat"]
-    else:
-        raise UserError(
-            f"expected an EDSR or an RDN of MMagic, found tensors such as {', '.join(list(encoder)[:3])}."
-        )
-    hidden = [len(value) for name, value in decoder.items() if name.endswith(".bias")][:-1]
-    switches = _switches(decoder["imnet.layers.0.weight"].shape[1], channels)
-    return (
-        {"type": "LIIF", "encoder": block, "hidden_list": hidden, **switches},
-        {**{f"encoder.net.{name}": value for name, value in encoder.items()}, **decoder},
-    )
+    block, encoder = _mmagic_encoder({name: value for name, value in state.items() if name not in decoder})
+    switches = _switches(decoder["imnet.layers.0.weight"].shape[1], block["num_feat"])
+    network_g = {"type": "LIIF", "encoder": block, "hidden_list": _hidden_list(decoder), **switches}
+    return network_g, _continuous(encoder, decoder)
 
 
 def convert(model: dict) -> tuple[dict, State]:
-    """A LIIF or MetaSR with EDSR or RDN, or an EDSR or RDN with its upsampler -> (network_g options, state dict).
+    """Convert a LIIF or MetaSR with EDSR or RDN, or an EDSR or RDN with its upsampler.
 
     Args:
         model: as ``load_foreign`` returns it.
 
+    Returns:
+        The network_g block and the state dict.
+
     Raises:
         UserError: for another network.
     """
+    state = model["sd"]
     if (
-        not isinstance(model["sd"], dict)
-        or not all(isinstance(v, torch.Tensor) and v.dim() for v in model["sd"].values())
-        or not all(isinstance(k, str) for k in model["sd"])
+        not isinstance(state, dict)
+        or not all(isinstance(name, str) for name in state)
+        or not all(isinstance(value, torch.Tensor) and value.dim() for value in state.values())
     ):
         raise UserError("expected a state dict of tensors, found something else.")
     try:
         return _converted(model)
     except UserError:
         raise
-    except Exception as error:  # tensors that are missing or of odd shapes are met in many places
+    except Exception as error:  # missing tensors and odd shapes are met in many places
         raise UserError(
             f"a checkpoint that no known network fits ({type(error).__name__}: {error})."
         ) from error
@@ -216,15 +253,14 @@ def _converted(model: dict) -> tuple[dict, State]:
     name, args, state = model["name"], model["args"] or {}, model["sd"]
     if name not in ("liif", "metasr"):
         return _fixed_scale(state, model)
-    encoder, renamed = _network(
-        {key[len("encoder.") :]: value for key, value in state.items() if key.startswith("encoder.")},
-        args.get("encoder_spec") or {},
-    )
+    encoder_block, encoder = _network(_below("encoder.", state), args.get("encoder_spec") or {})
     decoder = {key: value for key, value in state.items() if key.startswith("imnet.")}
-    hidden = [len(value) for key, value in decoder.items() if key.endswith(".bias")][:-1]
-    block = {"type": {"liif": "LIIF", "metasr": "MetaSR"}[name], "encoder": encoder, "hidden_list": hidden}
+    block: dict = {
+        "type": "LIIF" if name == "liif" else "MetaSR",
+        "encoder": encoder_block,
+        "hidden_list": _hidden_list(decoder),
+    }
     if name == "liif":
-        block.update(
-            {key: bool(args.get(key, True)) for key in ("feat_unfold", "local_ensemble", "cell_decode")}
-        )
-    return block, {**{f"encoder.net.{key}": value for key, value in renamed.items()}, **decoder}
+        for switch in ("feat_unfold", "local_ensemble", "cell_decode"):
+            block[switch] = bool(args.get(switch, True))
+    return block, _continuous(encoder, decoder)

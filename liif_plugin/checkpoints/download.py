@@ -1,19 +1,31 @@
-"""Published checkpoints: where they are, how large, with what SHA-256; fetched only when asked, and never used unverified."""
+"""Published checkpoints: fetched only when asked, and never used unverified."""
 
 from __future__ import annotations
 
-import hashlib
 import os
-import urllib.request
+import sys
 from dataclasses import dataclass
-from http.client import HTTPException
+from typing import IO, Any
+
+import pooch
 
 from ..errors import UserError, nearest
+
+LARGEST = 2**31  # bytes of a file whose size is not published
+TIMEOUT = 60  # seconds without a byte
 
 
 @dataclass(frozen=True)
 class Weights:
-    """One published file. size: bytes, None where it is not known. sha256: all of it, or its published first digits."""
+    """One published file.
+
+    Attributes:
+        file: its name.
+        url: where it is.
+        size: bytes, or None where it is not published.
+        sha256: its SHA-256, or the first digits where no more are published.
+        what: a description.
+    """
 
     file: str
     url: str
@@ -22,8 +34,6 @@ class Weights:
     what: str
 
 
-LARGEST = 2**31  # bytes of a file whose size is not published
-TIMEOUT = 60  # seconds without a byte
 _AUTHORS = "https://www.dropbox.com/s/"
 _MMAGIC = "https://download.openmmlab.com/mmediting/restorers/liif/"
 KNOWN = {
@@ -59,7 +69,7 @@ KNOWN = {
 
 
 def known(name: str) -> Weights:
-    """The entry called ``name``. Raises UserError with the nearest one for another."""
+    """Return the entry of ``KNOWN`` called ``name``. Raises UserError with the nearest name for another."""
     if name not in KNOWN:
         raise UserError(
             f"no published weights are called '{name}'{nearest(name, KNOWN)}; there are {', '.join(KNOWN)}."
@@ -68,99 +78,114 @@ def known(name: str) -> Weights:
 
 
 def verify(path: str, weights: Weights) -> None:
-    """Raise UserError unless the file ``path`` is the published one, by size and SHA-256."""
+    """Raise UserError unless the file ``path`` has the published size and SHA-256."""
     size = os.path.getsize(path)
     if weights.size is not None and size != weights.size:
         raise UserError(
-            f"{path}: has {size:,} bytes, but {weights.file} has {weights.size:,}; delete it and fetch it again."
+            f"{path}: has {size:,} bytes, but {weights.file} has {weights.size:,}; delete it and fetch it "
+            "again."
         )
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    if not digest.hexdigest().startswith(weights.sha256):
+    digest = pooch.file_hash(path)
+    if not digest.startswith(weights.sha256):
         raise UserError(
-            f"{path}: is not {weights.file}: its SHA-256 is {digest.hexdigest()}, the published one begins with "
+            f"{path}: is not {weights.file}: its SHA-256 is {digest}, the published one begins with "
             f"{weights.sha256}; delete it and fetch it again."
         )
 
 
-class _SameSafety(urllib.request.HTTPRedirectHandler):
-    """A redirection may lead to another address of the web, never to a file, and never from https to http."""
+class _CappedFile:
+    """A file that refuses to grow beyond the size of the published one."""
 
-    def redirect_request(self, req, fp, code, msg, headers, newurl):
-        allowed = ("https://",) if req.full_url.startswith("https://") else ("https://", "http://")
-        if not newurl.startswith(allowed):
+    def __init__(self, file: IO[bytes], weights: Weights):
+        self.file, self.weights = file, weights
+        self.most = LARGEST if weights.size is None else weights.size
+
+    def write(self, data: bytes) -> int:
+        if self.file.tell() + len(data) > self.most:
             raise UserError(
-                f"{req.full_url}: leads to {newurl[:200]}, where nothing is fetched from; get the file by other means."
+                f"{self.weights.url}: sends more than the {self.most:,} bytes of {self.weights.file}; it is "
+                "another file."
             )
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+        return self.file.write(data)
+
+    def flush(self) -> None:
+        self.file.flush()
 
 
-def _opener() -> urllib.request.OpenerDirector:
-    """Https and http, through a proxy where the environment names one, and no other protocol."""
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
-        _SameSafety(),
-        urllib.request.HTTPDefaultErrorHandler(),
-        urllib.request.HTTPErrorProcessor(),
-    ):
-        opener.add_handler(handler)
-    return opener
+def check_redirect(response: Any, *args: object, **kwargs: object) -> None:
+    """Raise UserError for a redirection that leaves the web, or leads from https to http.
+
+    The package requests calls this for every response.
+
+    Args:
+        response: of requests.
+        *args: not used.
+        **kwargs: not used.
+    """
+    if not response.is_redirect:
+        return
+    target = response.headers["location"]
+    if "://" not in target:
+        return  # on the same server
+    allowed = ("https://",) if response.url.startswith("https://") else ("https://", "http://")
+    if not target.lower().startswith(allowed):
+        raise UserError(
+            f"{response.url}: leads to {target[:200]}, where nothing is fetched from; get the file by other "
+            "means."
+        )
 
 
 def _download(weights: Weights, path: str) -> None:
-    """The bytes at ``weights.url``, no more than the published file has."""
-    from tqdm import tqdm
-
-    most = LARGEST if weights.size is None else weights.size
-    request = urllib.request.Request(weights.url, headers={"User-Agent": "liif_plugin"})
-    if request.type not in ("http", "https"):
-        raise UserError(f"{weights.url}: expected an address that begins with https.")
-    with _opener().open(request, timeout=TIMEOUT) as answer, open(path, "wb") as file:
-        with tqdm(total=weights.size, unit="B", unit_scale=True, desc=weights.file, disable=None) as bar:
-            while block := answer.read(1 << 16):
-                if file.tell() + len(block) > most:
-                    raise UserError(
-                        f"{weights.url}: sends more than the {most:,} bytes of {weights.file}; it is another file."
-                    )
-                file.write(block)
-                bar.update(len(block))
+    """Write the bytes at the address to ``path``, no more than the published file has, and verify them."""
+    download = pooch.HTTPDownloader(
+        progressbar=sys.stderr.isatty(),
+        chunk_size=1 << 16,
+        timeout=TIMEOUT,
+        hooks={"response": check_redirect},
+        headers={"User-Agent": "liif_plugin"},
+    )
+    with open(path, "wb") as file:
+        download(weights.url, _CappedFile(file, weights), None)
         file.flush()
         os.fsync(file.fileno())
+    verify(path, weights)
 
 
-def fetch(name: str, folder: str) -> str:
-    """Download the weights called ``name`` into ``folder`` and verify them; a file that is there already is only verified.
+def fetch(name: str, folder: str | os.PathLike | None = None) -> str:
+    """Download the weights called ``name`` and verify them. A file that exists already is only verified.
+
+    Args:
+        name: a key of ``KNOWN``.
+        folder: where to put the file; None is the cache folder of this package for this user.
 
     Returns:
         The path of the file, which has its name only when it is whole and verified.
 
     Raises:
-        UserError: for an unknown name, no connection, or a file that is not the published one.
+        UserError: for an unknown name, if there is no connection, or if the file is not the published one.
     """
     weights = known(name)
+    folder = os.fspath(pooch.os_cache("liif_plugin") if folder is None else folder)
     path = os.path.join(folder, weights.file)
     if os.path.isfile(path):
         verify(path, weights)
         return path
-    partial = f"{path}.partial"
+    if not weights.url.startswith(("https://", "http://")):
+        raise UserError(f"{weights.url}: expected an address that begins with https.")
+    pooch.get_logger().setLevel("WARNING")
     try:
-        os.makedirs(folder, exist_ok=True)
-        _download(weights, partial)
-        verify(partial, weights)
-        os.replace(partial, path)
-    except (OSError, HTTPException, ValueError) as error:  # urllib's errors are of the first kind
+        # pooch calls the downloader with a temporary file in the folder and renames that afterwards
+        return pooch.retrieve(
+            weights.url,
+            known_hash=None,  # verified by the downloader: pooch knows no published first digits
+            fname=weights.file,
+            path=folder,
+            downloader=lambda url, temporary, _: _download(weights, temporary),
+        )
+    except (OSError, ValueError) as error:  # those of requests are of the first kind
         if isinstance(error, UserError):
             raise
         raise UserError(
-            f"{weights.url}: cannot be fetched ({error}); get the file by other means, put it into {folder} and give the same "
-            "command again."
+            f"{weights.url}: cannot be fetched ({error}); get the file by other means, put it into {folder} "
+            "and give the same command again."
         ) from error
-    finally:
-        if os.path.exists(partial):
-            os.remove(partial)
-    return path

@@ -1,8 +1,9 @@
-"""What ``--model`` may be -> a network with its weights, ready to be asked."""
+"""Load a network by the name of its weights, by path, or from an experiment."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -12,78 +13,101 @@ from ..archs.building import build as build_network
 from ..config.option_files import read_options
 from ..errors import UserError, nearest
 from .download import KNOWN
-from .files import check_fits, load_params, newest_weights
+from .files import newest_weights
+from .reading import check_fits, load_params
 
 SHIPPED = {path.stem: path for path in sorted((Path(__file__).parent / "bundled").glob("*.pth"))}
 
 
 def load(model: str | os.PathLike = "liif-light", device: torch.device | str | None = None) -> nn.Module:
-    """A network with its weights, in eval mode, without gradients.
+    """Load a network with its weights, in eval mode, without gradients.
 
     Args:
-        model: the name of weights that come with the package; a .pth file whose option file lies beside it (as `liif convert` leaves
-            it) or in the experiment above it; or the folder of an experiment, of which the newest weights are taken.
+        model: the name of weights that come with the package; a .pth file whose option file lies beside it
+            (as `liif convert` leaves it) or in the experiment above it; or the folder of an experiment, of
+            which the newest weights are taken.
         device: where to put it; None is the GPU if there is one.
 
     Raises:
-        UserError: where there is no such model, its network is not known, or the weights are another network's.
+        UserError: if there is no such model, its network is not known, or the weights are those of another
+            network.
+
+    Example:
+        >>> import torch
+        >>> net = load("liif-light", device="cpu")
+        >>> feat = net.encode(torch.rand(1, 3, 24, 32))
+        >>> feat.shape[-2:]
+        torch.Size([24, 32])
     """
     network_g, weights = find(model)
-    net = build(network_g, weights, "params_ema", f"--model {model}")
-    odd = next((name for name, value in net.state_dict().items() if not value.isfinite().all()), None)
-    if odd is not None:
-        raise UserError(
-            f"{weights}: '{odd}' holds numbers that are not finite: its training diverged; take another checkpoint."
-        )
+    net = build(network_g, weights, "params_ema", f"model {os.fspath(model)}")
+    for name, value in net.state_dict().items():
+        if not value.isfinite().all():
+            raise UserError(
+                f"{weights}: '{name}' holds numbers that are not finite: its training diverged; take another "
+                "checkpoint."
+            )
     return net.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def find(model: str | os.PathLike) -> tuple[dict, str]:
-    """(network_g, path of the weights) of what ``load`` takes."""
-    model = os.fspath(model)
-    if model in SHIPPED:
-        model = str(SHIPPED[model])
-    if os.path.isdir(model):
-        newest = newest_weights(os.path.join(model, "models"))
+    """Return (network_g, path of the weights) of a ``model`` as ``load`` takes it."""
+    name = os.fspath(model)
+    path = str(SHIPPED[name]) if name in SHIPPED else name
+    if os.path.isdir(path):
+        newest = newest_weights(os.path.join(path, "models"))
         if newest is None:
             raise UserError(
-                f"--model {model}: is no experiment's folder: there is no models/net_g_latest.pth in it."
+                f"model {name}: is no experiment's folder: there is no models/net_g_latest.pth in it."
             )
-        return _network_of(Path(model).glob("*.yml"), model), newest
-    if not os.path.isfile(model):
-        if model in KNOWN:
-            raise UserError(
-                f"--model {model}: download it first: `liif convert --fetch {model} -o {model}.pth`, then --model {model}.pth."
-            )
-        raise UserError(
-            f"--model {model}: neither a file, nor an experiment's folder, nor one of {', '.join(SHIPPED) or 'none shipped'}"
-            f"{nearest(model, [*SHIPPED, *KNOWN])} (looked from {os.getcwd()})."
+        return _network_of(Path(path).glob("*.yml"), name), newest
+    if not os.path.isfile(path):
+        raise _no_such_model(name)
+    beside = Path(path).with_suffix(".yml")
+    return _network_of([beside] if beside.is_file() else _option_files_above(path), name), path
+
+
+def _no_such_model(name: str) -> UserError:
+    if name in KNOWN:
+        return UserError(
+            f"model {name}: download it first: `liif convert --fetch {name} -o {name}.pth`, then take "
+            f"{name}.pth."
         )
-    beside = Path(model).with_suffix(".yml")
-    return _network_of([beside] if beside.is_file() else _above(model), model), model
+    return UserError(
+        f"model {name}: neither a file, nor an experiment's folder, nor one of "
+        f"{', '.join(SHIPPED) or 'none shipped'}{nearest(name, [*SHIPPED, *KNOWN])} (looked from "
+        f"{os.getcwd()})."
+    )
 
 
-def _above(weights: str) -> list[Path]:
-    """The option files in the experiment's folder, FOLDER/models/NAME.pth."""
+def _option_files_above(weights: str) -> list[Path]:
+    """Return the option files of the experiment FOLDER for FOLDER/models/NAME.pth."""
     return list(Path(weights).resolve().parent.parent.glob("*.yml"))
 
 
-def _network_of(candidates, model: str) -> dict:
-    for path in sorted(candidates):
+def _network_of(option_files: Iterable[Path], model: str) -> dict:
+    """Return the first ``network_g`` block of the option files."""
+    for path in sorted(option_files):
         block = read_options(str(path)).get("network_g")
         if isinstance(block, dict):
             return block
     raise UserError(
-        f"--model {model}: its network is not known: expected an option file with network_g beside the .pth, of the same "
-        "name, or in the experiment's folder above it."
+        f"model {model}: its network is not known: expected an option file with network_g beside the .pth, "
+        "of the same name, or in the experiment's folder above it."
     )
 
 
 def build(network_g: dict, weights: str | None, key: str, where: str) -> nn.Module:
-    """The network of a ``network_g`` block in eval mode on the CPU, with the weights under ``key`` of a file.
+    """Build a network in eval mode on the CPU, and load its weights.
+
+    Args:
+        network_g: the block of an option file.
+        weights: the file, or None for a network without parameters.
+        key: of the state dict in the file, 'params' or 'params_ema'.
+        where: what to call the network in messages.
 
     Raises:
-        UserError: where it cannot be built, has no weights, or they are another network's.
+        UserError: if it cannot be built, has no weights, or they are those of another network.
     """
     net = build_network(network_g, f"{where}: network_g").eval()
     if weights is not None:

@@ -1,9 +1,10 @@
-"""The command ``liif``: one file a verb, imported only when that verb is called, so that --help needs no torch."""
+"""The command ``liif``: one module per subcommand, imported only when it is called, so that --help needs no torch."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import importlib
 import os
 import re
@@ -14,9 +15,9 @@ import types
 from collections.abc import Iterator
 
 from .. import __version__
-from ..errors import NO_BASICSR, UserError, nearest
+from ..errors import DEBUG, NO_BASICSR, UserError, nearest, unexpected_message
 
-VERBS = {
+COMMANDS = {
     "demo": "see everything work: train a small LIIF on real pictures in minutes and draw what it does",
     "upscale": "enlarge pictures, folders of them or parts of them, to any size",
     "view": "look at a picture as a continuous image, in the browser: drag, zoom without end, compare",
@@ -31,14 +32,8 @@ VERBS = {
     "prepare": "pack a folder of images into an LMDB; `prepare lr` makes LR folders, `prepare celebahq` the CelebA-HQ task",
 }
 PARTS = {"prepare": ("lr", "celebahq")}  # `liif prepare lr` is the module prepare_lr
-IMPORTERS = (
-    "train",
-    "test",
-    "compare",
-    "upscale",
-    "view",
-    "export",
-)  # these build what may be the user's own
+IMPORTERS = ("train", "test", "compare", "upscale", "view", "export")  # they build what may be the user's own
+EPILOG = f"liif --debug COMMAND ..., or the environment variable {DEBUG}=1, shows the traceback of an unexpected error."
 
 
 def _number_expected(found: re.Match) -> str:
@@ -47,7 +42,7 @@ def _number_expected(found: re.Match) -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse that names the nearest option for an unknown one, and says what a number is."""
+    """An argument parser that names the nearest option for an unknown one, and says in words what a number is."""
 
     def error(self, message: str):
         if message.startswith("unrecognized arguments: "):
@@ -60,14 +55,16 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"liif: {message}. See `{self.prog} --help`.\n")
 
 
-def parser_of(verb: str) -> tuple[types.ModuleType, Parser]:
-    """The module of ``verb``, such as 'train' or 'prepare lr', and the parser of its arguments."""
-    module = importlib.import_module(f".{verb.replace(' ', '_')}", __name__)
+def parser_of(command: str) -> tuple[types.ModuleType, Parser]:
+    """Return the module of ``command``, such as 'train' or 'prepare lr', and the parser of its arguments."""
+    module = importlib.import_module(f".{command.replace(' ', '_')}", __name__)
     parser = Parser(
-        prog=f"liif {verb}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=f"liif {command}",
+        description=module.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.add_arguments(parser)
-    if verb in IMPORTERS:
+    if command in IMPORTERS:
         parser.add_argument(
             "--import",
             dest="own",
@@ -80,18 +77,19 @@ def parser_of(verb: str) -> tuple[types.ModuleType, Parser]:
 
 
 def import_own(modules: list[str]) -> None:
-    """Import the user's modules, which register what they hold; first looked for in the current folder, as `python -m` does.
+    """Import the user's modules, which register their classes; the current folder comes first, as in `python -m`.
 
-    What fails inside them is theirs and keeps its traceback.
+    An error inside such a module keeps its traceback.
 
     Raises:
-        UserError: where there is no such module.
+        UserError: there is no such module.
     """
     if modules and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     for name in modules:
         missing = UserError(
-            f"--import {name}: there is no such module; expected PACKAGE.MODULE, or NAME for a NAME.py in {os.getcwd()}."
+            f"--import {name}: there is no such module; expected PACKAGE.MODULE,"
+            f" or NAME for a NAME.py in {os.getcwd()}."
         )
         if name[:1] in ("", "."):
             raise missing
@@ -99,17 +97,17 @@ def import_own(modules: list[str]) -> None:
             importlib.import_module(name)
         except ModuleNotFoundError as error:
             if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-                raise  # the module is there and asks for another one, which is not
+                raise  # the module exists; one that it imports is missing
             raise missing from None
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM came: whatever cleans up after Ctrl-C cleans up after this too."""
+    """Raised at SIGTERM; what cleans up after Ctrl-C cleans up after this too."""
 
 
 @contextlib.contextmanager
 def _sigterm_as_interrupt() -> Iterator[None]:
-    """A batch system's SIGTERM unwinds like Ctrl-C, so that no half file stays; a second one ends the process at once."""
+    """Treat SIGTERM as Ctrl-C, so that no half-written file stays; a second SIGTERM ends the process at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -125,53 +123,93 @@ def _sigterm_as_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Run ``liif VERB ...``; exit code 1 with one line for a user's mistake, 2 for a wrong call, 130 for Ctrl-C, 143 for SIGTERM."""
-    argv = sys.argv[1:] if argv is None else argv
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a file name that cannot be said ends nothing
-    parser = Parser(prog="liif", description="Arbitrary-scale image super-resolution with LIIF on BasicSR.")
+def _split_command(argv: list[str]) -> tuple[str, list[str]]:
+    """Return the subcommand of ``argv``, such as 'train' or 'prepare lr', and its arguments; '' after --help or --version."""
+    parser = Parser(
+        prog="liif",
+        description="Arbitrary-scale image super-resolution with LIIF on BasicSR.",
+        epilog=EPILOG,
+    )
     parser.add_argument("--version", action="version", version=f"liif_plugin {__version__}")
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB", parser_class=Parser)
-    for name, line in VERBS.items():
-        verbs.add_parser(name, help=line, add_help=False)
-    if not argv or argv[0] not in VERBS:
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an unexpected error")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
+    for name, line in COMMANDS.items():
+        commands.add_parser(name, help=line, add_help=False)
+    if argv[:1] == ["--debug"]:
+        os.environ[DEBUG] = "1"  # the processes that this one starts see it too
+        argv = argv[1:]
+    if not argv or argv[0] not in COMMANDS:
         if argv and not argv[0].startswith("-"):
             parser.error(
-                f"there is no verb '{argv[0]}'{nearest(argv[0], VERBS)}; there are {', '.join(VERBS)}"
+                f"there is no subcommand '{argv[0]}'{nearest(argv[0], COMMANDS)}; there are {', '.join(COMMANDS)}"
             )
         parser.parse_args(argv or ["--help"])
-        return
-    verb, rest = argv[0], argv[1:]
-    if rest and rest[0] in PARTS.get(verb, ()):
-        verb, rest = f"{verb} {rest[0]}", rest[1:]
-    module, verb_parser = parser_of(verb)
-    args = verb_parser.parse_args(rest)
-    try:
-        with (
-            contextlib.nullcontext() if verb == "train" else _sigterm_as_interrupt()
-        ):  # training saves a state first
-            importlib.import_module(
-                "liif_plugin.register"
-            )  # before any verb imports basicsr, which needs its stand-ins
-            importlib.import_module("liif_plugin.inference.heap").keep_freed_memory()
-            import_own(getattr(args, "own", []))
-            code = module.run(args)
-    except UserError as error:
-        from ..basicsr_patches.distributed import last_words
+        return "", []
+    command, rest = argv[0], argv[1:]
+    if rest and rest[0] in PARTS.get(command, ()):
+        command, rest = f"{command} {rest[0]}", rest[1:]
+    return command, rest
 
-        sys.exit(f"liif {verb}: {last_words(error)}")
-    except ModuleNotFoundError as error:
-        if error.name != "basicsr":
-            raise
-        sys.exit(f"liif {verb}: {NO_BASICSR}")
+
+def _discard_output() -> None:
+    """Send what is left of standard output nowhere: Python flushes it once more at exit, and would fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run ``liif COMMAND ...`` and exit.
+
+    The exit code is 0 for success, 1 with one line for an error, 2 for wrong arguments, 130 for Ctrl-C and 143 for SIGTERM.
+    An error that is no UserError keeps its traceback under ``liif --debug`` and LIIF_DEBUG=1.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a file name that is not text ends nothing
+    command, rest = _split_command(sys.argv[1:] if argv is None else argv)
+    if not command:
+        return
+    module, parser = parser_of(command)
+    args = parser.parse_args(rest)
+    own_modules = getattr(args, "own", [])
+    importing = False
+    try:
+        # training saves a state at SIGTERM first
+        with contextlib.nullcontext() if command == "train" else _sigterm_as_interrupt():
+            # before any subcommand imports basicsr, which needs the stand-ins
+            importlib.import_module("liif_plugin.register")
+            importlib.import_module("liif_plugin.inference.heap").keep_freed_memory()
+            importing = True
+            import_own(own_modules)
+            importing = False
+            code = module.run(args)
+            sys.stdout.flush()  # while an error of the disk can still be reported
+    except UserError as error:
+        from ..distributed import exit_message
+
+        sys.exit(f"liif {command}: {exit_message(error)}")
     except BrokenPipeError:
-        if verb == "train":  # that of a data worker would look the same
+        if command == "train":  # that of a data worker would look the same
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # `liif models | head`: nobody reads on
+        _discard_output()  # `liif models | head`: nobody reads on
         sys.exit(141)
     except KeyboardInterrupt as stop:
-        print(f"\nliif {verb}: stopped. {getattr(module, 'AFTER_INTERRUPT', '')}".rstrip(), file=sys.stderr)
+        after = getattr(module, "AFTER_INTERRUPT", "")
+        print(f"\nliif {command}: stopped. {after}".rstrip(), file=sys.stderr)
         sys.exit(143 if isinstance(stop, Terminated) else 130)
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "basicsr":
+            sys.exit(f"liif {command}: {NO_BASICSR}")
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            # files are written by atomic_write, which raises UserError: this is standard output on a full disk
+            _discard_output()
+            full = error.filename or "standard output"
+            sys.exit(f"liif {command}: {full} cannot be written ({error.strerror}); make room.")
+        if importing:  # an error inside the user's own module
+            raise
+        from ..distributed import exit_message
+
+        message = exit_message(error) or unexpected_message(error)
+        if message is None:
+            raise
+        sys.exit(f"liif {command}: {message}")
     sys.exit(code or 0)

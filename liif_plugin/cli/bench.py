@@ -125,6 +125,7 @@ def _grown(args: argparse.Namespace, device) -> tuple[list[str], list[list[str]]
 
     from ..bench import large, parts
     from ..checkpoints.loading import load
+    from ..errors import printable
     from ..inference.upscaling import Engine
     from ..precision import choose_precision
 
@@ -149,7 +150,7 @@ def _grown(args: argparse.Namespace, device) -> tuple[list[str], list[list[str]]
         for r in results
     ]
     print(
-        f"{args.model or 'EDSR-baseline-LIIF'}, x2, {engine.precision}, written as PNG, --memory {args.memory:g} GiB\n"
+        f"{printable(args.model or 'EDSR-baseline-LIIF')}, x2, {engine.precision}, written as PNG, --memory {args.memory:g} GiB\n"
     )
     return (
         header,

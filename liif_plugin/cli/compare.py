@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from ..config.option_files import find_option_file
+    from ..errors import printable
     from ..evaluation import report
     from ..evaluation.comparison_figure import draw
     from ..evaluation.plan import read_plan
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
         with open(os.path.join(folder, f"table.{ending}"), "w", encoding="utf-8") as file:
             file.write(text)
     print(table)
-    print(f"{folder}: table.{', table.'.join(written)}", end="")
+    print(f"{printable(folder)}: table.{', table.'.join(written)}", end="")
     if plan.figure is not None:
         draw(plan, os.path.join(folder, "figure.png"))
         print(", figure.png", end="")

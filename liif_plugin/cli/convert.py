@@ -1,12 +1,12 @@
-"""Turn a checkpoint of the authors' code (LIIF, MetaSR, EDSR, RDN) or of MMagic (LIIF) into a BasicSR .pth, and print the network_g
-block for it.
+"""Convert a checkpoint of the authors' code (LIIF, MetaSR, EDSR, RDN) or of MMagic (LIIF) to a BasicSR .pth.
 
   liif convert edsr-baseline-liif.pth -o liif_edsr.pth
-  liif convert --known                                          published weights: size, SHA-256, where they are
-  liif convert --fetch edsr-baseline-liif -o liif_edsr.pth      download one of them (nothing is downloaded without --fetch), verify it
+  liif convert --known                                          published weights: size, SHA-256, address
+  liif convert --fetch edsr-baseline-liif -o liif_edsr.pth      download one of them and verify it
 
-The block is also written beside the .pth, as liif_edsr.yml. Nothing in the file is executed; names and shapes are checked. A
-checkpoint of MMagic that still carries its log (message_hub) holds code: run MMagic's publish_model.py on it first.
+The network_g block for it is printed, and written beside the .pth as liif_edsr.yml. Nothing in the file is
+executed; names and shapes are checked. Nothing is downloaded without --fetch. A checkpoint of MMagic that
+still holds its log (message_hub) holds code: run MMagic's publish_model.py on it first.
 """
 
 from __future__ import annotations
@@ -54,14 +54,17 @@ def _convert(args: argparse.Namespace) -> None:
     from ..archs.building import build
     from ..checkpoints.conversion import convert, load_foreign
     from ..checkpoints.download import fetch
-    from ..checkpoints.files import check_fits, save_whole
-    from ..errors import UserError
+    from ..checkpoints.reading import check_fits
+    from ..checkpoints.writing import save_whole
+    from ..errors import UserError, printable
+    from ..files import atomic_write
 
     block_file = args.output[: -len(".pth")] + ".yml"
     for path in (args.output, block_file):
         if os.path.exists(path):
             raise UserError(f"{path}: exists already; delete it or choose another name.")
-    checkpoint = args.checkpoint or fetch(args.fetch, os.path.dirname(args.output) or ".")
+    folder = os.path.dirname(args.output) or "."
+    checkpoint = args.checkpoint or fetch(args.fetch, folder)
     try:
         block, state = convert(load_foreign(checkpoint))
         network = build(block)
@@ -70,14 +73,16 @@ def _convert(args: argparse.Namespace) -> None:
             str(error) if str(error).startswith(checkpoint) else f"{checkpoint}: {error}"
         ) from error
     check_fits(state, network, checkpoint)
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: this folder cannot be made ({error.strerror}).") from error
     save_whole({"params": state}, args.output)
     text = yaml.safe_dump({"network_g": block}, sort_keys=False, default_flow_style=None)
-    try:
-        with open(block_file, "w", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise UserError(
-            f"{block_file}: cannot be written ({error.strerror}); {args.output} is whole, the block is:\n\n{text}"
-        ) from error
+    with atomic_write(block_file, text=True) as file:
+        file.write(text)
     parameters = sum(value.numel() for value in state.values())
-    print(f"{args.output}: {block['type']}, {parameters:,} parameters in {len(state)} tensors.\n\n{text}")
+    print(
+        f"{printable(args.output)}: {block['type']}, {parameters:,} parameters in {len(state)} "
+        f"tensors.\n\n{text}"
+    )

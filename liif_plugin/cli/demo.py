@@ -65,12 +65,13 @@ def _write_pictures(folder: str) -> None:
 
 def _prepare(root: str) -> None:
     from ..data.prepare import Cut, prepare_lmdb
+    from ..errors import printable
 
     for split, cut in (("train", Cut(256, 192)), ("val", None)):
         output = os.path.join(root, "datasets", f"{split}.lmdb")
         if not os.path.isdir(output):
             report = prepare_lmdb(os.path.join(root, "pictures", split), output, cut)
-            print(f"  {output}: {report.stored} images from {report.sources} pictures")
+            print(f"  {printable(output)}: {report.stored} images from {report.sources} pictures")
 
 
 def _train(root: str, option_file: str, total: int, forced: list[str]) -> None:
@@ -201,22 +202,22 @@ def run(args: argparse.Namespace) -> None:
     import torch
 
     from ..config.option_files import find_option_file, read_options
-    from ..errors import UserError
+    from ..errors import UserError, printable
     from ..evaluation.report import grid
 
     if args.iterations is not None and args.iterations < 1:
         raise UserError(f"--iterations: expected a positive number, got {args.iterations}.")
-    root = args.output
+    root, shown = args.output, printable(args.output)
     option_file = find_option_file("train_liif_demo.yml")
     opt = read_options(option_file)
     total = args.iterations or opt["train"]["total_iter"]
-    print(f"1/4 Pictures: {len(TRAINING)} to train on, {', '.join(HELD_OUT)} held out -> {root}/pictures")
+    print(f"1/4 Pictures: {len(TRAINING)} to train on, {', '.join(HELD_OUT)} held out -> {shown}/pictures")
     _write_pictures(os.path.join(root, "pictures"))
-    print(f"2/4 LMDB -> {root}/datasets")
+    print(f"2/4 LMDB -> {shown}/datasets")
     os.makedirs(os.path.join(root, "datasets"), exist_ok=True)
     _prepare(root)
     print(
-        f"3/4 Training with BasicSR, {total} iterations; log in {root}/train.log, weights in {root}/experiments/{opt['name']}/models"
+        f"3/4 Training with BasicSR, {total} iterations; log in {shown}/train.log, weights in {shown}/experiments/{opt['name']}/models"
     )
     forced = [f"train:total_iter={total}", f"train:scheduler:periods=[{total}]"] if args.iterations else []
     _train(root, option_file, total, forced)
@@ -234,4 +235,4 @@ def run(args: argparse.Namespace) -> None:
     with open(os.path.join(root, "table.txt"), "w", encoding="utf-8") as file:
         file.write(table + "\n")
     print(table)
-    print(f"Look at {figure}. {time.perf_counter() - start:.0f} s in all.")
+    print(f"Look at {printable(figure)}. {time.perf_counter() - start:.0f} s in all.")

@@ -1,13 +1,14 @@
-"""Write a network as two files that run without this package: ONNX for onnxruntime and others, or torch.export's .pt2.
+"""Write a network as two files that run without this package: ONNX, or torch.export's .pt2.
 
-  liif export -o liif-light_onnx                                         the network that comes with the package
+  liif export -o liif-light_onnx                                the network that comes with the package
   liif export --model experiments/LIIF_EDSR_DIV2K -o liif_onnx
   liif export --model liif-light -o liif-light_pt2 --format torch
 
-encoder: an image (batch, 3, height, width), RGB in [0, 1] -> what is computed once per pixel of it. decoder: that, positions and cells
--> colours. All sizes stay free. The folder also gets export.json and README.md: names, shapes, ranges, how far apart parts of a large
-image must overlap, and code that runs the files. Both are compared with PyTorch on whole images from x0.5 to x4, the border and two
-images at once; what differs by more than 1e-4 is not kept. LIIF with any encoder, and MetaSR.
+encoder: an image (batch, 3, height, width), RGB in [0, 1] -> what is computed once for each of its pixels.
+decoder: that, positions and cells -> colours. All sizes stay free. The folder also gets export.json and
+README.md: names, shapes, ranges, how far parts of a large image must overlap, and code that runs the files.
+The files are compared with PyTorch on whole images from x0.5 to x4, at the border and on two images at once;
+if they differ by more than 1e-4 they are not kept. LIIF with any encoder, and MetaSR.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ def run(args: argparse.Namespace) -> None:
     import os
 
     from ..checkpoints.loading import find, load
+    from ..errors import printable
     from ..export.writing import check_room, export
 
     check_room(args.output, args.format, args.overwrite)
@@ -56,7 +58,7 @@ def run(args: argparse.Namespace) -> None:
         args.output,
         args.format,
         args.overwrite,
-        lambda line: print(line, flush=True),
+        lambda line: print(printable(line), flush=True),
     )
     for part in ("encoder", "decoder"):
         path = os.path.join(args.output, about[part]["file"])
@@ -66,8 +68,9 @@ def run(args: argparse.Namespace) -> None:
             )
             for way in ("inputs", "outputs")
         ]
-        print(f"{path}  {os.path.getsize(path) / 2**20:.1f} MiB  {shapes[0]} -> {shapes[1]}")
+        print(f"{printable(path)}  {os.path.getsize(path) / 2**20:.1f} MiB  {shapes[0]} -> {shapes[1]}")
     print(
-        f"Largest difference from PyTorch: {max(about['differences'].values()):.1e} (allowed {about['tolerance']:g}). "
-        f"{os.path.join(args.output, 'README.md')} says how to run them."
+        f"Largest difference from PyTorch: {max(about['differences'].values()):.1e} "
+        f"(allowed {about['tolerance']:g}). "
+        f"{printable(os.path.join(args.output, 'README.md'))} says how to run them."
     )

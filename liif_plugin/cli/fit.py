@@ -1,10 +1,10 @@
-"""Fit one sine network (SIREN) to one picture and render it at any size: the paper's 1-SIREN, which sees nothing but that picture.
+"""Fit one sine network (SIREN) to one picture and render it at any size: the paper's 1-SIREN.
 
   liif fit picture.png -o picture_x4.png --scale 4
   liif fit picture.png -o large.png --size 1600x900 --iterations 3000
 
-It interpolates; it cannot invent detail as a network trained on many pictures can. The network itself is written beside the picture
-(large.pth).
+The network sees nothing but this picture. It interpolates; it cannot invent detail as a network trained on
+many pictures can. It is written beside the result (large.pth). A photo may take half an hour on a CPU.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import time
 
 AFTER_INTERRUPT = "Nothing was written."
+STEPS_BEFORE_ESTIMATE = 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _target(args: argparse.Namespace, h: int, w: int) -> tuple[int, int]:
+    """Return the size of the result, (H, W), for a picture of h x w pixels."""
     from ..errors import UserError
 
     if args.size is not None and args.scale is not None:
@@ -48,71 +51,96 @@ def _target(args: argparse.Namespace, h: int, w: int) -> tuple[int, int]:
     return int(parts[1]), int(parts[0])
 
 
-def run(args: argparse.Namespace) -> None:
-    import torch
-    from tqdm import tqdm
-
-    from ..archs.siren_arch import SIREN
-    from ..checkpoints.files import save_whole
+def _check(args: argparse.Namespace, weights: str) -> None:
+    """Raise UserError for what would fail only after the fit, which may take half an hour."""
     from ..errors import UserError
-    from ..evaluation.figure import to_picture
-    from ..image_io.reading import read_picture
-    from ..inference.render import as_float, render
+    from ..image_io.paths import make_folder_of
 
     if args.iterations < 1:
         raise UserError(f"--iterations {args.iterations}: expected 1 or more.")
+    if not 0 < args.lr < math.inf:
+        raise UserError(f"--lr {args.lr}: expected a positive number such as 1e-4.")
     if not args.output.lower().endswith(".png"):
         raise UserError(f"-o {args.output}: expected a name that ends in .png.")
-    picture = read_picture(args.picture)
-    if picture.alpha is not None and picture.alpha.min() < picture.alpha.max(initial=0):
-        raise UserError(
-            f"{args.picture}: has transparent parts, and one function of three colours cannot; put it on a background first."
-        )
-    image = as_float(picture.colour)[0]
-    size = _target(args, *image.shape[-2:])
-    weights = os.path.splitext(args.output)[0] + ".pth"
     for path in (args.output, weights):
         if os.path.exists(path):
             raise UserError(f"{path}: exists already; delete it or choose another name.")
-    try:
-        folder = os.path.dirname(args.output) or "."
-        os.makedirs(folder, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"-o {args.output}: its folder cannot be made ({error.strerror}).") from error
-    if not os.access(folder, os.W_OK):
+    make_folder_of(args.output)
+    if not os.access(os.path.dirname(args.output) or ".", os.W_OK):
         raise UserError(f"-o {args.output}: its folder cannot be written to.")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    siren = SIREN(iterations=args.iterations, lr=args.lr, seed=args.seed)
-    with tqdm(total=args.iterations, unit="it", desc="fitting", disable=None) as bar:
+
+
+def _psnr(mse: float) -> float:
+    return -10 * math.log10(max(mse, 1e-12))
+
+
+def _fit(siren, image):
+    """Fit ``siren`` to an image (3, h, w); show the progress, and early how long it will take."""
+    from tqdm import tqdm
+
+    start = time.monotonic()
+    with tqdm(total=siren.iterations, unit="it", desc="fitting", disable=None) as bar:
 
         def show(step: int, mse: float) -> None:
-            bar.set_postfix_str(f"{-10 * math.log10(max(mse, 1e-12)):.2f} dB", refresh=False)
+            bar.set_postfix_str(f"{_psnr(mse):.2f} dB", refresh=False)
             bar.update()
+            if step == STEPS_BEFORE_ESTIMATE:
+                seconds = (time.monotonic() - start) / step * siren.iterations
+                bar.write(f"{siren.iterations:,} steps: about {_duration(seconds)}. Ctrl-C stops it.")
 
-        net = siren.fit(image.to(device), show)
+        return siren.fit(image, show)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def run(args: argparse.Namespace) -> None:
+    import torch
+
+    from ..archs.siren_arch import SIREN
+    from ..checkpoints.writing import save_whole
+    from ..coords import cell_of, pixel_centres
+    from ..errors import UserError, printable
+    from ..evaluation.figure import to_picture
+    from ..files import atomic_write
+    from ..image_io.reading import read_picture
+    from ..inference.render import as_float
+
+    picture = read_picture(args.picture)
+    if picture.alpha is not None and picture.alpha.min() < picture.alpha.max(initial=0):
+        raise UserError(
+            f"{args.picture}: has transparent parts, and the network fits three colours; flatten it onto a "
+            "background first."
+        )
+    image = as_float(picture.colour)[0]
+    height, width = picture.size
+    size = _target(args, height, width)
+    weights = os.path.splitext(args.output)[0] + ".pth"
+    _check(args, weights)
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    siren = SIREN(iterations=args.iterations, lr=args.lr, seed=args.seed)
+    net = _fit(siren, image.to(device))
+    # The feature map of a SIREN is the vector of its network's parameters.
     parameters = torch.nn.utils.parameters_to_vector(net.parameters())
+    prepared = siren.prepare(parameters.unsqueeze(0))
 
-    class Fitted:
-        """The network that was just fitted, under the contract that ``render`` knows."""
+    @torch.no_grad()
+    def draw(size: tuple[int, int]) -> torch.Tensor:
+        rows, columns = (pixel_centres(n).to(device) for n in size)
+        return siren.decode(prepared, rows, columns, cell_of(size).to(device))[0].cpu()
 
-        @staticmethod
-        def encode(_):
-            return parameters.unsqueeze(0)
-
-        query = siren.query
-
-    again = render(Fitted, image.unsqueeze(0).to(device), tuple(image.shape[-2:]))
-    mse = (again.cpu() - image).clamp(-1, 1).square().mean().item()
-    drawn = to_picture(render(Fitted, image.unsqueeze(0).to(device), size))
+    mse = (draw((height, width)) - image).clamp(-1, 1).square().mean().item()
+    drawn = to_picture(draw(size))
     save_whole({"params": {name: value.cpu() for name, value in net.state_dict().items()}}, weights)
     try:
-        drawn.save(args.output)
-    except OSError as error:
-        raise UserError(
-            f"{args.output}: cannot be written ({error}); the fitted network is in {weights}."
-        ) from error
+        with atomic_write(args.output) as file:
+            drawn.save(file, format="PNG")
+    except UserError as error:
+        raise UserError(f"{error} The fitted network is in {weights}.") from error
     print(
-        f"{args.picture}, {image.shape[-1]} x {image.shape[-2]}: fitted to {-10 * math.log10(max(mse, 1e-12)):.2f} dB PSNR in "
-        f"{args.iterations} steps; {len(parameters):,} parameters in {weights}."
+        f"{printable(args.picture)}, {width} x {height}: fitted to {_psnr(mse):.2f} dB PSNR in "
+        f"{args.iterations} steps; {len(parameters):,} parameters in {printable(weights)}."
     )
-    print(f"{args.output}: {size[1]} x {size[0]}.")
+    print(f"{printable(args.output)}: {size[1]} x {size[0]}.")

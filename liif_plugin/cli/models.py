@@ -16,8 +16,8 @@ def run(_: argparse.Namespace) -> None:
     import os
 
     from ..checkpoints.download import KNOWN
-    from ..checkpoints.files import load_params
     from ..checkpoints.loading import SHIPPED
+    from ..checkpoints.reading import load_params
     from ..config.option_files import read_options
     from ..evaluation.report import grid
 

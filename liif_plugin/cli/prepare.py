@@ -1,12 +1,13 @@
 """Pack a folder of images into an LMDB that liif_plugin and BasicSR read.
 
-  liif prepare DIV2K_train_HR -o DIV2K_train_HR.lmdb --whole          every image as it is (the paper's distribution)
-  liif prepare DIV2K_train_HR -o DIV2K_train_HR_sub.lmdb              sub-images of 480 x 480 every 240 pixels (BasicSR's)
-  liif prepare lr --help                                              LR folders by MATLAB's imresize
-  liif prepare celebahq --help                                        the folders of the CelebA-HQ task
+  liif prepare DIV2K_train_HR -o DIV2K_train_HR.lmdb --whole      every image as it is (as in the paper)
+  liif prepare DIV2K_train_HR -o DIV2K_train_HR_sub.lmdb          480 x 480 every 240 pixels (as in BasicSR)
+  liif prepare lr --help                                          LR folders by MATLAB's imresize
+  liif prepare celebahq --help                                    the folders of the CelebA-HQ task
 
-The LMDB is written under a temporary name and gets its own when it is whole; the same command goes on after an interruption.
-Images that are left out are named with the reason. Exit code 1 if a file could not be read.
+The LMDB is written under a temporary name and renamed when it is whole. After an interruption the same
+command goes on. Images that are left out are named with the reason, also those of formats that are not read,
+such as HEIC. The exit code is 1 if a file could not be read.
 """
 
 from __future__ import annotations
@@ -44,10 +45,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..data.prepare import Cut, prepare_lmdb
+    from ..errors import UserError, printable
 
+    if args.crop_size < 1 or args.step < 1:
+        raise UserError(
+            f"--crop-size and --step: expected positive numbers, got {args.crop_size} and {args.step}."
+        )
     cut = None if args.whole else Cut(args.crop_size, args.step)
     report = prepare_lmdb(args.source, args.output, cut=cut, min_size=args.min_size, png_level=args.png_level)
-    print(f"{args.output}: {report.stored} images from {report.sources} files.")
+    print(f"{printable(args.output)}: {report.stored} images from {report.sources} files.")
     for name, reason in report.left_out:
-        print(f"left out: {name}: {reason}")
+        print(printable(f"left out: {name}: {reason}"))
     return 1 if report.unreadable else 0

@@ -2,8 +2,9 @@
 
   liif prepare celebahq data1024x1024 -o datasets/celebAHQ --split split.json
 
-256 x 256 is shrunk from the original by Pillow's bicubic, the others from 256 x 256, as the authors did. split.json maps train, val
-and test to lists of names (the authors' repository has it); without it the sub-folders train, val and test of FOLDER are the splits.
+Pillow's bicubic makes 256 x 256 from the original, and the others from 256 x 256, as the authors did.
+split.json maps train, val and test to lists of names (the authors' repository has it); without it the
+sub-folders train, val and test of FOLDER are the splits.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ def run(args: argparse.Namespace) -> int:
     from ..data.derive import CELEBAHQ_SIZES, celebahq_images, derive_folders, read_splits
     from ..data.image_source import list_images
     from ..data.prepare import lmdb_key, prepare_lmdb
-    from ..errors import UserError
+    from ..data.work_folder import disk_errors
+    from ..errors import UserError, printable
+    from ..files import atomic_write
 
     folders = [str(size) for size in CELEBAHQ_SIZES]
     lmdbs = {folder: os.path.join(args.output, f"{folder}.lmdb") for folder in folders}
@@ -45,30 +48,29 @@ def run(args: argparse.Namespace) -> int:
     splits = read_splits(args.split, args.source)
     if not splits:
         raise UserError(
-            f"{args.source}: has no sub-folders train, val or test; name the authors' split.json with --split."
+            f"{args.source}: has no sub-folders train, val or test; name the authors' split.json with "
+            f"--split."
         )
     left_out = []
     if not all(os.path.isdir(os.path.join(args.output, folder)) for folder in folders):
         left_out = derive_folders(args.source, args.output, folders, celebahq_images, {"task": "celebahq"})
     for name, reason in left_out:
-        print(f"left out: {name}: {reason}")
+        print(printable(f"left out: {name}: {reason}"))
     for folder, output in lmdbs.items():
         if not os.path.isdir(output):
             report = prepare_lmdb(os.path.join(args.output, folder), output, None)
-            print(f"{output}: {report.stored} images.")
+            print(f"{printable(output)}: {report.stored} images.")
     made = set(
         list_images(os.path.join(args.output, folders[0]))
     )  # an interruption may have lost the list of those left out
     splits = {
         split: [f"{lmdb_key(name)}.png" for name in names if name in made] for split, names in splits.items()
     }
-    try:
-        with open(f"{split_file}.partial", "w", encoding="utf-8") as file:
-            json.dump(splits, file, indent=1)
-        os.replace(f"{split_file}.partial", split_file)
-    except OSError as error:
-        raise UserError(
-            f"{split_file}: cannot be written ({error}); make room and give the same command again."
-        ) from error
-    print(f"{split_file}: " + ", ".join(f"{split} {len(names)}" for split, names in splits.items()) + ".")
+    with disk_errors(split_file), atomic_write(split_file, text=True) as file:
+        json.dump(splits, file, indent=1)
+    print(
+        f"{printable(split_file)}: "
+        + ", ".join(f"{split} {len(names)}" for split, names in splits.items())
+        + "."
+    )
     return 1 if left_out else 0

@@ -3,8 +3,9 @@
   liif prepare lr Urban100/HR -o Urban100/LR_bicubic                  Urban100/LR_bicubic/X2, X3, X4
   liif prepare lr mine -o mine_LR --scales 2 8 --border mirror        as DIV2K was made
 
-Every HR image is cropped at the bottom and the right to a multiple of the scale. Gray images stay gray. The older sets (Set5, Set14,
-B100, Urban100) repeat the border pixel, which is the default; newer MATLAB (DIV2K) mirrors the image.
+Every HR image is cropped at the bottom and the right to a multiple of the scale. Gray images stay gray. The
+older sets (Set5, Set14, B100, Urban100) repeat the border pixel, which is the default; newer MATLAB (DIV2K)
+mirrors the image.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..data.derive import derive_folders, lr_images
-    from ..errors import UserError
+    from ..errors import UserError, printable
 
     scales = sorted(set(args.scales))
     if scales[0] < 1:
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         lambda image: lr_images(image, scales, args.border),
         {"scales": scales, "border": args.border},
     )
-    print(f"{args.output}: {', '.join(folders)}.")
+    print(f"{printable(args.output)}: {', '.join(folders)}.")
     for name, reason in left_out:
-        print(f"left out: {name}: {reason}")
+        print(printable(f"left out: {name}: {reason}"))
     return 1 if left_out else 0

@@ -1,12 +1,14 @@
-"""Train with BasicSR's trainer. Experiments are written to ./experiments/NAME, TensorBoard logs to ./tb_logger/NAME.
+r"""Train with BasicSR's trainer. Experiments are written to ./experiments/NAME, TensorBoard logs to
+./tb_logger/NAME.
 
   liif train -opt train_liif_demo.yml
   liif train -opt my.yml --auto_resume
-  torchrun --nproc_per_node=8 -m liif_plugin train -opt train_liif_edsr.yml --launcher pytorch \\
-      --force_yml datasets:train:batch_size_per_gpu=2                     16 samples in all, as one process has
+  torchrun --nproc_per_node=8 -m liif_plugin train -opt train_liif_edsr.yml --launcher pytorch \
+      --force_yml datasets:train:batch_size_per_gpu=2                  16 samples in all, as one process has
 
-An option file is looked for at the path given, then among those that come with liif_plugin. Ctrl-C and SIGTERM finish the step, save
-a whole state and end; once more ends at once. --auto_resume goes on from there with the very losses of an uninterrupted run.
+An option file is looked for at the path given, then among those that come with liif_plugin. Ctrl-C and
+SIGTERM finish the step, save a whole state and end; once more ends at once. --auto_resume goes on from there
+with the very losses of an uninterrupted run.
 """
 
 from __future__ import annotations

@@ -3,20 +3,25 @@
   liif upscale photo.jpg -o large.png --scale 2.7
   liif upscale photos -o large --at-least 3840x2160          every picture of the folder, the structure kept
   liif upscale 'scans/*.tif' -o out --scale 2 --format png
-  liif upscale photo.jpg -o part.png --window 100.5,80,64,48 --size 1920x1440     only that part, x,y,width,height in its pixels
+  liif upscale photo.jpg -o part.png --window 100.5,80,64,48 --size 1920x1440
+                                                             a part: x,y,width,height in pixels of the input
 
-Sizes are WIDTHxHEIGHT, scales WIDTHxHEIGHT or one number. LIIF networks are trained for x1 to x4 and asked beyond that with good
-results; below x1 they only take samples, which a plain resize does better. Gray, transparent and 16-bit pictures stay what they are, a
-palette becomes RGB; the colour profile (not in BMP) and EXIF data (in JPEG, PNG, WebP) are kept, the orientation applied. JPEG, PNG,
-WebP, TIFF and BMP; not animations or videos (take the frames out, enlarge their folder, join them). A picture that fails is named and
-the rest goes on; the exit code is then 1.
+Sizes are WIDTHxHEIGHT, scales WIDTHxHEIGHT or one number. LIIF networks are trained for x1 to x4. Results
+beyond that are good too; below x1 a plain resize is better.
+
+Reads and writes JPEG, PNG, WebP, TIFF and BMP; animations and videos are refused (extract the frames and
+enlarge their folder). Gray, transparent and 16-bit pictures keep their kind; a palette becomes RGB. The
+colour profile is kept (not in BMP), EXIF data too (in JPEG, PNG, WebP); the orientation is applied.
+
+A picture that fails is named, and the others are still done; the exit code is then 1.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
-AFTER_INTERRUPT = "Finished pictures are whole; --skip-existing goes on with the rest."
+AFTER_INTERRUPT = "Finished pictures are whole; --skip-existing continues with the others."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,7 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _pair(name: str, text: str | None, kind: type) -> tuple | None:
-    """'AxB' in the order width, height -> (height, width)."""
+    """Read 'AxB', width and height, as (height, width); of floats, one number stands for both."""
     from ..errors import UserError
 
     if text is None:
@@ -99,17 +104,30 @@ def _pair(name: str, text: str | None, kind: type) -> tuple | None:
     if len(numbers) == 1 and kind is float:
         numbers *= 2
     if len(numbers) != 2 or not all(0 < number < 1e9 for number in numbers):
-        example = (
-            "2.7 or 2x3.1 (WIDTHxHEIGHT), factors above 0"
-            if kind is float
-            else "WIDTHxHEIGHT such as 3840x2160"
-        )
+        example = "WIDTHxHEIGHT such as 3840x2160"
+        if kind is float:
+            example = "2.7 or 2x3.1 (WIDTHxHEIGHT), factors above 0"
         raise UserError(f"{name} {text}: expected {example}.")
     return numbers[1], numbers[0]
 
 
+def _window(text: str | None) -> tuple[float, float, float, float] | None:
+    """Read 'x,y,width,height' as (top, left, height, width)."""
+    from ..errors import UserError
+
+    if text is None:
+        return None
+    try:
+        x, y, width, height = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UserError(
+            f"--window {text}: expected x,y,width,height in pixels of the input, such as 100.5,80,64,48."
+        ) from error
+    return y, x, height, width
+
+
 def _target(args: argparse.Namespace):
-    """(Target, window) of the options, each checked."""
+    """Check the options for the size of the result. Return them as a Target."""
     from ..errors import UserError
     from ..inference.upscaling import Target
 
@@ -129,32 +147,29 @@ def _target(args: argparse.Namespace):
     given = [name for name, value in ways.items() if value is not None]
     if len(given) > 1:
         raise UserError(f"{' and '.join(given)}: give one of them.")
-    window = None
-    if args.window is not None:
-        try:
-            window = tuple(float(part) for part in args.window.split(","))
-        except ValueError:
-            window = ()
-        if len(window) != 4:
-            raise UserError(
-                f"--window {args.window}: expected x,y,width,height in pixels of the input, such as 100.5,80,64,48."
-            )
-        x, y, width, height = window
-        window = (y, x, height, width)
-    scale = _pair("--scale", args.scale, float) if given else (4.0, 4.0)
-    limit = None if args.max_pixels is None else int(args.max_pixels)
-    size, least = _pair("--size", args.size, int), _pair("--at-least", args.at_least, int)
-    return Target(scale, size, args.height, args.width, args.short_side, least, limit), window
+    return Target(
+        scale=_pair("--scale", args.scale, float) if given else (4.0, 4.0),
+        size=_pair("--size", args.size, int),
+        height=args.height,
+        width=args.width,
+        short_side=args.short_side,
+        at_least=_pair("--at-least", args.at_least, int),
+        max_pixels=None if args.max_pixels is None else int(args.max_pixels),
+    )
 
 
 def engine_of(args: argparse.Namespace):
-    """The network and how it is run by ``args`` (model, device, precision, memory, cell), said in one line."""
+    """Load the network and choose how it is run; print both in one line.
+
+    Args:
+        args: model, device, precision, memory and cell of the command line.
+    """
     import torch
 
     from ..checkpoints.loading import load
-    from ..errors import UserError
+    from ..errors import UserError, printable
     from ..inference.render import is_continuous
-    from ..inference.upscaling import Engine
+    from ..inference.upscaling import Engine, memory_budget
     from ..precision import choose_precision
 
     if args.device == "cuda" and not torch.cuda.is_available():
@@ -166,67 +181,100 @@ def engine_of(args: argparse.Namespace):
     net = load(args.model, device)
     if not is_continuous(net):
         raise UserError(
-            f"--model {args.model}: {type(net).__name__} has one fixed scale; expected a network for any scale, such as LIIF."
+            f"--model {args.model}: {type(net).__name__} has one fixed scale; "
+            "expected a network for any scale, such as LIIF."
         )
-    why = (
-        "chosen: this machine "
-        + ("multiplies" if precision == "bf16" else "does not multiply")
-        + " bfloat16 in hardware"
-    )
+    reason = ""
+    if args.precision == "auto":
+        multiplies = "multiplies" if precision == "bf16" else "does not multiply"
+        reason = f" (chosen: this machine {multiplies} bfloat16 in hardware)"
+    print(f"{printable(args.model)}: {type(net).__name__} on {device.type} in {precision}{reason}.")
+    return Engine(net, device, precision, memory_budget(args.memory), args.cell)
+
+
+def _say_what_is_lost(picture, source: str, destination: str) -> bool:
+    """Say that the colour space of a PNG is not kept in another format. Return whether it was said."""
+    import sys
+
+    from ..errors import printable
+    from ..image_io.png import is_srgb
+
+    if destination.lower().endswith(".png") or picture.icc is not None or is_srgb(picture.colour_space):
+        return False
+    names = ", ".join(name.decode() for name, _ in picture.colour_space)
     print(
-        f"{args.model}: {type(net).__name__} on {device.type} in {precision}{f' ({why})' if args.precision == 'auto' else ''}."
+        f"{printable(source)}: its colour space ({names}) is kept only in .png; other programs will take "
+        f"{printable(destination)} for sRGB. This is said once.",
+        file=sys.stderr,
     )
-    return Engine(net, device, precision, int(args.memory * 2**30), args.cell)
+    return True
+
+
+def _advance(bar) -> Callable[[int], None]:
+    """Return a function that moves a progress bar on by a number of pixels."""
+
+    def advance(pixels: int) -> None:
+        bar.update(pixels)
+
+    return advance
 
 
 def run(args: argparse.Namespace) -> int:
+    import os
     import sys
 
     from tqdm import tqdm
 
-    from ..errors import UserError
-    from ..image_io.jobs import jobs_of
+    from ..errors import UserError, printable
+    from ..files import remove_leftovers
+    from ..image_io.paths import make_folder_of, pair_paths
     from ..image_io.reading import read_picture
     from ..inference.upscaling import geometry, upscale_file
 
     if not 1 <= args.quality <= 100:
         raise UserError(f"--quality {args.quality}: expected 1 to 100.")
-    target, window = _target(args)
-    jobs = jobs_of(args.inputs, args.output, args.format)
+    target, window = _target(args), _window(args.window)
+    pairs = pair_paths(args.inputs, args.output, args.format)
     engine = engine_of(args)
+    # Killed runs leave temporary files beside their results.
+    for folder in {os.path.dirname(destination) or "." for _, destination in pairs}:
+        remove_leftovers(folder)
     failed = skipped = 0
-    for number, (source, destination) in enumerate(jobs, start=1):
+    said_what_is_lost = False
+    for number, (source, destination) in enumerate(pairs, start=1):
+        exists = os.path.exists(destination)
+        if exists and args.skip_existing:
+            skipped += 1
+            continue
         try:
-            if jobs.exists(destination) and args.skip_existing:
-                skipped += 1
-                continue
-            jobs.make_room(destination, args.overwrite)
+            if exists and not args.overwrite:
+                raise UserError(
+                    f"{destination}: exists already; choose --skip-existing, --overwrite or another name."
+                )
+            make_folder_of(destination)
             picture = read_picture(source)
             where = geometry(*picture.size, target, window)
-            label = (
-                f"{source}  {picture.size[1]} x {picture.size[0]} -> {where.window[3]} x {where.window[2]}"
-            )
-            with tqdm(
-                total=where.pixels,
-                unit="px",
-                unit_scale=True,
-                desc=f"{number}/{len(jobs)} {label}",
-                disable=None,
-            ) as bar:
-                upscale_file(engine, picture, destination, where, bar.update, args.quality)
+            sizes = f"{picture.size[1]} x {picture.size[0]} -> {where.window[3]} x {where.window[2]}"
+            label = f"{number}/{len(pairs)} {printable(source)}  {sizes}"
+            with tqdm(total=where.pixels, unit="px", unit_scale=True, desc=label, disable=None) as bar:
+                upscale_file(engine, picture, destination, where, _advance(bar), args.quality)
             if bar.disable:
-                print(f"{number}/{len(jobs)} {label}  {destination}", flush=True)
+                print(f"{label}  {printable(destination)}", flush=True)
+            said_what_is_lost = said_what_is_lost or _say_what_is_lost(picture, source, destination)
         except (UserError, MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "memory" not in str(error):
                 raise
+            sentence = str(error)
             if not isinstance(error, UserError):
-                error = f"{source}: there is not as much memory as was needed; choose less with --memory, and .png or .tif."
+                sentence = (
+                    f"{printable(source)}: there is not as much memory as was needed; "
+                    "choose less with --memory, and .png or .tif."
+                )
             failed += 1
-            print(f"liif upscale: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
-    print(
-        f"{len(jobs) - failed - skipped} of {len(jobs)} written to {args.output}"
-        + (f", {skipped} were there already" if skipped else "")
-        + (f", {failed} failed" if failed else "")
-        + "."
-    )
+            print(f"liif upscale: {' '.join(sentence.split())}", file=sys.stderr, flush=True)
+    written = len(pairs) - failed - skipped
+    summary = f"{written} of {len(pairs)} written to {printable(args.output)}"
+    summary += f", {skipped} were there already" if skipped else ""
+    summary += f", {failed} failed" if failed else ""
+    print(f"{summary}.")
     return 1 if failed else 0

@@ -1,83 +1,92 @@
-"""BasicSR's parser of option files and of the command line: safe, and a mistake is named before anything is written.
+"""The option file and --force_yml of the command line, read and checked before BasicSR's parser sees them.
 
-| patch | what it cures (BasicSR 1.4.2, PyPI and master) |
-|---|---|
-| ordered_yaml | yml read with an unsafe loader; 1e-4 read as text; a key given twice silently wins |
-| _postprocess_yml_value | --force_yml evaluates text; 1e-4 and -1 stay text |
-| parse_options | a wrong option fails late or never; the packaged option files cannot be named |
-| copy_opt_file | the copy in the experiment's folder would lack what its `_base_` says |
-
-Each can go when BasicSR does it itself.
+BasicSR's own parser runs code that stands in an option file or in --force_yml. Here both are read safely, and
+BasicSR's parser is handed the options instead of the file. ``basicsr_patches/options.py`` calls these functions.
 """
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import os
 import re
 import sys
+from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Callable
 
 import yaml
 
-from ..basicsr_patches.distributed import agree, last_words
-from ..basicsr_patches.training import patch_main
 from ..errors import UserError, nearest
+from ..files import atomic_write
 from .option_files import (
     BASE,
-    READING_FAILS,
-    OptionLoader,
-    check_size,
     find_option_file,
     packaged_options,
+    parse_yaml,
     plain,
     read_options,
+    read_without_bases,
 )
-from .option_types import BLOCK, FOLDER_NAME, NUM_GPU, TEXT, check_value, check_values, optional, whole
+from .option_types import (
+    BLOCK,
+    NUM_GPU,
+    REQUIRED,
+    RUN_NAME,
+    TEXT,
+    Option,
+    check_value,
+    check_values,
+    optional,
+    whole,
+)
 
-# what BasicSR's parser and its trainer need to be so, whatever the model: it would fail, or write elsewhere, before any other check
+# What BasicSR's parser needs, whatever the model: otherwise it fails, or writes elsewhere, before any other check.
 EARLY = {
-    "name": FOLDER_NAME,
-    "num_gpu": NUM_GPU,
-    "manual_seed": optional(whole(0, 2**31)),
-    "datasets": BLOCK,
-    "path": BLOCK,
+    "name": Option(RUN_NAME, REQUIRED, "Name of the run; results go to experiments/NAME or results/NAME."),
+    "num_gpu": Option(NUM_GPU, REQUIRED, "Number of GPUs; `auto` takes all, or the CPU without one."),
+    "manual_seed": Option(optional(whole(0, 2**31)), help="Seed of all random numbers; empty: a random one."),
+    "datasets": Option(BLOCK, REQUIRED, "One block per dataset: train, val_NAME, test_NAME."),
+    "path": Option(BLOCK, REQUIRED, "Files to start from; see below."),
 }
-PATHS = {"pretrain_network_g": optional(TEXT), "resume_state": optional(TEXT)}
+PATHS = {
+    "pretrain_network_g": Option(optional(TEXT), None, "Weights (.pth) to start from, or to test."),
+    "resume_state": Option(optional(TEXT), None, "Training state to resume from; --auto_resume finds it."),
+}
 ROOTS = {"dataroot_gt": optional(TEXT), "dataroot_lq": optional(TEXT)}
-AFTER_PARSE: list[
-    Callable[[dict], None]
-] = []  # checks of the whole option dict; a failing one raises UserError
 
 
-def _forced_value(text: str) -> object:
-    """The value of one --force_yml entry: YAML, read safely."""
+def forced_value(text: str) -> object:
+    """Return the value of one entry of --force_yml: yml, read safely."""
     if text.lower() in ("none", "~"):
         return None
-    try:
-        value = yaml.load(text.replace("!!float", "!!float "), Loader=OptionLoader)
-    except UserError:
-        raise
-    except READING_FAILS as error:
-        raise UserError(
-            f"--force_yml: '{text}' is not a value in yml ({' '.join(str(error).split())})."
-        ) from error
-    check_size("--force_yml", value)
-    return value
+    return parse_yaml(f"--force_yml: '{text[:80]}'", text.replace("!!float", "!!float "), "a value in yml")
 
 
-def _take_forced(argv: list[str], opt: dict) -> None:
-    """Put the values of --force_yml into ``opt``. BasicSR turns each `a:b=value` into code: only plain, existing keys get there."""
-    for at, arg in enumerate(argv):
+def _split_forced(argv: list[str]) -> tuple[list[str], list[str]]:
+    """Return ``argv`` without --force_yml, and the entries of --force_yml."""
+    for arg in argv:
         flag = arg.partition("=")[0]
         if len(flag) > 3 and "--force_yml".startswith(flag) and arg != "--force_yml":
             raise UserError(f"{arg}: write `--force_yml KEY:KEY=VALUE`, with a blank.")
-        if arg == "--force_yml" and "--force_yml" in argv[at + 1 :]:
-            raise UserError("--force_yml: give it once, with all its KEY:KEY=VALUE behind it.")
+    if argv.count("--force_yml") > 1:
+        raise UserError("--force_yml: give it once, with all its KEY:KEY=VALUE behind it.")
     if "--force_yml" not in argv:
-        return
-    for entry in argv[argv.index("--force_yml") + 1 :]:
-        if entry.startswith("-"):
-            break
+        return argv, []
+    start = argv.index("--force_yml") + 1
+    end = next((i for i in range(start, len(argv)) if argv[i].startswith("-")), len(argv))
+    return argv[: start - 1] + argv[end:], argv[start:end]
+
+
+def force(opt: dict, entries: list[str]) -> None:
+    """Write ``entries`` of --force_yml, such as `train:total_iter=100`, into the options ``opt``.
+
+    As in an option file with ``_base_``, `block=~` removes the block.
+
+    Raises:
+        UserError: an entry is not KEY:KEY=VALUE, or names a block that does not exist.
+    """
+    for entry in entries:
         keys, equals, value = entry.partition("=")
         if not equals or entry.count("=") > 1 or not re.fullmatch(r"[\w.-]+(:[\w.-]+)*", keys.strip()):
             raise UserError(f"--force_yml {entry}: expected key:key=value with one '='.")
@@ -89,13 +98,17 @@ def _take_forced(argv: list[str], opt: dict) -> None:
                     f"--force_yml {entry}: the option file has no block '{key}'{nearest(key, block)}."
                 )
             block = block[key]
-        block[last] = _forced_value(value.strip())
+        new = forced_value(value.strip())
+        if new is None and isinstance(block.get(last), dict):
+            del block[last]
+        else:
+            block[last] = new
 
 
 def _check_early(path: str, opt: dict) -> None:
-    """What stands in EARLY, PATHS and ROOTS."""
-    for key in ("name", "num_gpu", "datasets", "path"):
-        if key not in opt:
+    """Raise UserError for what EARLY, PATHS and ROOTS do not allow, and for a host dataset that fails later."""
+    for key, option in EARLY.items():
+        if option.default is REQUIRED and key not in opt:
             raise UserError(f"{path}: '{key}' is missing; compare it with {packaged_options()}.")
     check_values(path, opt, EARLY)
     check_values(f"{path}: path", opt["path"], PATHS)
@@ -103,32 +116,28 @@ def _check_early(path: str, opt: dict) -> None:
         check_value(path, f"datasets, the name of {name}", name, TEXT)
         check_value(path, f"datasets.{name}", dataset, BLOCK)
         check_values(f"{path}: datasets.{name}", dataset, ROOTS)
+        if dataset.get("type") == "PairedImageDataset":
+            _check_scale_of_paired_images(f"{path}: datasets.{name}", {"scale": opt.get("scale"), **dataset})
 
 
-def _launched_by_torchrun(argv: list[str]) -> bool:
-    return "--launcher=pytorch" in argv or ("--launcher", "pytorch") in zip(argv, argv[1:])
+def _check_scale_of_paired_images(where: str, dataset: dict) -> None:
+    """Raise UserError unless BasicSR's PairedImageDataset can slice images with its ``scale``."""
+    if dataset["scale"] is None:
+        raise UserError(
+            f"{where}: 'scale' is missing; PairedImageDataset needs that of its images, such as 4."
+        )
+    check_value(where, "scale", dataset["scale"], whole(1))
 
 
-def _check_files() -> None:
-    """Find the option file of the command line and refuse what BasicSR's parser would stumble over."""
-    at = _find_opt_argument(sys.argv)
-    if at is None:  # BasicSR's own parser says what is missing
-        return
-    sys.argv[at] = find_option_file(sys.argv[at])
-    opt = read_options(sys.argv[at])
-    _take_forced(sys.argv, opt)
-    _check_early(sys.argv[at], opt)
-
-
-def _parse_and_check(stock_parse: Callable, root_path: str, is_train: bool) -> tuple:
-    opt, args = stock_parse(root_path, is_train)
-    for check in AFTER_PARSE:
-        check(opt)
-    return opt, args
+def _ignore_persistent_workers(opt: dict) -> None:
+    """Switch ``persistent_workers`` off where there are no workers; PyTorch refuses it then."""
+    for dataset in opt["datasets"].values():
+        if dataset.get("num_worker_per_gpu") == 0 and dataset.get("persistent_workers") is True:
+            dataset["persistent_workers"] = False
 
 
 def _find_opt_argument(argv: list[str]) -> int | None:
-    """Index of the value of -opt in ``argv``, or None; ``-opt=FILE`` is taken apart first."""
+    """Return the index of the value of -opt in ``argv``, or None; split `-opt=FILE` in two first."""
     joined = next((i for i, arg in enumerate(argv) if arg.startswith("-opt=")), None)
     if joined is not None:
         argv[joined : joined + 1] = ["-opt", argv[joined][len("-opt=") :]]
@@ -136,67 +145,87 @@ def _find_opt_argument(argv: list[str]) -> int | None:
     return at if at < len(argv) else None
 
 
-def _one_line_for_user_errors() -> None:
-    """Print a UserError, or the loss of another process, as one line wherever it ends the program, also under BasicSR's own scripts."""
-    previous = sys.excepthook
-    if getattr(previous, "knows_user_errors", False):
-        return
+def read_command_line(argv: list[str]) -> tuple[list[str], OrderedDict | None]:
+    """Read and check the option file of a command line.
 
-    def hook(kind, error, trace):
-        words = last_words(error)
-        if words is None:
-            previous(kind, error, trace)
-        else:
-            print(f"liif_plugin: {words}", file=sys.stderr)
+    Returns:
+        argv: as BasicSR's parser is to see it: -opt with the path of the file, --force_yml left out.
+        options: of the file with --force_yml applied, or None where the command line has no -opt.
 
-    hook.knows_user_errors = True
-    sys.excepthook = hook
-
-
-def copy_opt_file(opt_file: str, experiments_root: str) -> None:
-    """As BasicSR's: the option file under a line with the command; where it is built on another one, all of it in its place."""
-    from basicsr.utils.dist_util import get_dist_info
-    from basicsr.utils.options import copy_opt_file as stock_copy
-
-    if get_dist_info()[0] != 0:
-        return
-    stock_copy(opt_file, experiments_root)
-    with open(opt_file, encoding="utf-8") as file:
-        if not any(line.startswith(BASE) for line in file):
-            return
-    copy = os.path.join(experiments_root, os.path.basename(opt_file))
-    with open(copy, encoding="utf-8") as file:
-        header = [next(file) for _ in range(4)]  # the time, the command, an empty line
-    with open(copy, "w", encoding="utf-8") as file:
-        file.write(
-            "".join(header)
-            + yaml.safe_dump(plain(read_options(opt_file)), sort_keys=False, default_flow_style=None)
-        )
+    Raises:
+        UserError: for the first mistake found.
+    """
+    argv = list(argv)
+    at = _find_opt_argument(argv)
+    if at is None:  # BasicSR's own parser says what is missing
+        return argv, None
+    argv[at] = find_option_file(argv[at])
+    path = argv[at]
+    opt = read_options(path)
+    argv, entries = _split_forced(argv)
+    force(opt, entries)
+    _check_early(path, opt)
+    _ignore_persistent_workers(opt)
+    return argv, opt
 
 
-def apply() -> None:
-    """Apply the table above once."""
-    import basicsr.test
-    import basicsr.train
+def parse_command_line(
+    stock_parse: Callable, root_path: str, is_train: bool
+) -> tuple[dict, argparse.Namespace]:
+    """Run BasicSR's parser on the command line, with options that were read safely.
+
+    Args:
+        stock_parse: BasicSR's own parse_options.
+        root_path: the folder in which BasicSR makes experiments/ or results/.
+        is_train: whether for train.py or for test.py.
+
+    Returns:
+        (the options, the parsed command line), as BasicSR's own.
+    """
+    argv, opt = read_command_line(sys.argv)
+    if opt is None:
+        return stock_parse(root_path, is_train)
+    with _hand_over(argv, opt):
+        return stock_parse(root_path, is_train)
+
+
+@contextlib.contextmanager
+def _hand_over(argv: list[str], opt: OrderedDict) -> Iterator[None]:
+    """Let BasicSR's parser see ``argv``, and get ``opt`` where it reads the option file."""
     from basicsr.utils import options
 
-    stock_parse = options.parse_options
-    if getattr(stock_parse, "finds_packaged_options", False):
-        return
+    class Loader:
+        """What yaml.load asks of a loader."""
 
-    def parse_options(root_path, is_train=True):
-        _one_line_for_user_errors()
-        for name in ("load_resume_state", "copy_opt_file", "create_train_val_dataloader", "init_tb_loggers"):
-            patch_main(name, getattr(basicsr.train, name))
-        if _launched_by_torchrun(sys.argv):
-            options.init_dist(
-                "pytorch"
-            )  # before anything can fail, so that no process waits for one that is gone
-        agree(_check_files)
-        return agree(_parse_and_check, stock_parse, root_path, is_train)
+        def __init__(self, stream):
+            pass
 
-    parse_options.finds_packaged_options = True
-    options.parse_options = basicsr.train.parse_options = basicsr.test.parse_options = parse_options
-    basicsr.train.copy_opt_file = copy_opt_file
-    options._postprocess_yml_value = _forced_value
-    options.ordered_yaml = lambda: (OptionLoader, yaml.SafeDumper)
+        def get_single_data(self):
+            return opt
+
+        def dispose(self):
+            pass
+
+    whole_argv, stock = sys.argv, options.ordered_yaml
+    sys.argv, options.ordered_yaml = argv, lambda: (Loader, yaml.SafeDumper)
+    try:
+        yield
+    finally:  # the copy of the option file shows the whole command
+        sys.argv, options.ordered_yaml = whole_argv, stock
+
+
+def write_option_copy(opt_file: str, experiments_root: str) -> None:
+    """Make the copy of ``opt_file`` that BasicSR has put into ``experiments_root`` readable by itself.
+
+    If the file is built on another one, the copy gets all options in full. BasicSR's lines with the time and the
+    command stay on top. A byte-order mark is removed: it may stand only at the beginning of a file.
+    """
+    copy = os.path.join(experiments_root, os.path.basename(opt_file))
+    with open(copy, encoding="utf-8") as file:
+        text = file.read()
+    if BASE in read_without_bases(opt_file):
+        header = "".join(text.splitlines(keepends=True)[:4])  # the time, the command, an empty line
+        options = plain(read_options(opt_file))
+        text = header + yaml.safe_dump(options, sort_keys=False, default_flow_style=None, allow_unicode=True)
+    with atomic_write(copy, text=True) as file:
+        file.write(text.replace("\ufeff", ""))

@@ -1,4 +1,4 @@
-"""Crops, flips and queries of one training item. Images here are (H, W, 3) uint8 arrays until the very end."""
+"""Crops, flips and queries of one training item. Images are (H, W, 3) uint8 arrays until the very end."""
 
 from __future__ import annotations
 
@@ -12,48 +12,59 @@ from torch import Tensor
 from ..coords import centre
 
 Flips = tuple[bool, bool, bool]  # vertical, horizontal, transpose
+NO_FLIPS: Flips = (False, False, False)
 
 
 def to_tensor(image: np.ndarray) -> Tensor:
-    """(H, W, 3) uint8 -> (3, H, W) float32 in [0, 1]."""
+    """Convert (H, W, 3) uint8 to (3, H, W) float32 in [0, 1]."""
     return torch.from_numpy(np.array(image.transpose(2, 0, 1))).float().div_(255)
 
 
 def augment(images: list[np.ndarray], flips: Flips) -> list[np.ndarray]:
-    """Flip every image vertically, flip horizontally, transpose, each where its flag is set: the same for LR and HR."""
+    """Flip every image vertically, flip it horizontally, transpose it, each where its flag is set."""
     vertical, horizontal, transpose = flips
     if vertical:
         images = [image[::-1] for image in images]
     if horizontal:
         images = [image[:, ::-1] for image in images]
-    return [image.transpose(1, 0, 2) for image in images] if transpose else images
+    if transpose:
+        images = [image.transpose(1, 0, 2) for image in images]
+    return images
 
 
 def draw_flips(rng: np.random.Generator, use_hflip: bool, use_rot: bool) -> Flips:
-    """Random flags for ``augment``; as in BasicSR, use_rot stands for the vertical flip and the transpose."""
+    """Draw flags for ``augment``. As in BasicSR, use_rot allows the vertical flip and the transpose."""
     vertical, horizontal, transpose = rng.random(3) < 0.5
     return bool(vertical and use_rot), bool(horizontal and use_hflip), bool(transpose and use_rot)
 
 
 def draw_queries(
-    hr: np.ndarray, count: int, rng: np.random.Generator, flips: Flips = (False, False, False)
+    hr: np.ndarray, count: int, rng: np.random.Generator, flips: Flips = NO_FLIPS
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """``count`` pixels of ``augment([hr], flips)`` without replacement -> coord (Q, 2), cell (Q, 2), gt (Q, 3) in [0, 1].
+    """Draw pixels of ``augment([hr], flips)`` without replacement.
 
     Args:
-        hr: (H, W, 3) uint8, as it was before the flips: turning the indices is cheaper than gathering from a turned picture.
+        hr: (H, W, 3) uint8, as it was before the flips: it is cheaper to turn the indices than to gather
+            from a turned image.
+        count: number of pixels Q.
+        rng: draws them.
+        flips: as for ``augment``.
+
+    Returns:
+        coord (Q, 2) and cell (Q, 2) in the turned image, their colours gt (Q, 3) in [0, 1].
     """
     vertical, horizontal, transpose = flips
     h, w = hr.shape[:2]
+    # size of the turned image, and pixels in it; unshuffled they are equally distributed as a set, and H*W
+    # numbers need no permutation
     H, W = (w, h) if transpose else (h, w)
-    chosen = rng.choice(
-        H * W, count, replace=False, shuffle=False
-    )  # as a set equally distributed, without a permutation of H*W
+    chosen = rng.choice(H * W, count, replace=False, shuffle=False)
     row = chosen // W
     column = chosen - row * W
     coord, cell = np.empty((count, 2), np.float32), np.empty((count, 2), np.float32)
     coord[:, 0], coord[:, 1] = _centres(H)[row], _centres(W)[column]
     cell[:] = 2 / H, 2 / W
+    # the same pixels before the flips
     y, x = (column, row) if transpose else (row, column)
     y = h - 1 - y if vertical else y
     x = w - 1 - x if horizontal else x
@@ -67,17 +78,18 @@ def _centres(n: int) -> np.ndarray:
 
 
 class WorkerGenerator:
-    """The generator for items that carry no key of their own (a loader that is not BasicSR's).
+    """The generator for items whose index has no key, as from a loader that is not BasicSR's.
 
-    One stream per worker, seeded anew from torch's seed, which differs per worker, rank and epoch. BasicSR seeds ``random`` and
-    ``numpy`` the same in every epoch, so neither is used.
+    Each worker has one stream. It is seeded from torch's seed, which differs per worker, rank and epoch.
+    BasicSR seeds ``random`` and ``numpy`` the same in every epoch, so neither is used.
     """
 
-    def __init__(self):
-        self._owner = None
-        self._rng = None
+    def __init__(self) -> None:
+        self._owner: object = None
+        self._rng = np.random.default_rng(0)
 
     def get(self) -> np.random.Generator:
+        """Return the generator of this worker and epoch."""
         worker = torch.utils.data.get_worker_info()
         owner = (os.getpid(), None if worker is None else worker.seed)
         if owner != self._owner:

@@ -1,83 +1,134 @@
-"""What the three datasets share: which options each phase reads, how a source is opened, when an epoch is too short."""
+"""What the datasets share: the options of each phase, opening a source, and epochs that are long enough."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from basicsr.utils.dist_util import get_dist_info
 
-from ..config.option_types import ANY, BLOCK, FLAG, FOLDER_NAME, TEXT, check_block, choice, optional, whole
+from ..config.option_types import (
+    ANY,
+    BLOCK,
+    FLAG,
+    FOLDER_NAME,
+    NO_DEFAULT,
+    TEXT,
+    Option,
+    Options,
+    check_block,
+    choice,
+    optional,
+    whole,
+)
 from ..errors import UserError
 from .image_source import ImageSource
 
 SOURCE_OPTIONS = {
-    "name": FOLDER_NAME,
-    "type": TEXT,
-    "phase": choice("train", "val", "test"),
-    "dataroot_gt": optional(TEXT),
-    "io_backend": optional(BLOCK),
-    "meta_info_file": optional(TEXT),
-    "split": optional(TEXT),
-    "cache": optional(choice("memory")),
-    "first_k": optional(whole(1)),
-    "how_to_get": optional(TEXT),
-    "too_small": choice("fail", "skip"),
-    "num_worker_per_gpu": whole(0, 4096),
+    "name": Option(FOLDER_NAME, help="Name of the set; results are written under it."),
+    "type": Option(TEXT, help="Class of the dataset."),
+    "phase": Option(
+        choice("train", "val", "test"), default="train", help="Set by BasicSR from the block's name."
+    ),
+    "dataroot_gt": Option(optional(TEXT), help="Folder or LMDB of the HR images."),
+    "io_backend": Option(
+        optional(BLOCK),
+        default=None,
+        help="As in BasicSR: `type: disk` or `type: lmdb`; found out where left out.",
+    ),
+    "meta_info_file": Option(
+        optional(TEXT),
+        default=None,
+        help="Text file with a name in each line, or a .json that maps splits to names.",
+    ),
+    "split": Option(optional(TEXT), default=None, help="The split to take from a .json."),
+    "cache": Option(
+        optional(choice("memory")),
+        default=None,
+        help="memory: decode every image once, shared by all workers.",
+    ),
+    "first_k": Option(optional(whole(1)), default=None, help="Use the first k images only."),
+    "how_to_get": Option(
+        optional(TEXT), default=None, help="A sentence for the message when the data is missing."
+    ),
+    "too_small": Option(
+        choice("fail", "skip"), default="fail", help="What to do with images smaller than the largest crop."
+    ),
+    "num_worker_per_gpu": Option(whole(0, 4096), help="Processes that load data, for each GPU."),
 }
 TRAIN_OPTIONS = {
-    "lq_size": whole(1),
-    "num_queries": optional(whole(1)),
-    "use_hflip": FLAG,
-    "use_rot": FLAG,
-    "seed": whole(0, 2**31),
-    "total_iter": optional(whole(1)),
-    "batch_size_per_gpu": whole(1),
-    "dataset_enlarge_ratio": whole(1),
-    "prefetch_mode": optional(choice("cuda", "cpu")),
-    "num_prefetch_queue": whole(1, 4096),
-    "pin_memory": optional(FLAG),
-    "persistent_workers": optional(FLAG),
+    "lq_size": Option(whole(1), default=48, help="Side of the LR crops in pixels."),
+    "num_queries": Option(
+        optional(whole(1)),
+        help="Pixels asked for in each crop; ~ gives whole crops, for networks of one scale.",
+    ),
+    "use_hflip": Option(FLAG, default=True, help="Flip at random, left to right."),
+    "use_rot": Option(FLAG, default=True, help="Flip at random top to bottom, and transpose."),
+    "seed": Option(whole(0, 2**31), help="Seed of the crops; by default the run's manual_seed."),
+    "total_iter": Option(
+        optional(whole(1)), default=NO_DEFAULT, help="Set by the trainer: the length of the run."
+    ),
+    "batch_size_per_gpu": Option(whole(1), help="Items in a batch, for each GPU."),
+    "dataset_enlarge_ratio": Option(whole(1), default=1, help="How often an epoch goes through the images."),
+    "prefetch_mode": Option(optional(choice("cuda", "cpu")), default=None, help="As in BasicSR."),
+    "num_prefetch_queue": Option(whole(1, 4096), default=1, help="As in BasicSR, for prefetch_mode: cpu."),
+    "pin_memory": Option(optional(FLAG), help="As in BasicSR."),
+    "persistent_workers": Option(optional(FLAG), help="As in BasicSR: keep the workers from epoch to epoch."),
 }
-VAL_OPTIONS = {"scale": ANY, "protocol": optional(TEXT), "metrics": optional(BLOCK)}  # scale: see parse_scale
-LARGEST_SCALE = 10**6
+VAL_OPTIONS = {
+    "scale": Option(ANY, help="A number or [y, x]."),
+    "protocol": Option(optional(TEXT), help="div2k, benchmark or plain."),
+    "metrics": Option(optional(BLOCK), help="Metrics of this set; by default those of `val`."),
+}
+SMALLEST_SCALE, LARGEST_SCALE = 0.01, 10**6
 LARGEST_EPOCH = 10**8  # BasicSR draws the order of an epoch's samples at once, in a list
 
 
-def without(options: dict, *names: str) -> dict:
-    """``options`` but for ``names``."""
-    return {name: kind for name, kind in options.items() if name not in names}
+def without(options: Options, *names: str) -> dict:
+    """Return a table of options without ``names``."""
+    return {name: option for name, option in options.items() if name not in names}
 
 
-def check_phase_options(where: str, opt: dict, source: dict, train: dict, val: dict) -> None:
-    """Refuse an option that the phase of a dataset does not read: a ``scale`` while training would be ignored for days.
+def check_phase_options(where: str, opt: dict, source: Options, train: Options, val: Options) -> None:
+    """Raise UserError for an option that the phase of a dataset does not read.
+
+    A ``scale`` in a training set would be ignored for days.
 
     Args:
-        source, train, val: option -> kind of those that are read in both phases, in training alone, in validation alone.
+        where: what to call the dataset.
+        opt: its block.
+        source: options that are read in both phases.
+        train: options of training alone.
+        val: options of validation alone.
     """
     in_training = opt.get("phase", "train") == "train"
     valid, other = ({**source, **train}, val) if in_training else ({**source, **val}, train)
     for key in opt:
         if key in other and key not in valid:
-            raise UserError(
-                f"{where}: '{key}' is for {'validation' if in_training else 'training'} sets; this one does not read it."
-            )
+            phase = "validation" if in_training else "training"
+            raise UserError(f"{where}: '{key}' is for {phase} sets; this one does not read it.")
     check_block(f"{where} ({opt.get('type')})", opt, valid)
     check_block(f"{where}: io_backend", opt.get("io_backend") or {}, {"type": TEXT})
 
 
 def parse_scale(where: str, scale: object) -> tuple[float, float]:
-    """``scale`` of a validation set, a number or a pair (y, x) -> (sy, sx)."""
-    pair = scale if isinstance(scale, (list, tuple)) else [scale, scale]
-    good = len(pair) == 2 and all(
-        isinstance(s, (int, float)) and not isinstance(s, bool) and 0 < s <= LARGEST_SCALE for s in pair
-    )
-    if not good:
-        raise UserError(f"{where}: scale: expected a positive number or a pair [y, x], got {scale!r}.")
+    """Return (sy, sx) of an option that is a number or a pair [y, x]."""
+    pair: Sequence = scale if isinstance(scale, (list, tuple)) else [scale, scale]
+    if len(pair) != 2 or not all(map(_is_scale, pair)):
+        raise UserError(
+            f"{where}: scale: expected a positive number or a pair [y, x], each from {SMALLEST_SCALE:g} to "
+            f"{LARGEST_SCALE:g}, got {scale!r}."
+        )
     return float(pair[0]), float(pair[1])
 
 
+def _is_scale(value: object) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and SMALLEST_SCALE <= value <= LARGEST_SCALE  # type: ignore[operator]
+
+
 def open_source(opt: dict, root_key: str = "dataroot_gt") -> ImageSource:
-    """The ImageSource that the options of a dataset name."""
+    """Return the ImageSource that the options of a dataset name."""
     where = f"dataset {opt.get('name')}: {root_key}"
     if not opt.get(root_key):
         raise UserError(f"{where}: expected a folder or an LMDB, got nothing.")
@@ -85,46 +136,48 @@ def open_source(opt: dict, root_key: str = "dataroot_gt") -> ImageSource:
     is_lmdb = str(opt[root_key]).rstrip("/").endswith(".lmdb")
     if backend not in (None, "lmdb" if is_lmdb else "disk"):
         raise UserError(
-            f"{where}: io_backend.type is '{backend}', but {opt[root_key]} is {'an LMDB' if is_lmdb else 'a folder'}."
+            f"{where}: io_backend.type is '{backend}', but {opt[root_key]} is "
+            f"{'an LMDB' if is_lmdb else 'a folder'}."
         )
-    meta_info = opt.get("meta_info_file") if root_key == "dataroot_gt" else None
     return ImageSource(
         opt[root_key],
         where,
-        meta_info,
-        opt.get("how_to_get"),
-        opt.get("cache"),
-        opt.get("first_k"),
-        opt.get("split"),
+        meta_info_file=opt.get("meta_info_file") if root_key == "dataroot_gt" else None,
+        how_to_get=opt.get("how_to_get"),
+        cache=opt.get("cache"),
+        first_k=opt.get("first_k"),
+        split=opt.get("split"),
         shared=bool(opt.get("num_worker_per_gpu")),
     )
 
 
 def _ends_early(samples: int, batch: int, world: int, total: int) -> bool:
-    """BasicSR counts the iterations of an epoch rounded up, but its loader drops the last incomplete batch."""
+    """Return whether BasicSR would end before iteration ``total``.
+
+    It rounds the iterations of an epoch up when it counts them, but its loader drops the last incomplete
+    batch.
+    """
     counted = math.ceil(samples / (batch * world))
     real = math.ceil(samples / world) // batch
     return (math.ceil(total / counted) + 1) * real < total
 
 
 def require_full_epochs(opt: dict, images: int) -> None:
-    """Raise UserError for data with which BasicSR would end early or at once, without a word and with exit code 0."""
+    """Raise UserError for data with which BasicSR would end early with exit code 0, and without a message."""
     _, world = get_dist_info()
-    batch, ratio, total = (
-        opt.get("batch_size_per_gpu", 1),
-        opt.get("dataset_enlarge_ratio", 1),
-        opt.get("total_iter") or 1,
-    )
+    batch, ratio = opt.get("batch_size_per_gpu", 1), opt.get("dataset_enlarge_ratio", 1)
+    total = opt.get("total_iter") or 1
+    where = f"dataset {opt.get('name')}"
     if images * ratio > LARGEST_EPOCH:
         raise UserError(
-            f"dataset {opt.get('name')}: {images} images x dataset_enlarge_ratio {ratio} are more than {LARGEST_EPOCH} samples "
+            f"{where}: {images} images x dataset_enlarge_ratio {ratio} are more than {LARGEST_EPOCH} samples "
             "an epoch; lower dataset_enlarge_ratio."
         )
     if _ends_early(images * ratio, batch, world, total):
-        enough = next(
-            r for r in (ratio * 2**k for k in range(64)) if not _ends_early(images * r, batch, world, total)
-        )
+        enough = ratio
+        while _ends_early(images * enough, batch, world, total):
+            enough *= 2
         raise UserError(
-            f"dataset {opt.get('name')}: with {images} images x dataset_enlarge_ratio {ratio}, batches of {batch} and {world} processes "
-            f"BasicSR would end before iteration {total}; set dataset_enlarge_ratio to {enough}."
+            f"{where}: with {images} images x dataset_enlarge_ratio {ratio}, batches of {batch} and {world} "
+            f"processes BasicSR would end before iteration {total}; set dataset_enlarge_ratio to {enough}."
         )

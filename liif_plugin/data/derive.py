@@ -1,4 +1,4 @@
-"""Folders of smaller images made from a folder of images: the LR files of a benchmark, the sizes of the CelebA-HQ task."""
+"""Make folders of smaller images: the LR files of a benchmark, the sizes of the CelebA-HQ task."""
 
 from __future__ import annotations
 
@@ -13,17 +13,35 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..errors import UserError
+from ..files import PARTIAL, atomic_write
 from ..resize import matlab_imresize, pillow_bicubic
-from .image_source import decode_rgb, list_images
-from .prepare import begin_partial, threads
+from .image_source import find_images, list_images, parse_splits, read_rgb
+from .prepare import UNREAD_FORMAT, no_images
+from .work_folder import disk_errors, work_folder, worker_threads
 
-WHOLE = "whole.json"  # in the partial folder once everything is made: the list of what was left out
+FINISHED = (
+    "whole.json"  # in the work folder once everything is made: the list of the images that were left out
+)
+GRAY_MODES = ("1", "L", "I", "I;16", "I;16B")  # of Pillow
 SPLITS = ("train", "val", "test")
 CELEBAHQ_SIZES = (256, 128, 64, 32)
 
 
 def lr_images(image: np.ndarray, scales: list[int], border: str) -> dict[str, np.ndarray]:
-    """(H, W, 3) uint8 -> {'X2': (H // 2, W // 2, 3), ...} by MATLAB's imresize of the part that the scale divides."""
+    """Shrink an image by MATLAB's imresize, after a crop at the bottom and the right to a multiple of the
+    scale.
+
+    Args:
+        image: (H, W, 3) uint8.
+        scales: whole numbers.
+        border: as for ``matlab_imresize``.
+
+    Returns:
+        'X2' -> (H // 2, W // 2, 3), and so on for each scale.
+
+    Raises:
+        UserError: if a side is smaller than the scale.
+    """
     lr = {}
     for scale in scales:
         h, w = image.shape[0] // scale, image.shape[1] // scale
@@ -34,23 +52,50 @@ def lr_images(image: np.ndarray, scales: list[int], border: str) -> dict[str, np
 
 
 def celebahq_images(image: np.ndarray) -> dict[str, np.ndarray]:
-    """Square (N, N, 3) uint8 -> {'256': ..., '128': ..., '64': ..., '32': ...} by Pillow; the smaller three from 256, as published."""
+    """Shrink an image to the sizes of the CelebA-HQ task by Pillow; the smaller three from 256, as published.
+
+    Args:
+        image: (N, N, 3) uint8, N of 256 or more.
+
+    Returns:
+        '256' -> (256, 256, 3), and so on for 128, 64 and 32.
+
+    Raises:
+        UserError: if the image is not square or smaller than 256.
+    """
     if image.shape[0] != image.shape[1] or image.shape[0] < CELEBAHQ_SIZES[0]:
         raise UserError(
             f"expected a square image of 256 pixels or more, got {image.shape[0]} x {image.shape[1]}"
         )
-    images = {"256": pillow_bicubic(image, (256, 256))}
-    return {
-        **images,
-        **{str(size): pillow_bicubic(images["256"], (size, size)) for size in CELEBAHQ_SIZES[1:]},
-    }
+    largest = pillow_bicubic(image, (256, 256))
+    images = {"256": largest}
+    for size in CELEBAHQ_SIZES[1:]:
+        images[str(size)] = pillow_bicubic(largest, (size, size))
+    return images
 
 
 def _save(image: np.ndarray, gray: bool, path: str) -> None:
+    """Write a PNG, of one channel if ``gray``."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    temporary = f"{path}.partial"  # a PNG of its final name is whole
-    Image.fromarray(image[:, :, 0] if gray else image).save(temporary, format="PNG")
-    os.replace(temporary, path)
+    with atomic_write(path) as file:
+        Image.fromarray(image[:, :, 0] if gray else image).save(file, format="PNG")
+
+
+def _is_gray(path: str) -> bool:
+    """Return whether an image file is stored with one channel."""
+    try:
+        with Image.open(path) as header:
+            return header.mode in GRAY_MODES
+    except Exception as error:  # Pillow has many ways to say no
+        raise UserError(f"{path}: not an image that Pillow reads ({type(error).__name__}).") from error
+
+
+def _check_stems_differ(source: str, names: list[str]) -> None:
+    by_stem: dict[str, str] = {}
+    for name in names:
+        stem = os.path.splitext(name)[0]
+        if by_stem.setdefault(stem, name) != name:
+            raise UserError(f"{source}: two images are called {stem}; rename one.")
 
 
 def derive_folders(
@@ -60,93 +105,86 @@ def derive_folders(
     make: Callable[[np.ndarray], dict[str, np.ndarray]],
     settings: dict,
 ) -> list[tuple[str, str]]:
-    """Write ``make(image)`` of every image under ``source`` to ``output``/FOLDER/NAME.png, gray images as gray ones.
+    """Write ``make(image)`` of every image under ``source`` to ``output``/FOLDER/NAME.png.
 
-    Written under ``output``/.partial and moved when whole; called again after an interruption it goes on.
+    Images that are stored with one channel stay so. The files are written under ``output``/.partial and moved
+    when all are there. Called again after an interruption it goes on.
 
     Args:
+        source: a folder of images, searched with its subfolders.
+        output: the folder that gets ``folders``.
         folders: the keys of what ``make`` returns.
-        settings: what ``make`` depends on; a partial folder of other settings is refused.
+        make: (H, W, 3) uint8 -> folder -> (h, w, 3) uint8. It raises UserError for an image to be left out.
+        settings: what ``make`` depends on; unfinished work of other settings is refused.
 
     Returns:
         (file, reason) of every image that was left out.
 
     Raises:
-        UserError: for a missing or empty source, an output that exists, a full disk, or where nothing could be made.
+        UserError: if ``source`` is missing, empty or unreadable, if one of ``folders`` exists, if another
+            command writes there, if the disk is full, or if nothing could be made.
     """
+    # Refuse whatever cannot succeed before anything is written.
     if not os.path.isdir(source):
         raise UserError(f"{source}: expected a folder of images, there is none.")
-    names = list_images(source)
+    names, others = find_images(source)
     if not names:
-        raise UserError(f"{source}: holds no images (png, jpg, bmp, tif, webp, ppm).")
-    stems = [os.path.splitext(name)[0] for name in names]
-    twin = (
-        next((stem for stem in stems if stems.count(stem) > 1), None)
-        if len(set(stems)) < len(stems)
-        else None
-    )
-    if twin is not None:
-        raise UserError(f"{source}: two images are called {twin}; rename one.")
-    partial = os.path.join(output, ".partial")
-    whole = os.path.join(partial, WHOLE)
+        raise no_images(source, others)
+    _check_stems_differ(source, names)
+    partial = os.path.join(output, PARTIAL)
+    finished = os.path.join(partial, FINISHED)
     for folder in folders:
-        if os.path.exists(os.path.join(output, folder)) and not os.path.exists(whole):
-            raise UserError(
-                f"{os.path.join(output, folder)}: exists already; delete it or choose another -o."
-            )
-    begin_partial(partial, {"source": os.path.abspath(source), **settings})
-    if os.path.exists(whole):
-        return _move(partial, output, folders)
-    for leftover in Path(partial).rglob("*.png.partial"):  # of a run that was killed
-        leftover.unlink()
+        path = os.path.join(output, folder)
+        if os.path.exists(path) and not os.path.exists(finished):
+            raise UserError(f"{path}: exists already; delete it or choose another output folder.")
 
     def work(name: str) -> str | None:
+        """Make the images of one file; return the reason if it is left out."""
         stem = os.path.splitext(name)[0]
         targets = {folder: os.path.join(partial, folder, f"{stem}.png") for folder in folders}
         if all(map(os.path.isfile, targets.values())):
-            return None
+            return None  # made before an interruption
         path = os.path.join(source, name)
         try:
-            with open(path, "rb") as file:
-                image = decode_rgb(file.read(), path)
-            made = make(image)
+            made = make(read_rgb(path))
+            gray = _is_gray(path)
         except UserError as error:
             return str(error).split(": ", 1)[-1]
-        with Image.open(path) as header:
-            gray = header.mode in ("1", "L", "I", "I;16", "I;16B")
         for folder, target in targets.items():
             _save(made[folder], gray, target)
         return None
 
-    try:
-        with threads() as pool:
-            bar = tqdm(
-                pool.map(work, names),
-                total=len(names),
-                unit="image",
-                desc=os.path.basename(source.rstrip("/")),
-                disable=None,
-            )
-            left_out = [(name, reason) for name, reason in zip(names, bar) if reason]
-        if len(left_out) == len(names):
-            shutil.rmtree(partial)
-            raise UserError(
-                f"{source}: nothing could be made of {len(names)} images: {left_out[0][0]}: {left_out[0][1]}"
-            )
-        with open(f"{whole}.partial", "w", encoding="utf-8") as file:
-            json.dump(left_out, file)
-        os.replace(f"{whole}.partial", whole)
-    except OSError as error:
-        raise UserError(
-            f"{partial}: cannot be written ({error}); make room and give the same command again."
-        ) from error
-    return _move(partial, output, folders)
+    with work_folder(partial, {"source": os.path.abspath(source), **settings}):
+        if os.path.exists(finished):  # interrupted while the folders got their names
+            return _move(partial, output, folders)
+        with disk_errors(partial):
+            for leftover in Path(partial).rglob(f"*{PARTIAL}"):  # of a command that was killed while it wrote
+                leftover.unlink()
+            with worker_threads() as pool:
+                bar = tqdm(
+                    pool.map(work, names),
+                    total=len(names),
+                    unit="image",
+                    desc=os.path.basename(source.rstrip("/")),
+                    disable=None,
+                )
+                left_out = [(name, reason) for name, reason in zip(names, bar) if reason]
+            if len(left_out) == len(names):
+                shutil.rmtree(partial)
+                raise UserError(
+                    f"{source}: nothing could be made of {len(names)} images: {left_out[0][0]}: "
+                    f"{left_out[0][1]}"
+                )
+            left_out += [(name, UNREAD_FORMAT) for name in others]
+            with atomic_write(finished, text=True) as file:
+                json.dump(left_out, file)
+        return _move(partial, output, folders)
 
 
 def _move(partial: str, output: str, folders: list[str]) -> list[tuple[str, str]]:
-    """Give the finished folders their names, those that have not theirs yet; what was left out, as noted in the partial folder."""
+    """Move the finished folders in ``partial`` to ``output``; return (file, reason) of what was left out."""
     try:
-        with open(os.path.join(partial, WHOLE), encoding="utf-8") as file:
+        with open(os.path.join(partial, FINISHED), encoding="utf-8") as file:
             left_out = [(name, reason) for name, reason in json.load(file)]
         for folder in folders:
             if os.path.isdir(os.path.join(partial, folder)):
@@ -160,30 +198,34 @@ def _move(partial: str, output: str, folders: list[str]) -> list[tuple[str, str]
 
 
 def read_splits(path: str | None, folder: str) -> dict[str, list[str]]:
-    """{'train': [names], ...} from a split.json, or from the sub-folders train, val and test of ``folder``; names end in .png.
+    """Return the names of each split; names end in .png and are relative to ``folder``.
+
+    Args:
+        path: a split.json, or None to take the subfolders train, val and test of ``folder``.
+        folder: the folder of images.
 
     Raises:
-        UserError: for a file that holds no splits, and for names that are not in ``folder``.
+        UserError: if the file holds no splits, or names that are not in ``folder``.
     """
-    there = [f"{os.path.splitext(name)[0]}.png" for name in list_images(folder)]
+    existing = [f"{os.path.splitext(name)[0]}.png" for name in list_images(folder)]
     if path is None:
-        splits = {split: [name for name in there if name.split(os.sep)[0] == split] for split in SPLITS}
+        splits = {split: [name for name in existing if name.split(os.sep)[0] == split] for split in SPLITS}
         return {split: names for split, names in splits.items() if names}
     try:
         with open(path, encoding="utf-8") as file:
-            splits = {
-                str(split): [f"{os.path.splitext(name)[0]}.png" for name in names]
-                for split, names in json.load(file).items()
-            }
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise UserError(
-            f"{path}: expected a mapping from splits to lists of file names ({type(error).__name__})."
-        ) from error
-    known = set(there)
+            text = file.read()
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: expected a readable text file ({type(error).__name__}).") from error
+    splits = {
+        split: [f"{os.path.splitext(name)[0]}.png" for name in names]
+        for split, names in parse_splits(text, path).items()
+    }
+    known = set(existing)
     for split, names in splits.items():
         missing = [name for name in names if name not in known]
         if missing:
             raise UserError(
-                f"{path}: {len(missing)} of {len(names)} names of '{split}' are not in {folder}, e.g. {missing[0]}."
+                f"{path}: {len(missing)} of {len(names)} names of '{split}' are not in {folder}, "
+                f"for example {missing[0]}."
             )
     return splits

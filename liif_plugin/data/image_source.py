@@ -1,4 +1,4 @@
-"""Where images come from: an LMDB in BasicSR's layout, or a folder; read on demand or decoded once into memory."""
+"""Sources of images: an LMDB in BasicSR's layout or a folder, read on demand or decoded once into memory."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -20,20 +19,33 @@ from tqdm import tqdm
 from ..errors import UserError, check_choice
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
-# images are decoded in our own threads and in forked workers: OpenCV's pool gains nothing there, and a fork that meets one of its locks
-# hangs for ever
+# pictures that are named when they are left out
+OTHER_EXTENSIONS = (
+    *(".avif", ".heic", ".heif", ".jfif", ".jpe", ".jp2", ".jxl", ".gif", ".tga", ".psd", ".exr", ".hdr"),
+    *(".pgm", ".pnm", ".dng", ".cr2", ".nef", ".arw"),
+)
+# Images are decoded in our own threads and in forked workers. OpenCV's thread pool gains nothing there, and
+# a fork that meets one of its locks hangs for ever.
 cv2.setNumThreads(0)
 _META_LINE = re.compile(r"^(?P<name>\S+) \((?P<h>\d{1,6}),(?P<w>\d{1,6}),(?P<c>\d)\)( \d+)?$")
 
 
 def decode_rgb(data: bytes, name: str) -> np.ndarray:
-    """An image file's bytes -> (H, W, 3) uint8 RGB.
+    """Decode an image file to 8-bit RGB.
 
-    Gray becomes three equal channels, palettes their colours, 16 bits are rounded to 8, an alpha channel that hides nothing is
-    dropped.
+    Gray becomes three equal channels, palettes become their colours, 16 bits are rounded to 8, and an
+    opaque alpha channel is dropped.
+
+    Args:
+        data: the bytes of the file.
+        name: what to call it in messages.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
 
     Raises:
-        UserError: for bytes that are no whole image, and for transparent images, whose colours have no one meaning.
+        UserError: for bytes that are no whole image, and for transparent images, whose colours depend on a
+            background.
     """
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
@@ -56,8 +68,22 @@ def decode_rgb(data: bytes, name: str) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
+def read_rgb(path: str | os.PathLike) -> np.ndarray:
+    """Return the image file ``path`` as (H, W, 3) uint8 RGB; see ``decode_rgb``.
+
+    Raises:
+        UserError: if the file cannot be read or is no whole image.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
+    return decode_rgb(data, os.fspath(path))
+
+
 def header_size(path: str | os.PathLike) -> tuple[int, int]:
-    """(H, W) of an image file from its header, without decoding it. Raises UserError where there is no such header."""
+    """Return (H, W) of an image file from its header. Raises UserError where there is no such header."""
     try:
         with Image.open(path) as image:
             return image.height, image.width
@@ -67,14 +93,62 @@ def header_size(path: str | os.PathLike) -> tuple[int, int]:
         ) from error
 
 
+def find_images(folder: str | os.PathLike) -> tuple[list[str], list[str]]:
+    """Search ``folder`` and its subfolders for images. Names that begin with a dot are left out.
+
+    Returns:
+        (images, others): names relative to ``folder``, sorted. ``others`` are pictures of formats that are
+        not read here, such as HEIC.
+
+    Raises:
+        UserError: if a folder cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise UserError(
+            f"{error.filename}: this folder cannot be read ({error.strerror}); make it readable or move it "
+            "away."
+        )
+
+    images: list[str] = []
+    others: list[str] = []
+    for parent, subfolders, files in os.walk(os.fspath(folder), onerror=refuse):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        for name in files:
+            path = os.path.join(parent, name)
+            kind = os.path.splitext(name)[1].lower()
+            if name.startswith(".") or kind not in (*EXTENSIONS, *OTHER_EXTENSIONS):
+                continue
+            if os.path.isfile(path):  # no pipe, no link to nothing
+                found = images if kind in EXTENSIONS else others
+                found.append(os.path.relpath(path, folder))
+    return sorted(images), sorted(others)
+
+
 def list_images(folder: str | os.PathLike) -> list[str]:
-    """Names of the images under ``folder``, relative to it, sorted. Hidden files are left out."""
-    found = [
-        path.relative_to(folder)
-        for path in Path(folder).rglob("*")
-        if path.suffix.lower() in EXTENSIONS and path.is_file()
-    ]
-    return sorted(str(name) for name in found if not any(part.startswith(".") for part in name.parts))
+    """Return the names of the images under ``folder``; see ``find_images``."""
+    return find_images(folder)[0]
+
+
+def check_name(where: str, name: str) -> None:
+    """Raise UserError for a name that would lead out of the folder that it is joined to.
+
+    Names come from files that others wrote (meta_info.txt, split.json), and results are written under them.
+
+    Example:
+        >>> check_name("meta_info.txt", "train/0001.png")
+        >>> check_name("meta_info.txt", "../../x.png")
+        Traceback (most recent call last):
+        ...
+        liif_plugin.errors.UserError: meta_info.txt: the name '../../x.png' leads out of its folder; ...
+    """
+    parts = re.split(r"[/\\]", name)
+    absolute = parts[0] == "" or re.match(r"[A-Za-z]:", name)
+    if absolute or ".." in parts or "\0" in name:
+        raise UserError(
+            f"{where}: the name {name[:200]!r} leads out of its folder; expected one such as "
+            "'train/0001.png'."
+        )
 
 
 def _read_lines(path: str, what: str) -> list[str]:
@@ -86,33 +160,63 @@ def _read_lines(path: str, what: str) -> list[str]:
 
 
 def _names_of_split(text: str, path: str, split: str | None) -> list[str]:
+    splits = parse_splits(text, path)
+    check_choice(f"{path}: split", split, splits)
+    return splits[str(split)]
+
+
+def parse_splits(text: str, path: str) -> dict[str, list[str]]:
+    """Parse a split.json: a mapping from the names of splits to lists of file names.
+
+    Args:
+        text: what is in the file.
+        path: the file, for messages.
+
+    Raises:
+        UserError: if it is something else, or a name in it leads out of the folder.
+    """
     try:
-        splits = json.loads(text)
-        names = {key: [str(name) for name in value] for key, value in splits.items()}
-    except (ValueError, AttributeError, TypeError) as error:
+        splits = {str(split): [str(name) for name in names] for split, names in json.loads(text).items()}
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise UserError(
             f"{path}: expected a mapping from splits to lists of file names ({type(error).__name__})."
         ) from error
-    check_choice(f"{path}: split", split, names)
-    return names[split]
+    for names in splits.values():
+        for name in names:
+            check_name(path, name)
+    return splits
 
 
 class ImageSource:
-    """Images by position: ``len``, ``names``, ``sizes``, ``read(i)`` -> (H, W, 3) uint8 RGB.
+    """A list of images, read by position as (H, W, 3) uint8 RGB.
 
     Args:
         root: a folder of images, or a folder ``*.lmdb`` in BasicSR's layout (data.mdb, meta_info.txt).
-        where: what to call it in messages, e.g. "DIV2K: dataroot_gt".
-        meta_info_file: text file that lists the wanted names, one at the start of each line, or a .json file that maps the names of
-            splits to lists of file names; None takes all.
+        where: what to call it in messages, such as "DIV2K: dataroot_gt".
+        meta_info_file: a text file with a wanted name at the start of each line, or a .json file that maps
+            splits to lists of names; None takes all images.
         split: the split to take of a .json file.
-        how_to_get: said when ``root`` is not there.
-        cache: 'memory' decodes every image once, into one uint8 block that forked and spawned workers share; None reads on demand.
-        first_k: keep only the first k images.
+        how_to_get: a sentence for the message when ``root`` does not exist.
+        cache: 'memory' decodes every image once, into one uint8 block that workers share; None reads on
+            demand.
+        first_k: keep the first k images only.
         shared: whether workers will read it too.
 
+    Attributes:
+        names: of the images, relative to ``root``.
+        sizes: (H, W) of each.
+
     Raises:
-        UserError: for a missing root, an empty one, or a listed image that is not there.
+        UserError: for a missing, empty or unreadable root, for a listed image that is not in it, and for
+            names that lead out of it.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> Image.new("RGB", (30, 20)).save(f"{folder}/a.png")
+        >>> source = ImageSource(folder, "my images")
+        >>> source.names, source.sizes, source.read(0).shape
+        (['a.png'], [(20, 30)], (20, 30, 3))
     """
 
     def __init__(
@@ -129,46 +233,60 @@ class ImageSource:
         check_choice(f"{where}: cache", cache, (None, "memory"))
         self.root, self.where = str(root), where
         if not os.path.isdir(self.root):
-            missing = f"{where}: there is no folder {self.root} (looked from {os.getcwd()})"
-            raise UserError(
-                f"{missing}. {how_to_get}"
-                if how_to_get
-                else f"{missing}; correct the path or make it with `liif prepare`."
-            )
+            advice = how_to_get or "Correct the path, or make it with `liif prepare`."
+            raise UserError(f"{where}: there is no folder {self.root} (looked from {os.getcwd()}). {advice}")
         self.is_lmdb = self.root.rstrip("/").endswith(".lmdb")
-        entries = self._lmdb_entries() if self.is_lmdb else dict.fromkeys(list_images(self.root))
+        # name -> (H, W), or None where the header of the file has to tell it
+        entries = self._lmdb_entries() if self.is_lmdb else self._folder_entries()
         wanted = self._wanted(meta_info_file, entries, split)[:first_k]
         if not wanted:
             raise UserError(
                 f"{where}: {self.root} holds no images; expected {', '.join(EXTENSIONS)} or a filled LMDB."
             )
-        self._refuse_twins(wanted)
+        self._check_stems_differ(wanted)
         self.names = wanted
         self.sizes = [entries[name] or header_size(os.path.join(self.root, name)) for name in wanted]
-        self._client = None
-        self._block, self._offsets = (None, None) if cache is None else self._decode_all(shared)
+        self._client: FileClient | None = None
+        # all images one after another, and where each of them begins
+        self._block: torch.Tensor | None = None
+        self._offsets: Sequence[int] = ()
+        if cache is not None:
+            self._block, self._offsets = self._decode_all(shared)
 
-    def _lmdb_entries(self) -> dict[str, tuple[int, int]]:
+    def _folder_entries(self) -> Mapping[str, tuple[int, int] | None]:
+        names, others = find_images(self.root)
+        if others:
+            get_root_logger().warning(
+                f"{self.where}: {len(others)} pictures are left out, because their format is not read: "
+                f"{', '.join(others[:3])}; convert them to PNG."
+            )
+        return dict.fromkeys(names)
+
+    def _lmdb_entries(self) -> Mapping[str, tuple[int, int] | None]:
         entries = {}
         for line in _read_lines(os.path.join(self.root, "meta_info.txt"), self.where):
             match = _META_LINE.match(line)
             if not match:
                 raise UserError(
-                    f"{self.where}: {self.root}/meta_info.txt: expected lines like 'name.png (480,480,3) 1', got '{line}'."
+                    f"{self.where}: {self.root}/meta_info.txt: expected lines like 'name.png (480,480,3) 1', "
+                    f"got '{line}'."
                 )
+            check_name(f"{self.where}: {self.root}/meta_info.txt", match["name"])
             entries[match["name"]] = int(match["h"]), int(match["w"])
         return entries
 
-    def _refuse_twins(self, names: list[str]) -> None:
+    def _check_stems_differ(self, names: list[str]) -> None:
         by_stem: dict[str, str] = {}
         for name in names:
             other = by_stem.setdefault(os.path.splitext(name)[0], name)
             if other != name:
                 raise UserError(
-                    f"{self.where}: {self.root} has both {other} and {name}; results and LR files could not tell them apart."
+                    f"{self.where}: {self.root} has both {other} and {name}; results and LR files could not "
+                    "tell them apart."
                 )
 
-    def _wanted(self, meta_info_file: str | None, entries: dict, split: str | None) -> list[str]:
+    def _wanted(self, meta_info_file: str | None, entries: Mapping, split: str | None) -> list[str]:
+        """Return the names that are listed, in their order; all of them without a list."""
         if meta_info_file is None:
             return list(entries)
         lines = _read_lines(meta_info_file, f"{self.where}: meta_info_file")
@@ -176,6 +294,8 @@ class ImageSource:
             wanted = _names_of_split("".join(lines), meta_info_file, split)
         else:
             wanted = [line.split(" ")[0] for line in lines]
+            for name in wanted:
+                check_name(f"{self.where}: {meta_info_file}", name)
         for name in wanted:
             if name not in entries:
                 raise UserError(f"{self.where}: {meta_info_file} lists {name}, which is not in {self.root}.")
@@ -188,11 +308,11 @@ class ImageSource:
         return {**self.__dict__, "_client": None}  # an open file client does not survive pickling
 
     def path(self, i: int) -> str:
-        """Where image ``i`` comes from, for messages and for naming results."""
+        """Return where image ``i`` comes from, for messages and for naming results."""
         return os.path.join(self.root, self.names[i])
 
     def read(self, i: int) -> np.ndarray:
-        """Image ``i``: (H, W, 3) uint8 RGB."""
+        """Return image ``i``: (H, W, 3) uint8 RGB."""
         if self._block is None:
             return self._read_and_decode(i)
         h, w = self.sizes[i]
@@ -212,11 +332,13 @@ class ImageSource:
         image = decode_rgb(data, self.path(i))
         if image.shape[:2] != tuple(self.sizes[i]):
             raise UserError(
-                f"{self.path(i)}: is {image.shape[:2]}, but its header or meta_info.txt says {tuple(self.sizes[i])}."
+                f"{self.path(i)}: is {image.shape[:2]}, but its header or meta_info.txt says "
+                f"{tuple(self.sizes[i])}."
             )
         return image
 
     def _decode_all(self, shared: bool) -> tuple[torch.Tensor, Sequence[int]]:
+        """Decode every image into one block; return it and the position of each image in it."""
         ends = np.cumsum([h * w * 3 for h, w in self.sizes])
         offsets = [0, *ends[:-1].tolist()]
         get_root_logger().info(
@@ -228,7 +350,8 @@ class ImageSource:
             block = torch.empty(int(ends[-1]), dtype=torch.uint8)
         except RuntimeError as error:
             raise UserError(
-                f"{self.where}: cache: memory needs {ends[-1] / 2**30:,.1f} GiB; take it out to read on demand."
+                f"{self.where}: cache: memory needs {ends[-1] / 2**30:,.1f} GiB; take it out to read on "
+                "demand."
             ) from error
 
         def fill(i: int) -> None:
@@ -236,37 +359,41 @@ class ImageSource:
             block[offsets[i] : offsets[i] + image.numel()] = image.flatten()
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding releases the interpreter lock
-            list(
-                tqdm(pool.map(fill, range(len(self))), total=len(self), unit="image", disable=len(self) < 200)
-            )
+            work = pool.map(fill, range(len(self)))
+            for _ in tqdm(work, total=len(self), unit="image", disable=len(self) < 200):
+                pass  # raises the first error
         return block, offsets
 
     def _check_shared_memory(self, size: int) -> None:
-        """Spawned workers (BasicSR's distributed training) get the block through /dev/shm, which containers keep tiny."""
+        """Raise UserError if /dev/shm is too small for the block.
+
+        Spawned workers, as in BasicSR's distributed training, get it through there, and containers keep it
+        tiny.
+        """
         spawns = torch.multiprocessing.get_start_method(allow_none=True) == "spawn"
-        processes = int(
-            os.environ.get("LOCAL_WORLD_SIZE", 1)
-        )  # of this machine, by torchrun: each puts its own block there
+        # of this machine, set by torchrun; each puts its own block there
+        processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
         if not spawns or not os.path.isdir("/dev/shm"):
             return
         free = shutil.disk_usage("/dev/shm").free
         if free < size * processes:
             raise UserError(
-                f"{self.where}: cache: memory needs {size / 2**30:.1f} GiB of /dev/shm for each of {processes} processes, but "
-                f"{free / 2**30:.1f} GiB are free there; give the container more (docker run --shm-size), set "
-                "num_worker_per_gpu: 0 or take cache out."
+                f"{self.where}: cache: memory needs {size / 2**30:.1f} GiB of /dev/shm for each of "
+                f"{processes} processes, but {free / 2**30:.1f} GiB are free there; give the container more "
+                "(docker run --shm-size), set num_worker_per_gpu: 0 or take cache out."
             )
 
 
 def require_size(source: ImageSource, side: int, policy: str) -> list[int]:
-    """Positions of the images with both sides >= ``side``; the others are skipped, or refused, by name.
+    """Return the positions of the images with both sides of at least ``side`` pixels.
 
     Args:
+        source: the images.
         side: pixels that the largest crop needs.
-        policy: 'skip' or 'fail'.
+        policy: 'skip' leaves the others out and names them, 'fail' refuses them.
 
     Raises:
-        UserError: with policy 'fail' for any smaller image, and where none is large enough.
+        UserError: with policy 'fail' if there is a smaller image, and if no image is large enough.
     """
     check_choice(f"{source.where}: too_small", policy, ("skip", "fail"))
     small = [i for i, size in enumerate(source.sizes) if min(size) < side]
@@ -274,8 +401,9 @@ def require_size(source: ImageSource, side: int, policy: str) -> list[int]:
     named += f" and {len(small) - 5} more" if len(small) > 5 else ""
     if small and (policy == "fail" or len(small) == len(source)):
         raise UserError(
-            f"{source.where}: the largest crop needs {side} x {side} pixels, but {len(small)} of {len(source)} images are smaller: "
-            f"{named}. Set `too_small: skip` to leave them out, or a smaller lq_size or scale_range."
+            f"{source.where}: the largest crop needs {side} x {side} pixels, but {len(small)} of "
+            f"{len(source)} images are smaller: {named}. Set `too_small: skip` to leave them out, or a "
+            "smaller lq_size or scale_range."
         )
     if small:
         get_root_logger().warning(f"{source.where}: left out as smaller than {side} x {side}: {named}.")

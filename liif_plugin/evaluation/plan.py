@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from fractions import Fraction
 
 from basicsr.data import build_dataset
@@ -16,7 +17,7 @@ from ..config.option_types import (
     BLOCK,
     FOLDER_NAME,
     TEXT,
-    Kind,
+    OptionType,
     check_block,
     check_call,
     check_values,
@@ -26,10 +27,12 @@ from ..config.option_types import (
     whole,
 )
 from ..data.dataset_options import parse_scale
-from ..errors import UserError, check_choice, check_keys
+from ..errors import UserError, check_choice, check_keys, choices
+from ..metrics import unchecked_arguments
 from ..metrics.protocols import PROTOCOLS
 from ..precision import DTYPES
 from .entries import Column, Model, Plan, Source
+from .published import PUBLISHED
 
 TOP = {
     "name": FOLDER_NAME,
@@ -47,7 +50,7 @@ NETWORK = {
     "weights": optional(TEXT),
     "param_key": TEXT,
 }
-LABEL = Kind(
+LABEL = OptionType(
     "text",
     lambda v: (
         isinstance(v, (str, int, float)) and not isinstance(v, bool) and str(v).isprintable() and bool(str(v))
@@ -132,6 +135,19 @@ def _cell(where: str, value: object) -> float | None:
     return cell
 
 
+def _published(where: str, label: object, known: Iterable[str]) -> str | None:
+    """Return the name of a row or set of published.py. It is opt-in: a name that happens to be equal says nothing.
+
+    Raises:
+        UserError: for a name that published.py does not have.
+    """
+    if label is None:
+        return None
+    if str(label) not in known:
+        raise UserError(f"{where}: published: nothing is published as '{label}'{choices(label, known)}.")
+    return str(label)
+
+
 def _model(number: int, opt: object) -> Model:
     opt = _block(f"models, entry {number}", opt)
     check_values(f"models, entry {number}", opt, {"name": LABEL})
@@ -140,7 +156,7 @@ def _model(number: int, opt: object) -> Model:
     opt = {**opt, "name": str(opt["name"])}
     where = f"model {opt['name']}"
     check_block(where, opt, MODEL)
-    label = str(opt.get("published", opt["name"]))
+    label = _published(where, opt.get("published"), {row for rows in PUBLISHED.values() for row in rows})
     if opt.get("images") is not None:
         check_keys(f"{where} (images)", opt, {"name", "published", "images"})
         return Model(opt["name"], label, {None: Source(images=str(opt["images"]))})
@@ -167,7 +183,7 @@ def _columns(name: str, opt: object) -> list[Column]:
         raise UserError(
             f"{where}: protocol: expected one of {', '.join(PROTOCOLS)}, got {opt.get('protocol')!r}."
         )
-    label = opt.pop("published", name)
+    label = _published(where, opt.pop("published", None), PUBLISHED)
     if "type" in opt:
         scale = parse_scale(where, opt.pop("at_scale", None) or opt.get("scale"))
         check_choice(f"{where}: type", opt["type"], [key for key, _ in DATASET_REGISTRY])
@@ -209,6 +225,16 @@ def _columns(name: str, opt: object) -> list[Column]:
     return columns
 
 
+def _check_published(models: list[Model], columns: list[Column]) -> None:
+    """Raise UserError where a model is to be compared with published values, but no set is."""
+    model = next((model for model in models if model.published), None)
+    if model is not None and not any(column.published for column in columns):
+        raise UserError(
+            f"model {model.name}: published: is compared only on sets that say which published set they are; "
+            "add e.g. `published: Set5` to the set's entry in `datasets`."
+        )
+
+
 def _unique(what: str, names: list) -> None:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -246,6 +272,7 @@ def read_plan(path: str) -> Plan:
                 )
     models = [_model(number, entry) for number, entry in enumerate(opt["models"], start=1)]
     _unique("models", [model.name for model in models])
+    _check_published(models, columns)
     _unique("datasets", [(column.dataset, column.scale_text) for column in columns])
     metrics = _block("metrics", opt.get("metrics") or {"psnr": {"type": "continuous_psnr"}})
     for name, metric in metrics.items():
@@ -254,7 +281,8 @@ def read_plan(path: str) -> Plan:
             f"metric {name} ({kind})",
             registered(f"metric {name}: type", METRIC_REGISTRY, kind),
             metric,
-            ("img", "img2", "scale"),
+            supplied=("img", "img2", "scale"),
+            unchecked=unchecked_arguments(kind),
         )
     plan = Plan(opt["name"], device, precision, models, columns, metrics, opt.get("figure"))
     _check_figure(plan)

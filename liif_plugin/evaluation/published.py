@@ -82,8 +82,10 @@ PROTOCOL_OF = {
 }  # the others: benchmark
 
 
-def published(dataset: str, model: str, scale: float | None, metric_type: str) -> float | None:
+def published(dataset: str | None, model: str | None, scale: float | None, metric_type: str) -> float | None:
     """The published value of one cell in dB, or None; PSNR on floats is what was published."""
     if metric_type != "continuous_psnr":
+        return None
+    if dataset is None or model is None or scale is None:
         return None
     return PUBLISHED.get(dataset, {}).get(model, {}).get(scale)

@@ -8,6 +8,7 @@ import json
 import math
 
 from .. import __version__
+from ..metrics.properties import better_of, is_float_metric
 from .entries import Plan
 from .published import PROTOCOL_OF, published
 
@@ -32,6 +33,24 @@ def _published(plan: Plan, model, number: int, metric: str) -> float | None:
     if not whole or model.cell is not None or protocol != PROTOCOL_OF.get(column.published, "benchmark"):
         return None  # another task than the published one
     return published(column.published, model.published, scale, options["type"])
+
+
+def _rules(plan: Plan, number: int, metric: str) -> str:
+    """Return by which rules a column was measured: the protocol, or the arguments of a metric that has none of ours.
+
+    The part of the set is named where not all of it was measured.
+    """
+    options, dataset = plan.metrics[metric], plan.columns[number].options
+    if is_float_metric(options["type"]):
+        rules = [f"{options.get('protocol', plan.columns[number].protocol)} protocol"]
+    else:
+        arguments = {key: value for key, value in options.items() if key not in ("type", "better")}
+        rules = [options["type"], *(f"{key} {value}" for key, value in arguments.items())]
+    if dataset.get("split"):
+        rules.append(f"split {dataset['split']}")
+    if dataset.get("first_k"):
+        rules.append(f"first {dataset['first_k']} images")
+    return ", ".join(rules)
 
 
 def _digits(plan: Plan, metric: str) -> int:
@@ -127,10 +146,12 @@ def machines(cells: Cells) -> str:
 def markdown(plan: Plan, cells: Cells) -> str:
     """All tables for people."""
     text = [f"# {plan.name}", f"liif_plugin {__version__}, {plan.precision}, {machines(cells)}."]
+    if any(column.scale[0] != column.scale[1] for column in plan.columns):
+        text.append("A scale of two numbers is width x height.")
     for dataset, numbers in _by_set(plan).items():
         for metric in plan.metrics:
             text += [
-                f"## {dataset}: {metric} ({plan.columns[numbers[0]].protocol} protocol)",
+                f"## {dataset}: {metric} ({_rules(plan, numbers[0], metric)})",
                 _measured(plan, cells, metric, numbers),
             ]
             compared = _against_published(plan, cells, metric, numbers)
@@ -195,10 +216,12 @@ def as_json(plan: Plan, cells: Cells) -> str:
     return json.dumps({**facts, "cells": _records(plan, cells), "images": images}, indent=1)
 
 
+LATEX_MARKS = {mark: f"\\{mark}" for mark in "&%$#_{}"}
+LATEX_MARKS.update({"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"})
+
+
 def _tex(text: str) -> str:
-    for mark in "\\&%$#_{}":
-        text = text.replace(mark, "\\textbackslash{}" if mark == "\\" else f"\\{mark}")
-    return text
+    return text.translate(str.maketrans(LATEX_MARKS))
 
 
 def _ranked(plan: Plan, cells: Cells, metric: str, number: int) -> list[float]:
@@ -210,7 +233,7 @@ def _ranked(plan: Plan, cells: Cells, metric: str, number: int) -> list[float]:
     ]
     return sorted(
         {value for value in values if not math.isnan(value)},
-        reverse=plan.metrics[metric].get("better", "higher") == "higher",
+        reverse=better_of(plan.metrics[metric]) == "higher",
     )
 
 
@@ -225,7 +248,7 @@ def latex(plan: Plan, cells: Cells) -> str:
                 "\\toprule",
                 " & ".join(
                     [
-                        _tex(f"{dataset}, {metric}"),
+                        _tex(f"{dataset}, {metric} ({_rules(plan, numbers[0], metric)})"),
                         *(f"$\\times${_tex(plan.columns[n].scale_text[1:])}" for n in numbers),
                     ]
                 )

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import statistics
+import sys
 import time
 
 import torch
@@ -19,6 +20,7 @@ from ..checkpoints.loading import build
 from ..data.crops import to_tensor
 from ..data.image_source import decode_rgb, list_images
 from ..errors import UserError
+from ..files import atomic_write
 from ..inference.heap import trim_heap
 from ..inference.render import is_continuous
 from ..precision import DTYPES
@@ -27,6 +29,7 @@ from .plan import open_column
 from .validation import measure, picture_name, predict
 
 SIDE = 48  # LR side on which multiply-adds are counted: a multiple of every window size in use
+RESULT_KEYS = {"metrics", "images", "parameters", "multiply_adds", "machine", "seconds", "peak_mib"}
 HD_PIXELS = 1280 * 720  # the field's convention for comparing multiply-adds
 
 
@@ -115,8 +118,11 @@ class PeakMemory:
 
 
 def finished_picture(folder: str, column: Column, gt_path: str) -> Tensor:
-    """A picture that another program made: FOLDER/NAME.png, {dataset} and {scale} replaced -> (1, 3, H, W) in [0, 1]."""
-    folder = _pictures_of(folder, column)
+    """A picture that another program made: FOLDER/NAME.png -> (1, 3, H, W) in [0, 1].
+
+    Args:
+        folder: from ``pictures_folder``.
+    """
     path = os.path.join(folder, picture_name(gt_path, column.options["dataroot_gt"]) + ".png")
     try:
         with open(path, "rb") as file:
@@ -135,11 +141,12 @@ def super_resolved(
     size = tuple(item["gt"].shape[-2:])
     if net is None:
         source = model.source(column.scale)
-        sr = finished_picture(source.images, column, item["gt_path"][0])
+        folder = pictures_folder(source.images, column)
+        sr = finished_picture(folder, column, item["gt_path"][0])
         if tuple(sr.shape[-2:]) != size:
             raise UserError(
-                f"{item['gt_path'][0]} is {size[0]} x {size[1]}, but its picture in {source.images} is "
-                f"{sr.shape[-2]} x {sr.shape[-1]}."
+                f"{item['gt_path'][0]}: the truth at {column.scale_text} has {size[1]} x {size[0]} pixels "
+                f"(width x height), but its picture in {folder} has {sr.shape[-1]} x {sr.shape[-2]}."
             )
         return sr.to(device)
     return predict(net, item["lq"].to(device), size, DTYPES[precision], model.cell)
@@ -158,8 +165,12 @@ def _stamp(folder: str | None) -> list | None:
     return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
 
 
-def _pictures_of(folder: str, column: Column) -> str:
-    return folder.replace("{dataset}", column.dataset).replace("{scale}", f"{column.scale[0]:g}")
+def pictures_folder(images: str, column: Column) -> str:
+    """Return the folder of finished pictures of a column: {dataset} and {scale} of ``images`` replaced.
+
+    {scale} is the scale as the table prints it: 4, or WIDTHxHEIGHT such as 3.1x2 for [2, 3.1].
+    """
+    return images.replace("{dataset}", column.dataset).replace("{scale}", column.scale_text[1:])
 
 
 def machine(device: torch.device) -> str:
@@ -183,7 +194,7 @@ def cell_path(folder: str, model: Model, column: Column, plan: Plan, device: tor
         source.images,
         source.param_key,
         weights and [weights.st_size, weights.st_mtime_ns],
-        source.images and _stamp(_pictures_of(source.images, column)),
+        source.images and _stamp(pictures_folder(source.images, column)),
         _stamp(column.options.get("dataroot_gt")),
         _stamp(column.options.get("dataroot_lq")),
         column.options,
@@ -253,11 +264,29 @@ def cells(plan: Plan, folder: str) -> dict:
                 done[model.name, number] = None
                 continue
             path = cell_path(folder, model, column, plan, device)
-            if not os.path.isfile(path):
-                cell = measure_cell(model, column, plan, device)
-                with open(path + ".partial", "w", encoding="utf-8") as file:
-                    json.dump(cell, file)
-                os.replace(path + ".partial", path)
-            with open(path, encoding="utf-8") as file:
-                done[model.name, number] = json.load(file)
+            result = _kept(path, plan)
+            if result is None:
+                result = measure_cell(model, column, plan, device)
+                with atomic_write(path, text=True) as file:
+                    json.dump(result, file)
+            done[model.name, number] = result
     return done
+
+
+def _kept(path: str, plan: Plan) -> dict | None:
+    """Return the result that is kept in ``path``, or None where there is none that can be used.
+
+    A damaged file is named on stderr: the model is then measured again, and the file replaced.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            result = json.load(file)
+        numbers = [entry[name] for entry in (result["metrics"], *result["images"]) for name in plan.metrics]
+        if set(result) == RESULT_KEYS and all(isinstance(number, float) for number in numbers):
+            return result
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError):
+        pass
+    tqdm.write(f"{path}: a damaged result; measuring it again.", file=sys.stderr)
+    return None

@@ -9,16 +9,16 @@ from contextlib import contextmanager
 import torch
 from basicsr.metrics import calculate_metric
 from basicsr.utils import imwrite, tensor2img
-from basicsr.utils.registry import METRIC_REGISTRY
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
 from ..archs.encoder import pad_to_multiple
 from ..coords import cell_of
+from ..data.workers import ignore_first_signal
 from ..errors import UserError
 from ..inference.render import is_continuous, render
-from ..models.signals import outlive_first_signal
+from ..metrics.properties import is_float_metric
 from ..precision import whole_float32
 
 
@@ -81,10 +81,6 @@ def predict(
     return output[..., : size[0], : size[1]]
 
 
-def _takes_floats(metric_type: str) -> bool:
-    return getattr(METRIC_REGISTRY.get(metric_type), "takes_floats", False) or metric_type.endswith("_pt")
-
-
 def measure(
     metric_opt: dict, sr: Tensor, gt: Tensor, scale: Tensor, protocol: str | None, path: str
 ) -> float:
@@ -94,12 +90,12 @@ def measure(
         path: of the truth; its name is looked up where ``gray_as_luma`` is a list of names.
     """
     opt = dict(metric_opt)
-    own = getattr(METRIC_REGISTRY.get(opt["type"]), "takes_floats", False)
+    own = is_float_metric(opt["type"])
     if own:
         opt = {"protocol": protocol, **opt, "scale": scale}
         if isinstance(opt.get("gray_as_luma"), (list, tuple)):
             opt["gray_as_luma"] = picture_name(path, None) in opt["gray_as_luma"]
-    if _takes_floats(opt["type"]):
+    if own or opt["type"].endswith("_pt"):
         data = {"img": sr.clamp(0, 1), "img2": gt}
     else:
         data = {"img": tensor2img([sr.cpu()]), "img2": tensor2img([gt.cpu()])}
@@ -134,7 +130,7 @@ def validate(
         len(metrics) + 2, dtype=torch.float64
     )  # sums of the metrics, images, ranks that were asked to stop
     loader = DataLoader(
-        shard, 1, num_workers=dataset.opt.get("num_worker_per_gpu", 0), worker_init_fn=outlive_first_signal
+        shard, 1, num_workers=dataset.opt.get("num_worker_per_gpu", 0), worker_init_fn=ignore_first_signal
     )
     for item in tqdm(loader, unit="image", desc=dataset.opt["name"], disable=not (progress and rank == 0)):
         lq, gt = item["lq"].to(device), item["gt"].to(device)

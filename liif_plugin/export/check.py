@@ -1,4 +1,4 @@
-"""Whether what was exported answers as the network does."""
+"""Compare what was exported with the network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from ..coords import cell_of, grid
 from ..errors import UserError
 
 TOLERANCE = 1e-4  # on colours in [0, 1]
-# (h, w) of the image -> (H, W) of the target: x1, x3.7, odd and unequal sizes and scales, a tiny image, below x1
+# (h, w) of the image -> (H, W) of the target:
+# x1, x3.7, odd and unequal sizes and scales, a tiny image, below x1
 CASES = [
     ((16, 16), (16, 16)),
     ((11, 14), (41, 52)),
@@ -25,8 +26,11 @@ EDGES = [-1.0, -1 + 1e-6, -0.5, 0.0, 1 / 3, 1 - 1e-6, 1.0]
 Run = Callable[[Tensor, Tensor, Tensor], Tensor]  # lq, coord, cell -> rgb
 
 
-def _questions(generator: torch.Generator):
-    """(what it is, lq, coord, cell): whole images, then two images at once, at the border, at ties and anywhere."""
+def _comparisons(generator: torch.Generator):
+    """Yield (description, shape of lq, coord, cell).
+
+    First whole images; then two images at once, at the border, between pixels and at random positions.
+    """
     for lr, target in CASES:
         coord = grid(target).unsqueeze(0)
         yield (
@@ -47,25 +51,39 @@ def _questions(generator: torch.Generator):
 
 @torch.no_grad()
 def differences(net: nn.Module, run: Run) -> dict[str, float]:
-    """What was asked -> the largest difference between ``run`` and ``net``; nan where either is not finite."""
+    """Return the largest difference between ``run`` and ``net`` for each comparison.
+
+    Args:
+        net: the network in PyTorch.
+        run: the exported files as one function.
+
+    Returns:
+        Description of the comparison -> difference of colours in [0, 1]; nan if either is not finite.
+    """
     generator = torch.Generator().manual_seed(0)
-    found = {}
-    for what, shape, coord, cell in _questions(generator):
+    largest = {}
+    for what, shape, coord, cell in _comparisons(generator):
         lq = torch.rand(shape, generator=generator)
-        found[what] = (run(lq, coord, cell) - net(lq, coord, cell)).abs().max().item()
-    return found
+        largest[what] = (run(lq, coord, cell) - net(lq, coord, cell)).abs().max().item()
+    return largest
 
 
 def check(net: nn.Module, run: Run, name: str) -> dict[str, float]:
-    """``differences``, all of them within TOLERANCE.
+    """Return ``differences``.
+
+    Args:
+        net: the network in PyTorch.
+        run: the exported files as one function.
+        name: the beginning of the message.
 
     Raises:
-        UserError: for a larger one.
+        UserError: if one of them is larger than TOLERANCE.
     """
-    found = differences(net, run)
-    for what, difference in found.items():
+    largest = differences(net, run)
+    for what, difference in largest.items():
         if not difference <= TOLERANCE:  # nan fails too
             raise UserError(
-                f"{name}: differs from PyTorch by {difference:.1e} ({what}), and {TOLERANCE:g} is allowed; nothing was kept."
+                f"{name}: differs from PyTorch by {difference:.1e} ({what}), and {TOLERANCE:g} is allowed; "
+                "nothing was kept."
             )
-    return found
+    return largest

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from string import Template
+
 import torch
-from torch import nn
 
 from .. import __version__
+from ..archs.liif_arch import LIIF
+from ..archs.metasr_arch import MetaSR
 from .check import TOLERANCE
-from .formats import OPSET
+from .formats import OPSET, Part
 
 MEANING = {
     "lq": "the image, RGB in [0, 1]; any height and width",
@@ -20,19 +24,28 @@ MEANING = {
 
 
 def description(
-    net: nn.Module,
+    net: LIIF | MetaSR,
     network_g: dict,
     model: str,
     format: str,
-    parts: dict[str, nn.Module],
+    parts: dict[str, Part],
     files: list[str],
-    found: dict[str, float],
+    differences: dict[str, float],
 ) -> dict:
-    """The contents of export.json.
+    """Return the contents of export.json.
 
-    halo: LR pixels around a part of the image that its result depends on, null where it is the whole image. pad_multiple: parts must start
-    and end at
-    multiples of this. differences: what was asked of both -> largest difference from PyTorch.
+    Args:
+        net: the network, on the CPU.
+        network_g: its options.
+        model: its name.
+        format: a name of FORMATS.
+        parts: "encoder" and "decoder".
+        files: names of their files, in the same order.
+        differences: what was compared -> the largest difference from PyTorch.
+
+    Returns:
+        Values that JSON can hold. halo: LR pixels around a part of the image that its result depends on, null
+        for the whole image. pad_multiple: parts must start and end at multiples of this.
     """
     tensors = {
         name: {"file": file, **{way: _tensors(getattr(part, way)) for way in ("inputs", "outputs")}}
@@ -50,7 +63,7 @@ def description(
         "pad_multiple": net.encoder.pad_multiple,
         "residual": getattr(net, "residual", None),
         "tolerance": TOLERANCE,
-        "differences": found,
+        "differences": differences,
     }
 
 
@@ -61,76 +74,62 @@ def _tensors(shapes: dict[str, tuple]) -> dict:
     }
 
 
-_ONNX = """import numpy as np
-import onnxruntime
-
-encoder, decoder = (onnxruntime.InferenceSession(f"{name}.onnx") for name in ("encoder", "decoder"))
-lq = np.random.default_rng(0).random((1, 3, 48, 64), dtype=np.float32)  # your image: RGB in [0, 1]
-H, W = 100, 200  # any size
-y, x = (((2 * np.arange(n) + 1) / n - 1).astype(np.float32) for n in (H, W))
-coord = np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1).reshape(1, H * W, 2)
-cell = np.broadcast_to(np.float32([2 / H, 2 / W]), coord.shape)
-values = dict(zip([tensor.name for tensor in encoder.get_outputs()], encoder.run(None, {"lq": lq})), coord=coord, cell=cell)
-rgb = decoder.run(["rgb"], {tensor.name: values[tensor.name] for tensor in decoder.get_inputs()})[0]
-image = rgb.reshape(H, W, 3).clip(0, 1)
-"""
-_TORCH = """import torch
-
-encoder, decoder = (torch.export.load(f"{{name}}.pt2").module() for name in ("encoder", "decoder"))
-lq = torch.rand(1, 3, 48, 64)  # your image: RGB in [0, 1]
-H, W = 100, 200  # any size
-y, x = ((2 * torch.arange(n) + 1) / n - 1 for n in (H, W))
-coord = torch.cartesian_prod(y, x).unsqueeze(0)
-cell = torch.tensor([2 / H, 2 / W]).expand_as(coord)
-{features} = encoder(lq)
-rgb = decoder({given})
-image = rgb.reshape(H, W, 3).clamp(0, 1)
-"""
+def _template(name: str, **values: object) -> str:
+    """Return a file of templates/ with its $names filled in."""
+    text = (Path(__file__).parent / "templates" / name).read_text(encoding="utf-8")
+    return Template(text).substitute({key: str(value) for key, value in values.items()})
 
 
 def readme(about: dict) -> str:
-    """The contents of README.md: which tensors there are, how they are used, how exact they are."""
-    opset = f"; opset {about['opset']}" if "opset" in about else ""
-    rows = [
-        f"| {about[part]['file']} | {way[:-1]} | {name} | {', '.join(map(str, tensor['shape']))} | {tensor['meaning']} |"
+    """Return the contents of README.md: the tensors, how to use them, and how exact they are.
+
+    Args:
+        about: from ``description``.
+    """
+    tensors = [
+        f"| {about[part]['file']} | {direction[:-1]} | {name} "
+        f"| {', '.join(map(str, tensor['shape']))} | {tensor['meaning']} |"
         for part in ("encoder", "decoder")
-        for way in ("inputs", "outputs")
-        for name, tensor in about[part][way].items()
+        for direction in ("inputs", "outputs")
+        for name, tensor in about[part][direction].items()
     ]
-    features, given = ", ".join(about["encoder"]["outputs"]), ", ".join(about["decoder"]["inputs"])
-    what = f"{about['network_g']['type']}, {about['parameters']:,} parameters, by {about['made_by']}{opset}"
-    code = _ONNX if about["format"] == "onnx" else _TORCH.format(features=features, given=given)
-    return f"""# {about["model"]}, exported
-
-{what}. Encode an image once, then ask for colours at any positions, in as many calls as memory asks for. All tensors are float32.
-
-| file | | tensor | shape | |
-|---|---|---|---|---|
-{chr(10).join(rows)}
-
-```python
-{code}```
-
-{_parts(about)}
-
-Largest difference from PyTorch, of colours in [0, 1], over {len(about["differences"])} comparisons (other sizes and scales, the border, two
-images at once): {max(about["differences"].values()):.1e}; export.json has each.
-"""
-
-
-def _parts(about: dict) -> str:
-    if about["halo"] is None:
-        return "Encode an image as a whole: every pixel depends on all of it."
-    multiple = about["pad_multiple"]
-    where = (
-        ""
-        if multiple == 1
-        else f" Parts begin and end at multiples of {multiple} pixels or at the border of the image."
+    opset = f"; opset {about['opset']}" if "opset" in about else ""
+    network = (
+        f"{about['network_g']['type']}, {about['parameters']:,} parameters, by {about['made_by']}{opset}"
     )
-    halo = about["halo"]
-    return f"A pixel depends on the {halo} pixels around it (halo): a large image can be encoded in parts with so much around each.{where}"
+    code = _template(
+        f"usage_{about['format']}.txt",
+        features=", ".join(about["encoder"]["outputs"]),
+        given=", ".join(about["decoder"]["inputs"]),
+    )
+    return _template(
+        "README.md",
+        model=about["model"],
+        network=network,
+        tensors="\n".join(tensors),
+        code=code,
+        tiles=_tiles(about["halo"], about["pad_multiple"]),
+        comparisons=len(about["differences"]),
+        difference=f"{max(about['differences'].values()):.1e}",
+    )
 
 
-def _halo(net: nn.Module) -> int | None:
-    """LR pixels: the encoder's, one for the 3x3 neighbours, one because the code that answers may be the next one."""
+def _tiles(halo: int | None, multiple: int) -> str:
+    """Return the sentences about encoding a large image in parts."""
+    if halo is None:
+        return "Encode an image as a whole: every pixel depends on all of it."
+    overlap = (
+        f"A pixel depends on the {halo} pixels around it (halo): "
+        "a large image can be encoded in parts with so much around each."
+    )
+    if multiple == 1:
+        return overlap
+    return f"{overlap} Parts begin and end at multiples of {multiple} pixels or at the border of the image."
+
+
+def _halo(net: LIIF | MetaSR) -> int | None:
+    """Return the LR pixels around a part that its result depends on, or None for the whole image.
+
+    It is the encoder's, one for the 3x3 neighbours, and one because the next code may answer.
+    """
     return None if net.encoder.halo is None else net.encoder.halo + 2

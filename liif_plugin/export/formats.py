@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Union
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import UserError
 from .check import Run
@@ -17,21 +17,19 @@ from .parts import DecoderPart, EncoderPart
 
 OLDEST = "2.6"  # of PyTorch: the first whose exporter takes all that is asked of it here
 OPSET = 18  # the oldest that PyTorch's exporter writes without converting: as many runtimes as possible
-EXAMPLE = {
-    "batch": 2,
-    "height": 11,
-    "width": 14,
-    "queries": 37,
-}  # no 1 and no two alike: what is equal here would stay tied together
+# All sizes differ and none is 1, because torch.export treats equal sizes as one dimension.
+EXAMPLE = {"batch": 2, "height": 11, "width": 14, "queries": 37}
 Part = Union[EncoderPart, DecoderPart]
 
 
 def _example(part: Part) -> tuple[Tensor, ...]:
-    return tuple(torch.rand([EXAMPLE.get(n, n) for n in shape]) for shape in part.inputs.values())
+    return tuple(
+        torch.rand([EXAMPLE[n] if isinstance(n, str) else n for n in shape]) for shape in part.inputs.values()
+    )
 
 
 def _free_sizes(part: Part) -> tuple:
-    """What torch.export wants to know: the free sizes of each input, one tuple for a *args."""
+    """Return the free sizes of each input as torch.export takes them: one tuple for a *args."""
     free = {name: torch.export.Dim(name, min=1) for name in EXAMPLE}
     shapes = tuple(
         {axis: free[n] for axis, n in enumerate(shape) if n in free} for shape in part.inputs.values()
@@ -45,7 +43,8 @@ def write_onnx(part: Part, path: str) -> None:
 
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        # optimize=False: its rules take numbers below 1e-8 for 0 and drop the 1e-9 that keeps the ensemble's areas off zero
+        # optimize=False: its rules take numbers below 1e-8 for 0, and drop the 1e-9 that keeps the areas of
+        # the ensemble above zero
         program = torch.onnx.export(
             part.eval(),
             _example(part),
@@ -57,6 +56,7 @@ def write_onnx(part: Part, path: str) -> None:
             output_names=list(part.outputs),
             dynamic_shapes=_free_sizes(part),
         )
+        assert program is not None
         optimizer.fold_constants(program.model)
         optimizer.remove_unused_nodes(program.model)
         program.save(path, external_data=False)
@@ -119,7 +119,7 @@ class Format:
 
     suffix: str
     needs: tuple[str, ...]
-    write: Callable[[nn.Module, str], None]
+    write: Callable[[Part, str], None]
     run: Callable[[str, str], Run]
 
 

@@ -1,13 +1,14 @@
-"""LIIF and MetaSR in two halves, cut where the work for each LR pixel ends and the work for each query begins.
+"""LIIF and MetaSR in two halves: the work for each LR pixel, and the work for each query.
 
-The encoder's half ends behind what can be computed once per LR pixel (``LIIF.project``), so that the decoder's half only gathers
-rows of a table, by index: no GridSample, which some runtimes get wrong.
+The encoder's half includes all that can be computed once for each LR pixel (``LIIF.prepare``). The decoder's
+half only gathers rows of a table by index. It needs no GridSample, which some runtimes get wrong.
 """
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
+from ..archs.base import is_continuous
 from ..archs.liif_arch import LIIF, Projection
 from ..archs.metasr_arch import MetaSR, Unfolded
 from ..errors import UserError
@@ -15,18 +16,31 @@ from ..errors import UserError
 B, h, w, Q = "batch", "height", "width", "queries"  # sizes that stay free
 WHY_NOT = {
     "Bicubic": "it has no weights; every runtime has a cubic Resize of its own",
-    "SIREN": "it is fitted to each picture anew, so that there is nothing to export before a picture is known",
+    "SIREN": "it is fitted to each picture anew: there is nothing to export before a picture is known",
 }
+OWN_DECODER = (
+    "only these two know how to be cut into an encoder and a decoder. Export an own decoder by calling "
+    "torch.onnx.export on a module that calls its encode, and on one that calls its query"
+)
+FIXED_SCALE = "it has no encode and query, and torch.onnx.export takes networks of one scale as they are"
 
 
-def check_exportable(net: nn.Module, where: str) -> None:
-    """Raise UserError for a network that has no two halves."""
-    if not isinstance(net, (LIIF, MetaSR)):
-        name = type(net).__name__
-        why = WHY_NOT.get(
-            name, "it is not one for any scale, and torch.onnx.export takes networks of one scale as they are"
-        )
-        raise UserError(f"{where}: expected LIIF or MetaSR, got {name}: {why}.")
+def exportable(net: nn.Module, where: str) -> LIIF | MetaSR:
+    """Return ``net`` if it can be exported.
+
+    Args:
+        net: any network of the registry.
+        where: the beginning of the message.
+
+    Raises:
+        UserError: for any other network, with the reason and what to do instead.
+    """
+    if isinstance(net, (LIIF, MetaSR)):
+        return net
+    name = type(net).__name__
+    any_scale = is_continuous(net)
+    why = WHY_NOT.get(name, OWN_DECODER if any_scale else FIXED_SCALE)
+    raise UserError(f"{where}: expected LIIF or MetaSR, got {name}: {why}.")
 
 
 class EncoderPart(nn.Module):
@@ -56,7 +70,9 @@ class EncoderPart(nn.Module):
 
 
 class DecoderPart(nn.Module):
-    """table, skip where there is one, coord (B, Q, 2), cell (B, Q, 2) where the network asks for it -> rgb (B, Q, 3), not clamped.
+    """table, coord (B, Q, 2) -> rgb (B, Q, 3), not clamped.
+
+    Further inputs are skip, if the encoder's half returns it, and cell (B, Q, 2), if the network uses it.
 
     Attributes:
         inputs, outputs: as in EncoderPart.
@@ -66,13 +82,14 @@ class DecoderPart(nn.Module):
         super().__init__()
         self.net = net
         self.inputs = {**EncoderPart(net).outputs, "coord": (B, Q, 2)}
-        if getattr(net, "cell_decode", True):
+        if net.uses_cell:
             self.inputs["cell"] = (B, Q, 2)
         self.outputs = {"rgb": (B, Q, 3)}
 
     def forward(self, *given: Tensor) -> Tensor:
         named = dict(zip(self.inputs, given))
-        table, coord, cell = named["table"], named["coord"], named.get("cell")
+        table, coord = named["table"], named["coord"]
+        cell = named.get("cell", coord)  # a network without a cell does not look at it
         B, h, w, D = table.shape
         if isinstance(self.net, MetaSR):
             return self.net.sample(Unfolded(table.reshape(B, h * w, D), (h, w)), coord, cell)

@@ -1,4 +1,7 @@
-"""A network -> a folder with its two files, a description for programs and one for people; nothing is kept that differs."""
+"""Write a network as a folder: two files, a description for programs and one for people.
+
+Nothing is kept if the result differs from the network.
+"""
 
 from __future__ import annotations
 
@@ -17,18 +20,21 @@ from ..basicsr_patches.swinir_windows import traceable
 from ..errors import UserError
 from .check import check
 from .describe import description, readme
-from .formats import FORMATS, check_installed
-from .parts import DecoderPart, EncoderPart, check_exportable
+from .formats import FORMATS, Part, check_installed
+from .parts import DecoderPart, EncoderPart, exportable
 
 
 def names(format: str) -> list[str]:
-    """The files of an export, encoder and decoder first."""
+    """Return the names of the files of an export, encoder and decoder first."""
     suffix = FORMATS[format].suffix
     return [f"encoder{suffix}", f"decoder{suffix}", "export.json", "README.md"]
 
 
 def check_room(folder: str, format: str, overwrite: bool) -> None:
-    """Raise UserError where ``folder`` cannot be the result: it is a file, or has one of the files and they are not to be replaced."""
+    """Raise UserError if ``folder`` cannot be the result.
+
+    It is a file, or has one of the files and ``overwrite`` is False, or a package is missing.
+    """
     check_installed(format)
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise UserError(f"-o {folder}: is a file; expected a folder, there or not.")
@@ -39,7 +45,10 @@ def check_room(folder: str, format: str, overwrite: bool) -> None:
 
 @contextlib.contextmanager
 def _beside(folder: str):
-    """A folder of its own in ``folder``, which may be a disk of its own; gone afterwards, ``folder`` too where it is new and empty."""
+    """Yield a temporary folder inside ``folder``, so that files can be renamed on a disk of its own.
+
+    It is removed afterwards, and ``folder`` too if it is new and empty.
+    """
     new = not os.path.isdir(folder)
     try:
         os.makedirs(folder, exist_ok=True)
@@ -64,24 +73,28 @@ def export(
     overwrite: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict:
-    """Write ``net`` as encoder, decoder, export.json and README.md into ``folder``, each file whole or not at all.
+    """Write ``net`` as encoder, decoder, export.json and README.md into ``folder``, each file whole.
 
     Args:
-        net: a LIIF or MetaSR on the CPU. network_g, model: its options and its name, for the description.
-        format: a name of FORMATS. overwrite: replace these four files; others in the folder stay.
-        say: hears of each step.
+        net: a LIIF or MetaSR on the CPU.
+        network_g: its options, for the description.
+        model: its name, for the description and for messages.
+        folder: where the files go; it is made if it is not there.
+        format: a name of FORMATS.
+        overwrite: replace these four files; others in the folder stay.
+        say: is called with a line for each step.
 
     Returns:
-        What is in export.json.
+        The contents of export.json.
 
     Raises:
-        UserError: for another network, a missing package, files that are there, an encoder that PyTorch cannot export, or a result that
-            differs from the network by more than TOLERANCE.
+        UserError: for another network, a missing package, files that are there, an encoder that PyTorch
+            cannot export, or a result that differs from the network by more than TOLERANCE.
     """
-    check_exportable(net, f"--model {model}")
+    checked = exportable(net, f"--model {model}")
     check_room(folder, format, overwrite)
-    form, own = FORMATS[format], copy.deepcopy(net).float().eval()
-    parts = {"encoder": EncoderPart(own), "decoder": DecoderPart(own)}
+    form, own = FORMATS[format], copy.deepcopy(checked).float().eval()
+    parts: dict[str, Part] = {"encoder": EncoderPart(own), "decoder": DecoderPart(own)}
     with _beside(folder) as partial:
         paths = [os.path.join(partial, name) for name in names(format)]
         for (name, part), path in zip(parts.items(), paths):
@@ -93,13 +106,13 @@ def export(
                 kind = f"{type(net).__name__} with {network_g.get('encoder', {}).get('type', 'its encoder')}"
                 first_line = next(iter(str(error).strip().splitlines()), "")
                 raise UserError(
-                    f"--model {model}: PyTorch {torch.__version__} cannot export the {name} of {kind} ({type(error).__name__}: "
-                    f"{first_line[:200]})."
+                    f"--model {model}: PyTorch {torch.__version__} cannot export the {name} of {kind} "
+                    f"({type(error).__name__}: {first_line[:200]})."
                 ) from error
         say("compared with PyTorch ...")
-        found = check(own, form.run(*paths[:2]), f"--model {model}")
+        differences = check(own, form.run(*paths[:2]), f"--model {model}")
         about = description(
-            own, network_g, model, format, parts, [os.path.basename(path) for path in paths[:2]], found
+            own, network_g, model, format, parts, [os.path.basename(path) for path in paths[:2]], differences
         )
         with open(paths[2], "w", encoding="utf-8") as file:
             json.dump(about, file, indent=1)

@@ -1,1 +1,1 @@
-"""Picture files of any kind, in and out: reading.py turns a file into arrays, writing.py writes rows as they come."""
+"""Image files: reading.py makes arrays of a file, writing.py writes rows, paths.py finds files."""

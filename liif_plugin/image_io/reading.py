@@ -1,54 +1,41 @@
-"""A picture file -> arrays that lose nothing: bit depth, transparency, colour profile and metadata are kept."""
+"""Read an image file into arrays: bit depth, transparency, colour profile and metadata are kept."""
 
 from __future__ import annotations
 
 import contextlib
 import io
-import re
+import os
+import stat
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 import tifffile
-from PIL import Image
+from PIL import Image, ImageFile
 from scipy import ndimage
 
 from ..errors import UserError
+from . import png
 from .metadata import description_of, orientation_of, profile_of
+from .sixteen_bits import is_tiff, sixteen_bit_pixels, tiff_pixels, turned
 
 MAX_PIXELS = 400_000_000  # a header that promises more is taken for a decompression bomb
-FORMATS = (
-    "PNG",
-    "JPEG",
-    "MPO",
-    "TIFF",
-    "WEBP",
-    "BMP",
-    "DIB",
-    "PPM",
-    "GIF",
-    "JPEG2000",
-    "TGA",
-)  # none that runs a program, as EPS does
+FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "DIB", "PPM", "GIF")  # none that runs a program, as EPS does
 VIDEOS = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
-ASSOCIATED_ALPHA = 1  # TIFF: the colours are multiplied by it
-_TURNS = {
-    2: (1, 0),
-    3: (0, 2),
-    4: (1, 2),
-    5: (1, 1),
-    6: (0, 3),
-    7: (1, 3),
-    8: (0, 1),
-}  # tag -> (mirror first, quarter turns)
 
 
 @dataclass(frozen=True)
 class Picture:
-    """colour: (H, W, 3) uint8 or uint16 RGB. alpha: (H, W) of the same type, or None. gray: the file had one channel.
-    icc, exif: as found, the orientation applied and taken out; exif without its 'Exif' mark.
+    """An image as the network takes it, and what its file said besides.
+
+    Attributes:
+        colour: (H, W, 3) uint8 or uint16, RGB. A gray image has three equal channels.
+        alpha: (H, W) of the same dtype, 0 is invisible; None if the file had no transparency.
+        gray: whether the file had one colour channel; the result is then written with one.
+        icc: the ICC profile as it was found.
+        exif: the descriptive EXIF data without the mark 'Exif'. The orientation is applied and taken out.
+        colour_space: the chunks of a PNG file that say which colours its numbers stand for.
     """
 
     colour: np.ndarray
@@ -56,6 +43,7 @@ class Picture:
     gray: bool = False
     icc: bytes | None = None
     exif: bytes | None = None
+    colour_space: png.ColourSpace = ()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -64,13 +52,62 @@ class Picture:
 
     @property
     def channels(self) -> int:
-        """Channels of the file: 1, 2, 3 or 4."""
+        """Channels of the file: 1 gray, 2 gray and alpha, 3 RGB, 4 RGB and alpha."""
         return (1 if self.gray else 3) + (self.alpha is not None)
+
+
+def read_picture(path: str | os.PathLike) -> Picture:
+    """Read an image file.
+
+    Args:
+        path: a PNG, JPEG, TIFF, WebP, BMP, PPM or GIF file that holds one picture.
+
+    Raises:
+        UserError: for a file that is missing, not a regular file, damaged, a video, an animation, of a kind
+            that cannot be read without loss, or larger than ``MAX_PIXELS``.
+
+    Example:
+        >>> import os, tempfile
+        >>> path = os.path.join(tempfile.mkdtemp(), "gray.png")
+        >>> Image.new("L", (30, 20), color=128).save(path)
+        >>> picture = read_picture(path)
+        >>> picture.size, picture.channels, picture.colour.shape, picture.colour.dtype
+        ((20, 30), 1, (20, 30, 3), dtype('uint8'))
+    """
+    data = _read_bytes(path)
+    with _quiet_pillow():
+        try:
+            image = _open(data, str(path))
+        except UserError:
+            # Pillow does not open some 16-bit TIFFs, such as gray with alpha.
+            picture = _tiff_unknown_to_pillow(data)
+            if picture is None:
+                raise
+            return picture
+        try:
+            return _decode(data, image)
+        except Exception as error:  # a truncated file, a damaged stream, a kind of pixels that nothing reads
+            raise UserError(
+                f"{path}: its pixels cannot be read to the end ({error}); replace it or take it out."
+            ) from error
+
+
+def _read_bytes(path: str | os.PathLike) -> bytes:
+    """Return the content of a regular file: a named pipe or a device would make the caller wait forever."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise UserError(
+                f"{path}: cannot be read (expected an image file, found a folder, pipe or device)."
+            )
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
 
 
 @contextlib.contextmanager
 def _quiet_pillow() -> Iterator[None]:
-    """Our own limit instead of Pillow's, and no warnings about metadata."""
+    """Replace Pillow's limit of pixels by our own, and silence its warnings about metadata."""
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         with warnings.catch_warnings():
@@ -80,77 +117,73 @@ def _quiet_pillow() -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = limit
 
 
-def _opened(data: bytes, name: str) -> Image.Image:
-    """The file's header, checked."""
+def _open(data: bytes, name: str) -> ImageFile.ImageFile:
+    """Open an image file and check its header; its pixels are not decoded yet."""
     if name.lower().endswith(VIDEOS):
         raise UserError(
-            f"{name}: is a video; take its frames out (ffmpeg -i {name} frames/%06d.png), enlarge the folder, join them again."
+            f"{name}: is a video; take its frames out (ffmpeg -i {name} frames/%06d.png), "
+            "enlarge the folder, join them again."
         )
     try:
-        Image.init()  # else the formats are not known by name
+        Image.init()  # registers the formats under their names
         image = Image.open(io.BytesIO(data), formats=[name for name in FORMATS if name in Image.OPEN])
-        frames = (
-            1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-        )  # MPO: a JPEG with more behind it, as stereo cameras write
-    except Exception as error:  # Pillow has many ways to say no
+        frames = getattr(image, "n_frames", 1)
+    except Exception as error:  # Pillow raises many types
         raise UserError(
             f"{name}: not an image file that can be read ({len(data)} bytes); replace it or take it out."
         ) from error
     if image.width * image.height > MAX_PIXELS:
         raise UserError(
-            f"{name}: {image.width} x {image.height} are more than {MAX_PIXELS // 10**6} megapixels; cut it first."
+            f"{name}: {image.width} x {image.height} are more than {MAX_PIXELS // 10**6} megapixels; "
+            "cut it first."
         )
-    if frames > 1:
+    # A JPEG with more pictures behind it (MPO), as phones and stereo cameras write, opens as its first one.
+    if frames > 1 and image.format != "MPO":
         raise UserError(
             f"{name}: holds {frames} pictures (an animation or pages); save them as single files first."
         )
     return image
 
 
-def _turned(image: np.ndarray, orientation: int) -> np.ndarray:
-    """What EXIF asks for, on an array (H, W, ...)."""
-    mirror, quarter_turns = _TURNS.get(orientation, (0, 0))
-    return np.rot90(image[:, ::-1] if mirror else image, quarter_turns)
+def _decode(data: bytes, image: ImageFile.ImageFile) -> Picture:
+    """Decode the pixels and the metadata of a file that ``_open`` has opened. Raises many types."""
+    png.check_checksums(data)
+    # Pillow takes the orientation out of a TIFF while it loads it, so ask before.
+    orientation, icc = orientation_of(image), profile_of(image)
+    if image.format == "PPM":
+        _refuse_deep_colour(image)
+    image.load()
+    if image.format == "PNG":
+        _correct_transparent_gray(data, image)
+    pixels = sixteen_bit_pixels(data, image, orientation)
+    if pixels is None:
+        if image.mode in ("I", "F"):
+            raise ValueError(f"expected 8 or 16 bits per channel, got Pillow's mode {image.mode}")
+        pixels = upright(image)
+    colour_space = png.colour_space(data) if image.format == "PNG" else ()
+    return replace(from_array(pixels), icc=icc, exif=description_of(image), colour_space=colour_space)
 
 
-def _rgb_order(pixels: np.ndarray) -> np.ndarray:
-    """What OpenCV has read, (H, W), (H, W, 3) BGR or (H, W, 4) BGRA, in the usual order."""
-    return (
-        pixels
-        if pixels.ndim == 2
-        else cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB)
-    )
+def _refuse_deep_colour(image: ImageFile.ImageFile) -> None:
+    """Raise ValueError for a PPM of more than 8 bits a colour, which Pillow would read as 8 bits."""
+    _, _, _, arguments = image.tile[0]  # of the decoder: (mode, largest value) unless the samples are bytes
+    if image.mode == "RGB" and isinstance(arguments, tuple) and arguments[1] > 255:
+        raise ValueError("16-bit colour in PPM; save it as PNG or TIFF")
 
 
-def _sixteen_bit_tiff(data: bytes, orientation: int) -> np.ndarray | None:
-    """(H, W) or (H, W, 2 to 4) uint16, upright, or None for other depths."""
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
-        page = file.pages[0]
-        if page.dtype != np.uint16:
-            return None
-        if page.photometric not in (0, 1, 2):
-            raise ValueError(f"16-bit TIFF of the kind {page.photometric.name}")
-        planar = page.samplesperpixel > 1 and page.planarconfig == 2
-        try:
-            image = page.asarray()
-            image = _turned(np.moveaxis(image, 0, -1) if planar else image, orientation)
-        except (
-            ValueError
-        ):  # a compression that needs imagecodecs; OpenCV knows some, and turns the picture by itself
-            if planar or page.photometric == 0:
-                raise
-            image = _rgb_order(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED))
-    image = 65535 - image if page.photometric == 0 else image
-    return (
-        _divided(image)
-        if ASSOCIATED_ALPHA in getattr(page, "extrasamples", ()) and image.ndim == 3
-        else image
-    )
+def _correct_transparent_gray(data: bytes, image: Image.Image) -> None:
+    """Scale the transparent gray value of a 2- or 4-bit PNG as Pillow scales the pixels, to 8 bits.
+
+    Pillow compares the unscaled value with the scaled pixels, and finds no pixel transparent.
+    """
+    bits, kind = png.header(data)
+    if kind == png.GRAY and bits in (2, 4) and "transparency" in image.info:
+        image.info["transparency"] *= 255 // (2**bits - 1)
 
 
 def _tiff_unknown_to_pillow(data: bytes) -> Picture | None:
-    """A 16-bit TIFF that Pillow does not open, such as gray with alpha; None for anything else."""
-    if data[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+    """Read a 16-bit TIFF that Pillow does not open; None for anything else."""
+    if not is_tiff(data):
         return None
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
@@ -160,133 +193,73 @@ def _tiff_unknown_to_pillow(data: bytes) -> Picture | None:
             orientation, icc = (
                 tags[tag].value if tag in tags else None for tag in ("Orientation", "InterColorProfile")
             )
-        pixels = _sixteen_bit_tiff(data, int(orientation or 1))
-    except Exception:  # then it is not an image for anybody
+        pixels = tiff_pixels(data, int(orientation or 1))
+    except Exception:  # then no library reads it
         return None
     return None if pixels is None else replace(from_array(pixels), icc=icc)
 
 
-def _divided(pixels: np.ndarray) -> np.ndarray:
-    """(H, W, 2 or 4) uint16 whose colours were multiplied by the alpha channel -> the colours themselves."""
-    alpha = pixels[:, :, -1:].astype(np.float32)
-    colour = np.divide(
-        pixels[:, :, :-1] * np.float32(65535),
-        alpha,
-        out=np.zeros(pixels[:, :, :-1].shape, np.float32),
-        where=alpha > 0,
-    )
-    return np.concatenate([colour.round().clip(0, 65535).astype(np.uint16), pixels[:, :, -1:]], axis=2)
-
-
-def _sixteen_bits(data: bytes, image: Image.Image, orientation: int) -> np.ndarray | None:
-    """The pixels of a 16-bit file, (H, W) or (H, W, 2 to 4), upright, or None for any other; Pillow reads 16-bit colour as 8 bits."""
-    if image.format == "TIFF":
-        return _sixteen_bit_tiff(data, orientation)
-    pixels = _sixteen_bits_as_stored(data, image)
-    return None if pixels is None else _turned(pixels, orientation)
-
-
-def _sixteen_bits_as_stored(data: bytes, image: Image.Image) -> np.ndarray | None:
-    if image.format == "PPM":
-        largest = re.match(rb"P6(?:\s|#[^\n]*\n)+\d+(?:\s|#[^\n]*\n)+\d+(?:\s|#[^\n]*\n)+(\d+)", data)
-        if largest is not None and int(largest[1]) > 255:
-            raise ValueError("16-bit colour in PPM; save it as PNG or TIFF")
-        return (
-            np.asarray(image).astype(np.uint16) if image.mode == "I" else None
-        )  # scaled from any largest value to 65535
-    if image.format not in ("PNG", "JPEG2000"):
-        return None
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None or pixels.dtype != np.uint16:
-        return None
-    if "transparency" in image.info:
-        raise ValueError("16 bits with one colour declared transparent; save it with an alpha channel")
-    if pixels.ndim == 2:
-        return pixels
-    gray = image.format == "PNG" and data[25] == 4  # the colour type in the header
-    return pixels[:, :, [0, 3]] if gray else _rgb_order(pixels)
-
-
 def upright(image: Image.Image) -> np.ndarray:
-    """What a Pillow image shows, its orientation applied: (H, W), (H, W, 2), (H, W, 3) or (H, W, 4) uint8; (H, W) uint16.
+    """Return the pixels that a Pillow image shows, its orientation applied.
+
+    Returns:
+        (H, W), (H, W, 2), (H, W, 3) or (H, W, 4) uint8; (H, W) uint16 for 16-bit gray.
 
     Raises:
         ValueError: for pixels of other depths.
     """
-    turn = 1 if image.format == "TIFF" else orientation_of(image)  # Pillow turns a TIFF while it loads it
+    orientation = (
+        1 if image.format == "TIFF" else orientation_of(image)
+    )  # Pillow turns a TIFF while it loads it
     pixels = np.asarray(_plain_mode(image))
-    if (
-        image.mode == "I" and pixels.min(initial=0) >= 0 and pixels.max(initial=0) <= 65535
-    ):  # so Pillow before 10.3 reads 16-bit PNGs
+    if image.mode in ("I", "F"):
+        # Pillow before 10.3 reads 16-bit gray PNGs in mode I.
+        if image.mode == "F" or not 0 <= pixels.min(initial=0) <= pixels.max(initial=0) <= 65535:
+            raise ValueError(f"expected 8 or 16 bits per channel, got Pillow's mode {image.mode}")
         pixels = pixels.astype(np.uint16)
-    elif image.mode in ("I", "F"):
-        raise ValueError(f"expected 8 or 16 bits per channel, got Pillow's mode {image.mode}")
-    return _turned(pixels, turn)
+    return turned(pixels, orientation)
 
 
 def _plain_mode(image: Image.Image) -> Image.Image:
-    """In the mode L, LA, RGB or RGBA that holds all that ``image`` shows; deeper gray stays."""
+    """Convert to the mode L, LA, RGB or RGBA that holds everything ``image`` shows; deeper gray stays."""
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         return image
     gray = image.mode in ("1", "L", "LA", "La")
-    clear = "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa")
-    mode = {(True, True): "LA", (True, False): "L", (False, True): "RGBA", (False, False): "RGB"}[gray, clear]
+    transparent = "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa")
+    mode = ("L" if gray else "RGB") + ("A" if transparent else "")
     return image if image.mode == mode else image.convert(mode)
 
 
-def read_picture(path: str) -> Picture:
-    """Read a picture file.
-
-    Raises:
-        UserError: for a file that is missing, no whole image, a video, an animation, or larger than ``MAX_PIXELS``.
-    """
-    try:
-        with open(path, "rb") as file:
-            data = file.read()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
-    with _quiet_pillow():
-        try:
-            image = _opened(data, str(path))
-        except UserError:
-            picture = _tiff_unknown_to_pillow(data)
-            if picture is None:
-                raise
-            return picture
-        orientation = orientation_of(image)  # Pillow takes it out of a TIFF while it loads it
-        icc = profile_of(image)
-        try:
-            image.load()
-            deep = _sixteen_bits(data, image, orientation)
-            if deep is None and image.mode in ("I", "F"):
-                raise ValueError(f"expected 8 or 16 bits per channel, got Pillow's mode {image.mode}")
-            pixels = upright(image) if deep is None else deep
-            exif = description_of(image)
-        except (
-            Exception
-        ) as error:  # a truncated file, a broken stream, a kind of pixels that no library reads
-            raise UserError(
-                f"{path}: its pixels cannot be read to the end ({error}); replace it or take it out."
-            ) from error
-    read = from_array(pixels)
-    return Picture(read.colour, read.alpha, read.gray, icc, exif)
-
-
 def from_array(pixels: np.ndarray) -> Picture:
-    """(H, W), or (H, W, 1 to 4) -> Picture: gray, gray and alpha, RGB, RGB and alpha; uint8 or uint16."""
+    """Make a Picture of an array.
+
+    Args:
+        pixels: (H, W) gray, or (H, W, C): gray, gray and alpha, RGB, RGB and alpha. uint8 or uint16.
+
+    Example:
+        >>> from_array(np.zeros((20, 30, 4), np.uint8)).channels
+        4
+    """
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]
-    gray, clear = pixels.shape[2] < 3, pixels.shape[2] in (2, 4)
+    gray, transparent = pixels.shape[2] < 3, pixels.shape[2] in (2, 4)
     colour = pixels[:, :, :1].repeat(3, axis=2) if gray else pixels[:, :, :3]
-    alpha = np.ascontiguousarray(pixels[:, :, -1]) if clear else None
-    if clear and alpha.min(initial=1) == 0:
-        colour = _bled(colour, alpha)
-    return Picture(np.ascontiguousarray(colour), alpha, gray)
+    if not transparent:
+        return Picture(np.ascontiguousarray(colour), None, gray)
+    alpha = np.ascontiguousarray(pixels[:, :, -1])
+    return Picture(np.ascontiguousarray(fill_transparent(colour, alpha)), alpha, gray)
 
 
-def _bled(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Give invisible pixels the colour of the nearest visible one, so that edges do not mix with what nobody sees."""
-    if not alpha.any():
+def fill_transparent(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Give invisible pixels the colour of the nearest visible one.
+
+    Edges would otherwise be mixed with a colour that nobody sees.
+
+    Args:
+        colour: (H, W, 3).
+        alpha: (H, W), 0 is invisible.
+    """
+    if alpha.all() or not alpha.any():
         return colour
     index = ndimage.distance_transform_edt(alpha == 0, return_distances=False, return_indices=True)
     return colour[tuple(index)]

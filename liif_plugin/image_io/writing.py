@@ -1,27 +1,40 @@
-"""Rows of pixels, as they come -> a picture file that is whole or not there. PNG and TIFF hold one band of rows in memory."""
+"""Write an image file from rows as they come: it is whole or not there. PNG and TIFF hold one band."""
 
 from __future__ import annotations
 
 import os
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from typing import IO
 
 import numpy as np
 from PIL import Image
 
 from ..errors import UserError
+from ..files import atomic_write
+from . import png
 
-PNG_LEVEL = 4  # of zlib: as fast as one core renders; level 9 saves 2 % more room
+PNG_LEVEL = 4  # of zlib: as fast as one core renders; level 9 makes files 2 % smaller
 TIFF_TILE = 256
 TIFF_ICC_PROFILE = 34675  # the tag InterColorProfile
+JPEG_SEGMENT = 65_500  # EXIF data of more bytes do not fit into a JPEG
 LIMITS = {".jpg": 65500, ".jpeg": 65500, ".webp": 16383}  # longest side that the format can hold
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".webp", ".bmp")
+_PNG_COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # channels -> colour type of the header
+_PNG_FILTER_UP = 2  # a line is stored as its difference from the line above
+
 Rows = Iterable[np.ndarray]  # (rows, W, channels) uint8 or uint16
 
 
 def check_format(path: str, size: tuple[int, int], channels: int) -> None:
-    """Raise UserError unless the format of ``path``'s name can hold an image of ``size`` = (H, W) with ``channels``."""
+    """Raise UserError unless the format of ``path`` can hold an image.
+
+    Args:
+        path: a name that ends in one of ``SUFFIXES``.
+        size: (H, W) of the image.
+        channels: 1 gray, 2 gray and alpha, 3 RGB, 4 RGB and alpha.
+    """
     suffix = os.path.splitext(path)[1].lower()
     if suffix not in SUFFIXES:
         raise UserError(
@@ -37,7 +50,7 @@ def check_format(path: str, size: tuple[int, int], channels: int) -> None:
 
 
 def is_streamed(path: str) -> bool:
-    """Whether the format of ``path``'s name is written row by row; these hold 16 bits a channel too."""
+    """Whether the format of ``path`` is written row by row; these formats hold 16 bits a channel too."""
     return path.lower().endswith((".png", ".tif", ".tiff"))
 
 
@@ -50,105 +63,102 @@ def write_picture(
     icc: bytes | None = None,
     exif: bytes | None = None,
     quality: int = 95,
+    colour_space: png.ColourSpace = (),
 ) -> None:
-    """Write ``rows`` from the top under a temporary name and rename the file when it is whole.
+    """Write ``rows`` from the top; the file gets its name when it is whole.
 
     Args:
-        rows: arrays (rows, W, channels); channels: gray, gray and alpha, RGB, RGB and alpha.
-        dtype: np.uint8 or np.uint16; the latter for .png and .tif alone.
-        quality: of JPEG and WebP.
+        path: the file to write; its suffix chooses the format.
+        rows: arrays (rows, W, channels) of ``dtype``, H rows in all.
+        size: (H, W).
+        channels: 1 gray, 2 gray and alpha, 3 RGB, 4 RGB and alpha.
+        dtype: np.uint8, or np.uint16 for .png and .tif.
+        icc: ICC profile; not kept in .bmp.
+        exif: EXIF data without the mark 'Exif'; kept in .png, .jpg and .webp.
+        quality: of JPEG and WebP, 1 to 100.
+        colour_space: chunks of the PNG that was read; kept in .png.
 
     Raises:
-        UserError: where it cannot be written, e.g. on a full disk; nothing is left behind.
+        UserError: if the file cannot be written, for example on a full disk. Nothing is left of it, and an
+            older file at ``path`` stays as it is.
+
+    Example:
+        >>> import os, tempfile
+        >>> path = os.path.join(tempfile.mkdtemp(), "black.png")
+        >>> bands = (np.zeros((10, 30, 3), np.uint8) for _ in range(2))
+        >>> write_picture(path, bands, (20, 30), 3, np.uint8)
+        >>> Image.open(path).size
+        (30, 20)
     """
     check_format(path, size, channels)
     suffix = os.path.splitext(path)[1].lower()
-    temporary = f"{path}.partial"
-    write: Callable = {".png": _png, ".tif": _tiff, ".tiff": _tiff}.get(suffix, _by_pillow)
     try:
-        with open(temporary, "wb") as file:
-            write(
-                file, rows, size, channels, np.dtype(dtype), icc, exif, {"suffix": suffix, "quality": quality}
-            )
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except UserError:  # from whoever makes the rows
+        with atomic_write(path) as file:
+            if suffix == ".png":
+                _write_png(file, rows, size, channels, np.dtype(dtype), icc, exif, colour_space)
+            elif is_streamed(path):
+                _write_tiff(file, rows, size, channels, np.dtype(dtype), icc)
+            else:
+                _write_by_pillow(file, suffix, _joined(rows, size, channels), icc, exif, quality)
+    except UserError:  # of atomic_write, or of whoever makes the rows
         raise
-    except (
-        OSError,
-        ValueError,
-        struct.error,
-    ) as error:  # the latter two: a library that refuses what it is given
-        raise UserError(
-            f"{path}: cannot be written ({getattr(error, 'strerror', None) or error}); make room or choose another folder."
-        ) from error
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)
+    except (ValueError, struct.error) as error:  # a library refuses what it is given
+        raise UserError(f"{path}: cannot be written ({error}).") from error
 
 
-def _chunk(file, name: bytes, data: bytes) -> None:
-    file.write(
-        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(name)))
-    )
-
-
-def _png(file, rows: Rows, size, channels: int, dtype: np.dtype, icc, exif, _) -> None:
-    """PNG (ISO/IEC 15948): each line is stored as its difference from the line above (filter 2)."""
-    kind = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
-    file.write(b"\x89PNG\r\n\x1a\n")
-    _chunk(file, b"IHDR", struct.pack(">IIBBBBB", size[1], size[0], 8 * dtype.itemsize, kind, 0, 0, 0))
+def _write_png(
+    file: IO[bytes],
+    rows: Rows,
+    size: tuple[int, int],
+    channels: int,
+    dtype: np.dtype,
+    icc: bytes | None,
+    exif: bytes | None,
+    colour_space: png.ColourSpace,
+) -> None:
+    height, width = size
+    file.write(png.SIGNATURE)
+    # Width, height, bits, colour type; the only compression, filter method and no interlacing.
+    header = (width, height, 8 * dtype.itemsize, _PNG_COLOUR_TYPES[channels], 0, 0, 0)
+    png.write_chunk(file, b"IHDR", struct.pack(">IIBBBBB", *header))
+    # What the numbers mean stands before the pixels.
+    for name, content in colour_space:
+        png.write_chunk(file, name, content)
     if icc:
-        _chunk(file, b"iCCP", b"ICC profile\0\0" + zlib.compress(icc))
+        png.write_chunk(file, b"iCCP", b"ICC profile\0\0" + zlib.compress(icc))
     if exif:
-        _chunk(file, b"eXIf", exif)
+        png.write_chunk(file, b"eXIf", exif)
     packer = zlib.compressobj(PNG_LEVEL)
-    above = np.zeros((1, size[1] * channels * dtype.itemsize), np.uint8)
+    above = np.zeros((1, width * channels * dtype.itemsize), np.uint8)
     for band in rows:
-        lines = (
-            np.ascontiguousarray(band.astype(dtype.newbyteorder(">"), copy=False))
-            .reshape(len(band), -1)
-            .view(np.uint8)
-        )
+        # Samples are big-endian; a line is its bytes from left to right.
+        big_endian = np.ascontiguousarray(band.astype(dtype.newbyteorder(">"), copy=False))
+        lines = big_endian.reshape(len(band), -1).view(np.uint8)
+        # Each stored line begins with the number of its filter.
         filtered = np.empty((len(lines), lines.shape[1] + 1), np.uint8)
-        filtered[:, 0] = 2
+        filtered[:, 0] = _PNG_FILTER_UP
         np.subtract(lines, np.concatenate([above, lines[:-1]]), out=filtered[:, 1:])
         above = lines[-1:].copy()
-        packed = packer.compress(filtered)
+        packed = packer.compress(filtered.data)
         if packed:
-            _chunk(file, b"IDAT", packed)
-    _chunk(file, b"IDAT", packer.flush())
-    _chunk(file, b"IEND", b"")
+            png.write_chunk(file, b"IDAT", packed)
+    png.write_chunk(file, b"IDAT", packer.flush())
+    png.write_chunk(file, b"IEND", b"")
 
 
-def _tiles(rows: Rows, width: int) -> Iterator[np.ndarray]:
-    """Rows as they come -> tiles row by row, the last ones padded with the border's pixels."""
-    waiting: list[np.ndarray] = []
-    for band in rows:
-        waiting.append(band)
-        while sum(map(len, waiting)) >= TIFF_TILE:
-            whole = np.concatenate(waiting)
-            yield from _cut(whole[:TIFF_TILE], width)
-            waiting = [whole[TIFF_TILE:]]
-    if sum(map(len, waiting)):
-        yield from _cut(np.concatenate(waiting), width)
-
-
-def _cut(lines: np.ndarray, width: int) -> Iterator[np.ndarray]:
-    missing = TIFF_TILE - len(lines), -width % TIFF_TILE
-    lines = np.pad(lines, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="edge")
-    for left in range(0, lines.shape[1], TIFF_TILE):
-        tile = np.ascontiguousarray(lines[:, left : left + TIFF_TILE])
-        yield tile[:, :, 0] if tile.shape[2] == 1 else tile
-
-
-def _tiff(file, rows: Rows, size, channels: int, dtype: np.dtype, icc, exif, _) -> None:
-    """Tiled TIFF, BigTIFF from 2 GB on. EXIF data would need a directory of its own and is left out."""
+def _write_tiff(
+    file: IO[bytes],
+    rows: Rows,
+    size: tuple[int, int],
+    channels: int,
+    dtype: np.dtype,
+    icc: bytes | None,
+) -> None:
+    """Write a tiled TIFF, from 2 GB on a BigTIFF. EXIF data would need a directory of its own: left out."""
     import tifffile
 
     shape = tuple(size) if channels == 1 else (*size, channels)
-    # by its number, because releases of tifffile before 2024 have no argument for it
+    # By its number, because releases of tifffile before 2024 have no argument for it.
     profile = [(TIFF_ICC_PROFILE, 7, len(icc), icc, True)] if icc else ()
     tifffile.imwrite(
         file,
@@ -166,19 +176,48 @@ def _tiff(file, rows: Rows, size, channels: int, dtype: np.dtype, icc, exif, _) 
     )
 
 
-def _by_pillow(file, rows: Rows, size, channels: int, dtype: np.dtype, icc, exif, how: dict) -> None:
-    """JPEG, WebP, BMP: the whole picture is held in memory."""
+def _tiles(rows: Rows, width: int) -> Iterator[np.ndarray]:
+    """Yield the tiles of an image line of tiles by line of tiles, as soon as its rows have come."""
+    waiting: list[np.ndarray] = []
+    for band in rows:
+        waiting.append(band)
+        while sum(map(len, waiting)) >= TIFF_TILE:
+            joined = np.concatenate(waiting)
+            yield from _line_of_tiles(joined[:TIFF_TILE], width)
+            waiting = [joined[TIFF_TILE:]]
+    if sum(map(len, waiting)):
+        yield from _line_of_tiles(np.concatenate(waiting), width)
+
+
+def _line_of_tiles(lines: np.ndarray, width: int) -> Iterator[np.ndarray]:
+    """Cut lines (at most TIFF_TILE, W, channels) into tiles; the last ones repeat the border's pixels."""
+    missing = TIFF_TILE - len(lines), -width % TIFF_TILE
+    lines = np.pad(lines, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="edge")
+    for left in range(0, lines.shape[1], TIFF_TILE):
+        tile = np.ascontiguousarray(lines[:, left : left + TIFF_TILE])
+        yield tile[:, :, 0] if tile.shape[2] == 1 else tile
+
+
+def _joined(rows: Rows, size: tuple[int, int], channels: int) -> np.ndarray:
+    """Return the whole image: (H, W, channels) uint8."""
     whole = np.empty((*size, channels), np.uint8)
     top = 0
     for band in rows:
         whole[top : top + len(band)] = band
         top += len(band)
-    image = Image.fromarray(whole[:, :, 0] if channels == 1 else whole)
-    fits = exif and len(exif) < 65_500  # a segment of a JPEG
-    extra = {"icc_profile": icc, "exif": b"Exif\0\0" + exif if fits else b""}
-    if how["suffix"] == ".bmp":
+    return whole
+
+
+def _write_by_pillow(
+    file: IO[bytes], suffix: str, pixels: np.ndarray, icc: bytes | None, exif: bytes | None, quality: int
+) -> None:
+    """Write JPEG, WebP or BMP."""
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    segment = b"Exif\0\0" + exif if exif and len(exif) < JPEG_SEGMENT else b""
+    metadata = {"icc_profile": icc, "exif": segment}
+    if suffix == ".bmp":
         image.save(file, format="BMP")
-    elif how["suffix"] == ".webp":
-        image.save(file, format="WEBP", quality=how["quality"], **extra)
+    elif suffix == ".webp":
+        image.save(file, format="WEBP", quality=quality, **metadata)
     else:
-        image.save(file, format="JPEG", quality=how["quality"], subsampling=0, **extra)
+        image.save(file, format="JPEG", quality=quality, subsampling=0, **metadata)

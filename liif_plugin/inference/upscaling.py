@@ -215,7 +215,7 @@ class Engine:
             else f"a network that looks {halo} pixels around each tile"
         )
         whole_file = (
-            f", {held / 2**30:.1f} of them for a format that is not written row by row as .png and .tif are"
+            f", {held / 2**30:.1f} of them for a format that is not written row by row like .png and .tif"
             if held
             else ""
         )
@@ -335,5 +335,14 @@ def upscale_file(
             if on_rows is not None:
                 on_rows(rows.shape[0] * rows.shape[1])
 
-    size = where.window[2:]
-    write_picture(path, counted(), size, picture.channels, dtype, picture.icc, picture.exif, quality)
+    write_picture(
+        path,
+        counted(),
+        where.window[2:],
+        picture.channels,
+        dtype,
+        picture.icc,
+        picture.exif,
+        quality,
+        picture.colour_space,
+    )

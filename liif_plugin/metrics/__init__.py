@@ -1,4 +1,7 @@
 """PSNR and SSIM under frozen protocols."""
 
-from .. import basicsr_patches as compat  # noqa: F401, I001  its stand-ins must be there before basicsr's first line
+from ..basicsr_patches import shims  # noqa: F401, I001  its stand-ins must be there before basicsr's first line
 import basicsr  # noqa: F401  first and whole: the hook then registers our modules, none of which may be half-imported
+from .properties import better_of, direction, float_metric, is_float_metric, unchecked_arguments
+
+__all__ = ["better_of", "direction", "float_metric", "is_float_metric", "unchecked_arguments"]

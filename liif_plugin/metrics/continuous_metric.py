@@ -8,20 +8,34 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import UserError
+from .properties import float_metric
 from .protocols import protocol_named
 
 LUMA = (65.738 / 256, 129.057 / 256, 25.064 / 256)  # BT.601 as the field rounds it; RGB in [0, 1]
 
 
 def _pair(scale: float | tuple[float, float] | Tensor) -> tuple[float, float]:
+    """Return (sy, sx) of a number or a pair."""
     values = torch.as_tensor(scale, dtype=torch.float64).flatten().tolist()
     return (values[0], values[-1])
 
 
 def _prepare(
     img: Tensor, img2: Tensor, scale, protocol: str, gray_as_luma: bool, footroom: float
-) -> tuple[Tensor, Tensor]:
-    """Clamp, go to luma where the protocol asks for it, shave: two (B, C, H, W) float64 tensors."""
+) -> list[Tensor]:
+    """Clamp two images, convert them to luma where the protocol asks for it, and cut their borders.
+
+    Args:
+        img: (B, C, H, W), any float dtype.
+        img2: the ground truth, of the same shape.
+        scale: the number or (sy, sx) that the protocol's shave depends on.
+        protocol: its name.
+        gray_as_luma: as for ``continuous_psnr``.
+        footroom: added to luma; 16 / 255 gives the luma of BT.601.
+
+    Returns:
+        Two (B, C or 1, H', W') float64 tensors.
+    """
     for image in (img, img2):
         if not (isinstance(image, Tensor) and image.is_floating_point()):
             raise UserError(
@@ -45,10 +59,11 @@ def _prepare(
         raise UserError(
             f"protocol {protocol} cuts {top} and {left} pixels off each border; nothing of {H} x {W} is left."
         )
-    return tuple(image[..., top : H - top, left : W - left] for image in pair)
+    return [image[..., top : H - top, left : W - left] for image in pair]
 
 
 @METRIC_REGISTRY.register()
+@float_metric(better="higher", unchecked=("gray_as_luma",))  # true, false or a list of names
 def continuous_psnr(
     img: Tensor,
     img2: Tensor,
@@ -57,17 +72,29 @@ def continuous_psnr(
     gray_as_luma: bool = False,
     better: str = "higher",
 ) -> float:
-    """PSNR in dB of (B, 3, H, W) float RGB in [0, 1], clamped, not rounded; inf for equal images.
-
-    Args:
-        scale: the number or (sy, sx) that the protocol's shave depends on.
-        protocol: div2k, benchmark or plain.
-        gray_as_luma: take the gray value of a gray ground truth as its luma, as published averages of Set14 do with its image
-            'bridge', the one stored in gray (+0.09 dB on the set without; 'man' looks gray but is stored as RGB). In an option file
-            also a list of the pictures' names, [img_003].
-        better: read by BasicSR.
+    """Return the PSNR in dB of an image that is clamped to [0, 1] and not rounded; inf for equal images.
 
     Source: the published evaluation (liif/utils.py, calc_psnr).
+
+    Args:
+        img: (B, 3, H, W) float RGB in [0, 1].
+        img2: the ground truth, of the same shape.
+        scale: the number or (sy, sx) that the protocol's shave depends on.
+        protocol: 'div2k', 'benchmark' or 'plain'.
+        gray_as_luma: take the gray value of a gray ground truth as its luma. Published averages of Set14 do
+            so with its image 'bridge', the one stored in gray, which gives +0.09 dB on the set ('man' looks
+            gray but is stored as RGB). In an option file also a list of names of images, [img_003].
+        better: read by BasicSR.
+
+    Raises:
+        UserError: for images that are no float tensors, an unknown protocol, or images that are smaller than
+            the border to be cut.
+
+    Example:
+        >>> import torch
+        >>> gt = torch.full((1, 3, 32, 32), 0.5)
+        >>> round(continuous_psnr(gt + 0.1, gt, scale=2, protocol="div2k"), 2)
+        20.0
     """
     a, b = _prepare(img, img2, scale, protocol, gray_as_luma, footroom=0.0)
     mse = (a - b).square().mean()
@@ -75,6 +102,7 @@ def continuous_psnr(
 
 
 @METRIC_REGISTRY.register()
+@float_metric(better="higher", unchecked=("gray_as_luma",))  # true, false or a list of names
 def continuous_ssim(
     img: Tensor,
     img2: Tensor,
@@ -83,16 +111,36 @@ def continuous_ssim(
     gray_as_luma: bool = False,
     better: str = "higher",
 ) -> float:
-    """SSIM of (B, 3, H, W) float RGB in [0, 1]: Gaussian window of 11 pixels, sigma 1.5, mean over channels; arguments as above.
+    """Return the SSIM: Gaussian window of 11 pixels, sigma 1.5, mean over channels.
 
     Source: Wang et al. 2004, equation 13, with K1 = 0.01 and K2 = 0.03.
+
+    Args:
+        img: (B, 3, H, W) float RGB in [0, 1].
+        img2: the ground truth, of the same shape.
+        scale: as for ``continuous_psnr``.
+        protocol: as for ``continuous_psnr``.
+        gray_as_luma: as for ``continuous_psnr``.
+        better: read by BasicSR.
+
+    Raises:
+        UserError: as ``continuous_psnr``, and if fewer than 11 x 11 pixels are left.
+
+    Example:
+        >>> import torch
+        >>> gt = torch.rand(1, 3, 32, 32)
+        >>> round(continuous_ssim(gt, gt, scale=2), 4)
+        1.0
     """
     a, b = _prepare(img, img2, scale, protocol, gray_as_luma, footroom=16 / 255)
     C = a.shape[1]
     if min(a.shape[-2:]) < 11:
         raise UserError(
-            f"SSIM needs 11 x 11 pixels after the protocol's shave, got {a.shape[-2]} x {a.shape[-1]}. Use larger images."
+            f"SSIM needs 11 x 11 pixels after the protocol's shave, got {a.shape[-2]} x {a.shape[-1]}. Use "
+            f"larger "
+            "images."
         )
+    # the Gaussian window is separable: one line down the columns and one along the rows
     position = torch.arange(-5, 6, dtype=torch.float64, device=a.device)
     line = torch.exp(-(position**2) / (2 * 1.5**2))
     line = line / line.sum()
@@ -101,13 +149,9 @@ def continuous_ssim(
         x = F.conv2d(x, line.view(1, 1, 11, 1).expand(C, 1, 11, 1), groups=C)
         return F.conv2d(x, line.view(1, 1, 1, 11).expand(C, 1, 1, 11), groups=C)
 
+    # means, variances and covariance in each window
     mu_a, mu_b = blur(a), blur(b)
     var_a, var_b, cov = blur(a * a) - mu_a**2, blur(b * b) - mu_b**2, blur(a * b) - mu_a * mu_b
     c1, c2 = 0.01**2, 0.03**2
     ssim = (2 * mu_a * mu_b + c1) * (2 * cov + c2) / ((mu_a**2 + mu_b**2 + c1) * (var_a + var_b + c2))
     return float(ssim.mean())
-
-
-for _metric in (continuous_psnr, continuous_ssim):
-    _metric.takes_floats = True
-    _metric.any_kind = ("gray_as_luma",)  # true, false or a list of names: kinds.check_call

@@ -1,4 +1,4 @@
-"""How the field compares images: a frozen table. PAPER: section 4 and its published evaluation code."""
+"""How the field compares images: section 4 of the paper and its published evaluation code."""
 
 from __future__ import annotations
 
@@ -11,15 +11,30 @@ from ..errors import check_choice
 
 @dataclass(frozen=True)
 class Protocol:
-    """luma: compare Y instead of RGB. shave_scale: cut ceil(scale) pixels off each border, and shave_extra more."""
+    """How two images are compared.
+
+    Attributes:
+        luma: compare Y instead of RGB.
+        shave_scale: cut ceil(scale) pixels off each border.
+        shave_extra: pixels to cut off besides.
+    """
 
     luma: bool
     shave_scale: bool
     shave_extra: int
 
     def shave(self, scale: tuple[float, float]) -> tuple[int, int]:
-        """Pixels to cut at (top and bottom, left and right) for ``scale`` = (sy, sx); the ceiling for odd scales is ours."""
-        return tuple(self.shave_scale * math.ceil(s) + self.shave_extra for s in scale)
+        """Return the pixels to cut at (top and bottom, left and right).
+
+        Args:
+            scale: (sy, sx). Published protocols have integer scales; to round others up is ours.
+
+        Example:
+            >>> PROTOCOLS["div2k"].shave((2.0, 2.7))
+            (8, 9)
+        """
+        sy, sx = (self.shave_scale * math.ceil(s) + self.shave_extra for s in scale)
+        return sy, sx
 
 
 PROTOCOLS = MappingProxyType(
@@ -32,6 +47,6 @@ PROTOCOLS = MappingProxyType(
 
 
 def protocol_named(name: str) -> Protocol:
-    """The row of the table. Raises UserError with the nearest name for another."""
+    """Return the protocol ``name``. Raises UserError with the nearest name for another."""
     check_choice("protocol", name, PROTOCOLS)
     return PROTOCOLS[name]

@@ -1,17 +1,24 @@
-"""What an option file must and may say when it is trained or tested by ContinuousSRModel. Run before anything is written."""
+"""What an option file must and may say when ContinuousSRModel trains or tests it.
+
+Run before anything is written.
+"""
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import logging
+import logging.handlers
 import os
 
 import torch
-from basicsr.utils.registry import DATASET_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
+from basicsr.utils.logger import initialized_logger
+from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
+from torch import nn
 
+from ..archs.base import is_continuous
 from ..archs.building import build
-from ..basicsr_patches.distributed import require_a_gpu_each
-from ..checkpoints.files import check_fits, load_params
+from ..checkpoints.reading import check_fits, load_params
 from ..config.option_types import (
     ANY,
     BLOCK,
@@ -29,12 +36,15 @@ from ..config.option_types import (
     whole,
 )
 from ..config.parser import EARLY, PATHS
+from ..distributed import require_gpu_per_process
 from ..errors import UserError
+from ..metrics.properties import is_float_metric, unchecked_arguments
 from ..metrics.protocols import PROTOCOLS
 from ..precision import DTYPES
+from .dry_runs import dry_run_loss, dry_run_metric, dry_run_network, dry_run_optimiser
+from .history import BestBy
 from .samples import check_samples
-from .scores import BestBy
-from .trials import try_loss, try_metric, try_network, try_optimiser
+from .training_run import TrainingRun
 
 SET_BY_BASICSR = dict.fromkeys(("dist", "rank", "world_size", "auto_resume", "is_train", "root_path"), ANY)
 TOP = {
@@ -113,9 +123,6 @@ def _check_datasets(opt: dict) -> None:
         kind = registered(f"{where}.type", DATASET_REGISTRY, dataset["type"])
         if hasattr(kind, "check_options"):
             kind.check_options(where, {**dataset, "phase": key.split("_")[0]})
-            if key == "train":
-                dataset.setdefault("seed", opt["manual_seed"])
-                dataset["total_iter"] = (opt.get("train") or {}).get("total_iter")
         for root in ("dataroot_gt", "dataroot_lq"):
             if dataset.get(root) is not None and not os.path.isdir(dataset[root]):
                 hint = dataset.get("how_to_get") or "Correct the path, or make it with `liif prepare`."
@@ -140,13 +147,20 @@ def _check_metrics(opt: dict) -> None:
             _need(metric, where, "type")
             function = registered(f"{where}.type", METRIC_REGISTRY, metric["type"])
             check_values(where, metric, {"better": choice("higher", "lower")})
-            if not getattr(function, "takes_floats", False):
-                try_metric(where, metric)
+            if not is_float_metric(metric["type"]):
+                dry_run_metric(where, metric)
                 continue
-            check_call(where, function, metric, ("img", "img2", "scale"))
+            check_call(
+                where,
+                function,
+                metric,
+                supplied=("img", "img2", "scale"),
+                unchecked=unchecked_arguments(metric["type"]),
+            )
             if metric.get("protocol", dataset.get("protocol")) not in PROTOCOLS:
                 raise UserError(
-                    f"{where}: needs a protocol; write `protocol:` into datasets.{key}, one of {', '.join(PROTOCOLS)}."
+                    f"{where}: needs a protocol; write `protocol:` into datasets.{key}, one of "
+                    f"{', '.join(PROTOCOLS)}."
                 )
 
 
@@ -157,7 +171,8 @@ def _check_loader(loader: dict) -> None:
         raise UserError("datasets.train.persistent_workers: true needs num_worker_per_gpu of 1 or more.")
     if mode == "cpu" and loader.get("persistent_workers"):
         raise UserError(
-            "datasets.train.prefetch_mode: cpu hangs with persistent_workers: true (a fault of BasicSR); write ~ instead."
+            "datasets.train.prefetch_mode: cpu hangs with persistent_workers: true (a fault of BasicSR); "
+            "write ~ instead."
         )
     if mode == "cuda" and not (torch.cuda.is_available() and loader.get("pin_memory")):
         raise UserError(
@@ -165,24 +180,20 @@ def _check_loader(loader: dict) -> None:
         )
 
 
-def _check_network(opt: dict) -> torch.nn.Module:
-    """Build the network once and hold its weights against it, so that whatever is wrong is said before anything is written."""
-    with torch.random.fork_rng(devices=[]):
-        network = build(opt["network_g"])
+def _check_network(opt: dict) -> nn.Module:
+    """Build the network and compare it with its weights; return it for the model to use."""
+    network = build(opt["network_g"])
     weights = opt["path"].get("pretrain_network_g")
     if weights is None:
         if not opt["is_train"] and any(True for _ in network.parameters()):
             raise UserError(
-                "path.pretrain_network_g: a test needs trained weights; name a net_g_*.pth there, or on the command line with "
+                "path.pretrain_network_g: a test needs trained weights; name a net_g_*.pth there, or on "
+                "the command line with "
                 "`--force_yml path:pretrain_network_g=FILE`."
             )
         return network
     if not os.path.isfile(weights):
         raise UserError(f"path.pretrain_network_g: there is no file {weights} (looked from {os.getcwd()}).")
-    if not opt["is_train"]:
-        opt["path"].setdefault(
-            "param_key_g", "params_ema"
-        )  # what training validates and `liif upscale` takes, where there is one
     state = load_params(weights, opt["path"].get("param_key_g", "params"))
     if opt["path"].get("strict_load_g", True):
         check_fits(state, network, weights)
@@ -193,23 +204,16 @@ def _check_devices(opt: dict) -> None:
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if opt["num_gpu"] != 0 and not gpus:
         raise UserError(
-            f"num_gpu: {opt['num_gpu']}, but this machine shows no CUDA GPU; write `num_gpu: auto`, which trains on the CPU."
+            f"num_gpu: {opt['num_gpu']}, but this machine shows no CUDA GPU; write `num_gpu: auto`, which "
+            f"trains on the CPU."
         )
-    if opt["num_gpu"] > 1 and not opt["dist"]:
-        logging.getLogger("basicsr").warning(
-            "Without a launcher one GPU of %d is used; for all of them: torchrun --nproc_per_node=%d -m liif_plugin train -opt ... "
-            "--launcher pytorch --force_yml datasets:train:batch_size_per_gpu=N, N being that of one GPU divided by %d",
-            gpus,
-            gpus,
-            gpus,
-        )
-        opt["num_gpu"] = 1  # BasicSR would take DataParallel, whose threads lose autocast's dtype
     if opt["dist"] and gpus and opt["num_gpu"] == 0:
         raise UserError(
-            "num_gpu: 0 under torchrun on a machine with GPUs: hide them with CUDA_VISIBLE_DEVICES= to train on the CPU."
+            "num_gpu: 0 under torchrun on a machine with GPUs: hide them with CUDA_VISIBLE_DEVICES= to "
+            "train on the CPU."
         )
     if opt["dist"]:
-        require_a_gpu_each()
+        require_gpu_per_process()
 
 
 def _check_logger(logger: dict) -> None:
@@ -221,7 +225,8 @@ def _check_logger(logger: dict) -> None:
     check_block("logger.wandb", wandb, WANDB)
     if wandb.get("project") and not logger["use_tb_logger"]:
         raise UserError(
-            "logger.wandb.project: BasicSR sends to wandb what goes to TensorBoard; it needs use_tb_logger: true."
+            "logger.wandb.project: BasicSR sends to wandb what goes to TensorBoard; it needs "
+            "use_tb_logger: true."
         )
     if wandb.get("project") and importlib.util.find_spec("wandb") is None:
         raise UserError("logger.wandb.project: needs wandb: pip install wandb; or write `project: ~`.")
@@ -235,8 +240,8 @@ def _check_training(opt: dict) -> None:
     _check_loader(opt["datasets"]["train"])
     _need(train, "train", "total_iter", "optim_g", "scheduler", "pixel_opt")
     check_block("train", train, TRAIN)
-    try_optimiser(train)
-    try_loss(train["pixel_opt"])
+    dry_run_optimiser(train)
+    dry_run_loss(train["pixel_opt"])
     _check_logger(logger)
     if opt.get("val") is not None:
         _need(opt["val"], "val", "val_freq")  # BasicSR reads it also where no set is to be validated
@@ -246,21 +251,72 @@ def _check_training(opt: dict) -> None:
         BestBy(opt)
 
 
-def check_options(opt: dict) -> None:
-    """Refuse, by name and with the nearest valid one, what would fail or be ignored later. Only for ``ContinuousSRModel``.
+def fill_defaults(opt: dict) -> None:
+    """Write into ``opt`` what BasicSR or our datasets need and the option file may leave out.
 
-    Also hands the run's seed to datasets of ours and gives ``val`` the keys that BasicSR insists on.
+    Does nothing for other models than ``ContinuousSRModel``. What is of a wrong type stays for
+    ``check_options`` to name.
+    """
+    if opt.get("model_type") != "ContinuousSRModel":
+        return
+    if opt["is_train"]:
+        train_set, train = opt["datasets"].get("train"), opt.get("train")
+        if isinstance(train_set, dict):
+            train_set.setdefault("seed", opt["manual_seed"])
+            train_set["total_iter"] = train.get("total_iter") if isinstance(train, dict) else None
+    else:
+        opt["datasets"].pop("train", None)  # an option file for training tests its val sets
+        # what training validates and `liif upscale` takes, if there are such weights
+        opt["path"].setdefault("param_key_g", "params_ema")
+    if isinstance(opt.get("val"), dict):
+        opt["val"].setdefault("save_img", False)
+        opt["val"].setdefault("suffix", None)
+    if opt["num_gpu"] > 1 and not opt["dist"]:
+        logging.getLogger("basicsr").warning(
+            "Without a launcher one GPU of %d is used; for all of them: torchrun --nproc_per_node=%d -m "
+            "liif_plugin "
+            "train -opt ... --launcher pytorch --force_yml datasets:train:batch_size_per_gpu=N, N being "
+            "that of one GPU "
+            "divided by %d",
+            *[opt["num_gpu"]] * 3,
+        )
+        opt["num_gpu"] = 1  # BasicSR would take DataParallel, whose threads lose the dtype of autocast
+
+
+def _check_other_model(opt: dict) -> None:
+    """Raise UserError if a model of BasicSR is to train a network that needs coordinates."""
+    network_g = opt.get("network_g")
+    name = network_g.get("type") if isinstance(network_g, dict) else None
+    if name in ARCH_REGISTRY and is_continuous(ARCH_REGISTRY.get(name)):
+        raise UserError(
+            f"model_type: {opt['model_type']} does not hand coordinates to network_g ({name}); write "
+            f"`model_type: "
+            "ContinuousSRModel`."
+        )
+
+
+def check_options(opt: dict) -> nn.Module | None:
+    """Refuse, by name and with the nearest valid one, what would fail or be ignored later. Changes nothing
+    in ``opt``.
+
+    Call ``fill_defaults`` first. Options of other models than ``ContinuousSRModel`` are not checked.
+
+    Returns:
+        The network, built from ``network_g``, without its weights; None for another model.
 
     Raises:
         UserError: for the first mistake found.
     """
-    model = opt.get("model_type")
-    registered("model_type", MODEL_REGISTRY, model)
-    if model != "ContinuousSRModel":
-        return
+    registered("model_type", MODEL_REGISTRY, opt.get("model_type"))
+    if opt["model_type"] != "ContinuousSRModel":
+        _check_other_model(opt)
+        return None
+    # 1. names and types of the blocks that every run has
     if "scale" in opt:
         raise UserError(
-            "scale: at the top of an option file BasicSR writes it over every dataset's own; give each dataset its `scale`."
+            "scale: at the top of an option file BasicSR writes it over every dataset's own; give each "
+            "dataset its "
+            "`scale`."
         )
     check_plain("", {key: value for key, value in opt.items() if key not in SET_BY_BASICSR})
     check_block("option file", opt, TOP)
@@ -268,17 +324,37 @@ def check_options(opt: dict) -> None:
     _need(opt, "option file", "network_g")
     check_block("dist_params", opt.get("dist_params") or {}, DIST_PARAMS)
     _check_devices(opt)
+    # 2. the network and its weights, the sets
     network = _check_network(opt)
-    if not opt["is_train"]:
-        opt["datasets"].pop("train", None)  # an option file for training tests its val sets
     _check_datasets(opt)
-    try_network(network, opt["network_g"]["type"], opt["datasets"].get("train"))
+    dry_run_network(network, opt["network_g"]["type"], opt["datasets"].get("train"))
+    # 3. validation and training
     if opt.get("val") is not None:
         check_block("val", opt["val"], VAL)
-        opt["val"].setdefault("save_img", False)
-        opt["val"].setdefault("suffix", None)
     elif not opt["is_train"]:
         raise UserError("option file: 'val' is missing; it holds the metrics.")
     _check_metrics(opt)
     if opt["is_train"]:
         _check_training(opt)
+    return network
+
+
+def build_datasets(opt: dict, run: TrainingRun) -> None:
+    """Build every set into ``run``, so that missing or unfit data are named before an older experiment is
+    renamed.
+
+    What is logged meanwhile is kept in ``run``: BasicSR's log file is not open yet, and its logger is made
+    only once.
+    """
+    logger = logging.getLogger("basicsr")
+    handler = logging.handlers.MemoryHandler(capacity=1 << 20, flushLevel=logging.CRITICAL + 1)
+    initialized_logger["basicsr"] = True  # BasicSR then gives it no handlers of its own
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        for dataset in opt["datasets"].values():
+            run.datasets[dataset["name"]] = DATASET_REGISTRY.get(dataset["type"])(copy.deepcopy(dataset))
+    finally:
+        logger.removeHandler(handler)
+        del initialized_logger["basicsr"]
+    run.early_records = handler.buffer

@@ -1,4 +1,6 @@
-"""The random generators of every rank: taken with a training state, put back before the first step of a resumed run."""
+"""The random generators of every rank: taken with a training state, put back before the first step of a
+resumed run.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ def gather_random_states(device: torch.device, world_size: int) -> list[dict]:
     }
     states = [own]
     if world_size > 1:
-        states = [None] * world_size
+        states = [{} for _ in range(world_size)]
         torch.distributed.all_gather_object(states, own)
     return states
 

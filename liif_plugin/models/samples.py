@@ -1,4 +1,4 @@
-"""Sample renders while training: the same few parts of validation pictures at several scales, next to bicubic.
+"""Sample images while training: the same few parts of validation images at several scales, next to bicubic.
 
 Options: ``val.samples: {count: 2, scales: [2, 4, 8], size: 48}``; drawn after each validation.
 """
@@ -6,18 +6,18 @@ Options: ``val.samples: {count: 2, scales: [2, 4, 8], size: 48}``; drawn after e
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import torch
-from basicsr.archs import build_network
 from PIL import Image
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
-from ..checkpoints.files import write_whole
+from ..archs.base import is_continuous
+from ..archs.building import build
 from ..errors import UserError, check_keys
 from ..evaluation.figure import contact_sheet, to_picture
 from ..evaluation.validation import own_scale, predict
-from ..inference.render import is_continuous
+from ..files import atomic_write
 
 DEFAULTS = {"count": 2, "scales": [2, 4, 8], "size": 48}
 
@@ -36,17 +36,19 @@ def check_samples(options: object) -> None:
                 f"val.samples: {key}: expected a whole number of 1 or more, got {options[key]!r}."
             )
     scales = options["scales"]
-    good = (
-        isinstance(scales, (list, tuple))
-        and scales
-        and all(isinstance(s, (int, float)) and 0 < s <= 64 for s in scales)
-    )
-    if not good or any(isinstance(s, bool) for s in scales):
+    is_list = isinstance(scales, (list, tuple)) and len(scales) > 0
+    if not is_list or not all(_is_scale(scale) for scale in scales):
         raise UserError(f"val.samples: scales: expected a list of numbers up to 64, got {scales!r}.")
 
 
+def _is_scale(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= 64
+
+
 def _middle(lq: Tensor, gt: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """The middle ``size`` x ``size`` pixels of lq (3, h, w), or what there is of them, and the same part of gt (3, H, W)."""
+    """The middle ``size`` x ``size`` pixels of lq (3, h, w), or what there is of them, and the same part of
+    gt (3, H, W).
+    """
     part, same = [slice(None)], [slice(None)]
     for small, large in zip(lq.shape[-2:], gt.shape[-2:]):
         start = max(small - size, 0) // 2
@@ -56,17 +58,19 @@ def _middle(lq: Tensor, gt: Tensor, size: int) -> tuple[Tensor, Tensor]:
 
 
 def draw_samples(
-    net: nn.Module, dataset: Dataset, options: dict, device: torch.device, dtype: torch.dtype = torch.float32
+    net: nn.Module, dataset: Any, options: dict, device: torch.device, dtype: torch.dtype = torch.float32
 ) -> Image.Image:
-    """One strip per picture: the input and the truth, then for each scale bicubic (above) and the network (below).
+    """Return one strip per image: the input and the truth, then for each scale bicubic and the network.
 
     Args:
         net: the bare network, in eval mode; one of a fixed scale is drawn at that scale alone.
-        dataset: its first pictures are taken.
+        dataset: its first images are taken.
         options: ``val.samples``.
+        device: where ``net`` is.
+        dtype: see ``predict``.
     """
     options = {**DEFAULTS, **options}
-    bicubic = build_network({"type": "Bicubic"}).to(device)
+    bicubic = build({"type": "Bicubic"}).to(device)  # not build_network, which logs it each time
     rows = []
     for item in (dataset[i] for i in range(min(options["count"], len(dataset)))):
         lq, gt = _middle(item["lq"], item["gt"], options["size"])
@@ -95,4 +99,5 @@ def draw_samples(
 def save_samples(picture: Image.Image, path: str) -> None:
     """Write ``picture`` as PNG, whole or not at all."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    write_whole(path, lambda file: picture.save(file, format="PNG"))
+    with atomic_write(path) as file:
+        picture.save(file, format="PNG")

@@ -1,7 +1,8 @@
-"""What the option file says of the optimiser and the learning rate holds for a resumed run too; the state has the moments.
+"""What the option file says of the optimiser and the learning rate holds for a resumed run too; the state
+has the moments.
 
-BasicSR loads both with every setting in them, so that the file's learning rate, milestones and periods would be ignored without a word,
-and a longer cosine would fail at the first iteration beyond the old one.
+BasicSR loads both with every setting in them, so that the file's learning rate, milestones and periods would
+be ignored without a word, and a longer cosine would fail at the first iteration beyond the old one.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ def _schedule(scheduler) -> dict:
 
 
 def _plain(value: object) -> object:
-    """As it compares: tuples as lists, whole numbers as the same float, a Counter of milestones as its list."""
+    """As it compares: tuples as lists, whole numbers as the same float, a Counter of milestones as its
+    list.
+    """
     if isinstance(value, dict):
         return sorted(key for key, count in value.items() for _ in range(count))
     return [_plain(one) for one in value] if isinstance(value, (list, tuple)) else value
@@ -52,20 +55,24 @@ def _changes(old: dict, new: dict, hidden: tuple[str, ...]) -> list[str]:
 
 
 def require_same_optimiser(saved: list[str] | None, optimizers: list) -> None:
-    """Raise UserError where the state is of another kind of optimiser; states of older versions do not say."""
+    """Raise UserError where the state is of another kind of optimiser; states of older versions do not
+    say.
+    """
     own = [type(optimizer).__name__ for optimizer in optimizers]
     if saved is not None and saved != own:
         raise UserError(
-            f"train.optim_g.type: the state was saved by {', '.join(saved)}, and {', '.join(own)} cannot go on from it; "
+            f"train.optim_g.type: the state was saved by {', '.join(saved)}, and {', '.join(own)} cannot go "
+            f"on from it; "
             "begin a new run from its weights with path.pretrain_network_g."
         )
 
 
 def resume_settings(optimizers: list, schedulers: list, load: Callable[[], None]) -> list[str]:
-    """``load()`` the states into ``optimizers`` and ``schedulers``, but keep their settings; returns what differs, ``lr 0.001 -> 0.0005``.
+    """``load()`` the states into ``optimizers`` and ``schedulers``, but keep their settings; returns what
+    differs, ``lr 0.001 -> 0.0005``.
 
-    With the same settings the learning rate is the state's, to the last bit. With others it is what the new schedule has at this
-    iteration, as if it had held from the beginning.
+    With the same settings the learning rate is the state's, to the last bit. With others it is what the new
+    schedule has at this iteration, as if it had held from the beginning.
     """
     groups = [_settings(optimizer.param_groups) for optimizer in optimizers]
     schedules = [_schedule(scheduler) for scheduler in schedulers]
@@ -75,10 +82,10 @@ def resume_settings(optimizers: list, schedulers: list, load: Callable[[], None]
         for group, settings in zip(optimizer.param_groups, wanted):
             changed += _changes(group, settings, ())
             group.update(settings)
-    for scheduler, wanted in zip(schedulers, schedules):
-        found = _changes(_schedule(scheduler), wanted, ("base_lrs", "cumulative_period"))
+    for scheduler, schedule in zip(schedulers, schedules):
+        found = _changes(_schedule(scheduler), schedule, ("base_lrs", "cumulative_period"))
         if found or any(change.startswith("lr ") for change in changed):
-            vars(scheduler).update(wanted)
+            vars(scheduler).update(schedule)
             _replay(scheduler)
         changed += found
     return list(dict.fromkeys(changed))

@@ -1,3 +1,6 @@
-"""``liif view``: views.py says what is in view, features.py and plain.py and painting.py make its pixels, turns.py decides whose turn it
-is, server.py hands them out, page/ shows them.
+"""The viewer of ``liif view``: a server for one picture, and the page that shows it in a browser.
+
+views.py parses which part of the picture is asked for. renderer.py makes its pixels: with the network from
+the encoded tiles of tile_cache.py, or with resampler.py for the comparison. render_queue.py decides which
+request is computed next. server.py answers the requests, and page/ is what the browser runs.
 """

@@ -1,12 +1,18 @@
-"""The server of ``liif view``: one page, one picture, its views. What is asked from elsewhere, too large or nonsense gets one line."""
+"""The server of ``liif view``: the page, what it has to know of the picture, and the views.
+
+A request from elsewhere, without the token, too large or wrong is answered with one line that says why.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import re
+import secrets
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import uvicorn
@@ -15,10 +21,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..errors import UserError
-from .painting import Painter
-from .turns import Busy, Turn, Turns
+from .render_queue import Busy, RenderQueue, RenderRequest
+from .renderer import Renderer
 from .views import LAYERS, MAX_PIXELS, MAX_SIDE, SCALES, TooLarge, parsed
 
 PAGE = Path(__file__).parent / "page"
@@ -29,18 +36,22 @@ FILES = {
     "/layer.js": "layer.js",
     "/icon.svg": "icon.svg",
 }
+OPEN_TO_ALL = set(FILES) - {"/"}  # paths that say nothing about the picture: no token is asked for
 MAX_QUERY = 1000  # bytes
+MAX_CONNECTIONS = 512
+REQUEST_TIMEOUT = 10.0  # seconds in which a connection must have sent a whole request
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
-PRIVATE_DOMAINS = (
+PRIVATE_DOMAINS = (  # nobody elsewhere can own a name in them
     "local",
     "lan",
     "home",
     "home.arpa",
     "internal",
     "localdomain",
-)  # nobody elsewhere can own a name in them
+)
 HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self' blob:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -50,13 +61,15 @@ HEADERS = {
 
 
 def is_own_host(header: str, host: str) -> bool:
-    """Whether a Host header names this server, which listens at ``host``. A page elsewhere whose name was made to point here sends its
-    own name (DNS rebinding); numeric addresses cannot be made to point anywhere.
+    """Return whether a Host header names this server, which listens at ``host``.
+
+    A page elsewhere whose name was made to point here (DNS rebinding) sends its own name. Numeric addresses
+    cannot be made to point elsewhere.
     """
-    name = re.fullmatch(r"\[([0-9a-fA-F:.]+)\](?::\d+)?|([^:\[\]]+)(?::\d+)?", header.strip())
-    if name is None:
+    match = re.fullmatch(r"\[([0-9a-fA-F:.]+)\](?::\d+)?|([^:\[\]]+)(?::\d+)?", header.strip())
+    if match is None:
         return False
-    name = (name[1] or name[2]).lower().rstrip(".")
+    name = (match[1] or match[2]).lower().rstrip(".")
     if name in LOOPBACK or name == host.lower():
         return True
     try:
@@ -73,10 +86,10 @@ def is_own_host(header: str, host: str) -> bool:
 
 
 class Gate:
-    """Lets through what our own page, and a person, would ask."""
+    """Let through the requests of our own page, and of a person who has the link."""
 
-    def __init__(self, app, host: str):
-        self.app, self.host = app, host
+    def __init__(self, app, host: str, token: str):
+        self.app, self.host, self.token = app, host, token.encode()
 
     async def __call__(self, scope, receive, send) -> None:
         if scope["type"] != "http":
@@ -111,22 +124,35 @@ class Gate:
         )  # a link that somebody followed
         if site not in ("none", "same-origin") and not opened:
             return 403, "Sec-Fetch-Site: pages of other addresses may not ask this server."
+        origin = headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc.lower() != headers["host"].strip().lower():
+            return 403, "Origin: pages of other addresses may not ask this server."
         if request.method not in ("GET", "HEAD"):
             return 405, f"{request.method[:20]}: expected GET."
         if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
             return 413, "body: expected none."
         if len(request.scope["query_string"]) > MAX_QUERY:
             return 414, f"query: expected at most {MAX_QUERY} bytes."
+        if request.url.path not in OPEN_TO_ALL and not self._has_token(request):
+            return 403, "token: expected the one in the link that `liif view` has printed."
         return None
 
+    def _has_token(self, request: Request) -> bool:
+        """Compare in a time that does not tell how many characters are right."""
+        return secrets.compare_digest(request.query_params.get("token", "").encode(), self.token)
 
-def app_of(painter: Painter, name: str, model: str, host: str = "127.0.0.1") -> Starlette:
-    """The page and the views of one picture.
+
+def app_of(renderer: Renderer, name: str, model: str, token: str, host: str = "127.0.0.1") -> Starlette:
+    """Return the application that serves the page and the views of one picture.
 
     Args:
-        name: of the picture, shown. model: its name, shown. host: the address it will listen at.
+        renderer: renders the views.
+        name: name of the picture, as the page shows it.
+        model: name of the model, as the page shows it.
+        token: secret that the query of each request for the page, the picture's data or a view must have.
+        host: address that the server will listen at.
     """
-    turns, engine = Turns(), painter.engine
+    queue, engine = RenderQueue(), renderer.engine
 
     async def page(request: Request) -> Response:
         return FileResponse(PAGE / FILES[request.url.path])
@@ -135,13 +161,13 @@ def app_of(painter: Painter, name: str, model: str, host: str = "127.0.0.1") -> 
         return JSONResponse(
             {
                 "name": name,
-                "width": painter.size[1],
-                "height": painter.size[0],
-                "clear": painter.alpha is not None,
+                "width": renderer.size[1],
+                "height": renderer.size[0],
+                "clear": renderer.alpha is not None,
                 "model": model,
                 "how": f"{type(engine.net).__name__} on {engine.device.type} in {engine.precision}",
-                "ensemble": painter.has_ensemble,
-                "cell": painter.has_cell,
+                "ensemble": renderer.has_ensemble,
+                "cell": renderer.has_cell,
                 "layers": LAYERS,
                 "scales": SCALES,
                 "max_pixels": MAX_PIXELS,
@@ -153,22 +179,23 @@ def app_of(painter: Painter, name: str, model: str, host: str = "127.0.0.1") -> 
         query = dict(request.query_params)
         if len(query) != len(request.query_params.multi_items()):
             raise UserError("query: each name may be given once.")
+        query.pop("token")
         client = query.pop("client", "")
         if not re.fullmatch(r"[\w-]{0,40}", client, re.ASCII):
             raise UserError("client: expected up to 40 letters and digits.")
         view = parsed(query)
-        turn = turns.start(client, painter.bands(view))
+        render_request = queue.start(client, renderer.bands(view))
         first = None
         try:
-            first = await _next(turns, turn, request)
+            first = await _next(queue, render_request, request)
         finally:
             if first is None:
-                turns.end(turn)
+                queue.end(render_request)
         if first is None:
             return PlainTextResponse("stale: a newer view was asked for.\n", 409)
         size = {"X-Size": f"{view.size[1]}x{view.size[0]}"}
         return StreamingResponse(
-            _rows(turns, turn, first, request), media_type="application/octet-stream", headers=size
+            _rows(queue, render_request, first, request), media_type="application/octet-stream", headers=size
         )
 
     def told(status: int):
@@ -177,10 +204,11 @@ def app_of(painter: Painter, name: str, model: str, host: str = "127.0.0.1") -> 
 
         return handler
 
-    async def refused(request: Request, error: HTTPException) -> Response:
+    async def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
         return PlainTextResponse(f"{error.detail}: there is /, /about and /render.\n", error.status_code)
 
-    async def busy(request: Request, error: Busy) -> Response:
+    async def busy(request: Request, error: Exception) -> Response:
         return PlainTextResponse(
             "busy: too many views at once; ask again in a moment.\n", 503, headers={"Retry-After": "1"}
         )
@@ -190,34 +218,41 @@ def app_of(painter: Painter, name: str, model: str, host: str = "127.0.0.1") -> 
         exception_handlers={TooLarge: told(413), UserError: told(400), HTTPException: refused, Busy: busy},
     )
     app.router.redirect_slashes = False
-    app.add_middleware(Gate, host=host)
-    app.state.turns = turns
+    app.add_middleware(Gate, host=host, token=token)
+    app.state.queue = queue
     return app
 
 
-async def _next(turns: Turns, turn: Turn, request: Request) -> np.ndarray | None:
-    """The next band that has rows, None at the end or where it is not wanted any more."""
-    while not turn.stale and not await request.is_disconnected():
-        band = await turns.band(turn)
+async def _next(queue: RenderQueue, render_request: RenderRequest, request: Request) -> np.ndarray | None:
+    """Return the next band that has rows; None at the end, or if the view is not wanted any more."""
+    while not render_request.stale and not await request.is_disconnected():
+        band = await queue.band(render_request)
         if band is None or len(band):
             return band
     return None
 
 
-async def _rows(turns: Turns, turn: Turn, band: np.ndarray, request: Request) -> AsyncIterator[bytes]:
+async def _rows(
+    queue: RenderQueue, render_request: RenderRequest, band: np.ndarray | None, request: Request
+) -> AsyncIterator[bytes]:
     try:
         while band is not None:
             yield band.tobytes()
-            band = await _next(turns, turn, request)
+            band = await _next(queue, render_request, request)
     finally:
-        turns.end(turn)
+        queue.end(render_request)
 
 
 def listening(host: str, port: int | None, wanted: int = 8321) -> socket.socket:
-    """A socket at ``host``; port None takes ``wanted``, or any free one where that is in use.
+    """Return a socket that listens at ``host``.
+
+    Args:
+        host: name or address.
+        port: its port; None takes ``wanted``, or any free port if that is in use.
+        wanted: see ``port``.
 
     Raises:
-        UserError: where ``port`` is in use or ``host`` is no address of this machine.
+        UserError: if ``port`` is in use, or ``host`` is no address of this machine.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(
@@ -236,22 +271,55 @@ def listening(host: str, port: int | None, wanted: int = 8321) -> socket.socket:
             sock.close()
             if port is None and number:
                 continue
-            why = f"--host {host} --port {number}: cannot be taken ({error.strerror}); choose another port, or none."
-            raise UserError(why) from error
+            reason = f"cannot be taken ({error.strerror}); choose another port, or none"
+            raise UserError(f"--host {host} --port {number}: {reason}.") from error
     raise AssertionError("unreachable")
 
 
+class TimedProtocol(H11Protocol):
+    """Close a connection that has not sent a whole request in REQUEST_TIMEOUT seconds.
+
+    uvicorn itself waits for ever.
+    """
+
+    deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport) -> None:
+        super().connection_made(transport)
+        self._start_timer()
+
+    def on_response_complete(self) -> None:
+        self._start_timer()
+        super().on_response_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def _start_timer(self) -> None:
+        self._stop_timer()
+        self.deadline = self.loop.call_later(REQUEST_TIMEOUT, self._close_unless_answering)
+
+    def _stop_timer(self) -> None:
+        if self.deadline is not None:
+            self.deadline.cancel()
+
+    def _close_unless_answering(self) -> None:
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.close()
+
+
 def serve(app: Starlette, sock: socket.socket) -> uvicorn.Server:
-    """The server of ``app`` on ``sock``: run() it."""
+    """Return the server of ``app`` on ``sock``. Call its run()."""
     config = uvicorn.Config(
         app,
         log_level="error",
         access_log=False,
         lifespan="off",
         ws="none",
-        http="h11",
+        http=TimedProtocol,
         loop="asyncio",
-        limit_concurrency=64,
+        limit_concurrency=MAX_CONNECTIONS,
         timeout_graceful_shutdown=1,
         server_header=False,
         proxy_headers=False,

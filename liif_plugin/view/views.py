@@ -1,4 +1,4 @@
-"""What is in view: an affine window of a picture whose pixels need not line up with those of the picture at any whole size."""
+"""The part of a picture that the screen shows: a window whose pixels may lie between those of the picture."""
 
 from __future__ import annotations
 
@@ -22,17 +22,24 @@ SCALES = (
 MAX_STEP = 64
 
 
-class TooLarge(UserError):
-    """More pixels than one view may have."""
+class TooLarge(UserError):  # noqa: N818  named by what it says
+    """A view has more pixels than MAX_PIXELS, or a longer side than MAX_SIDE."""
 
 
 @dataclass(frozen=True)
 class View:
     """A rectangle of screen pixels.
 
-    x, y: where its upper left corner is, in pixels of the picture; it may lie outside. scale: screen pixels to a pixel of the picture.
-    width, height: in screen pixels. step: one pixel is rendered for each step x step of them, their middle.
-    layer: one of LAYERS. cell: side of the asking pixel in pixels of the picture, None is a screen pixel. ensemble: off asks one code.
+    Attributes:
+        x: its left border, in pixels of the picture; it may lie outside.
+        y: its upper border, likewise.
+        scale: screen pixels for one pixel of the picture.
+        width: in screen pixels.
+        height: in screen pixels.
+        step: one pixel is rendered for each step x step screen pixels, at their centre.
+        layer: one of LAYERS.
+        cell: side of the queried pixel in pixels of the picture; None means one screen pixel.
+        ensemble: False asks one code instead of four.
     """
 
     x: float
@@ -47,21 +54,29 @@ class View:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(H, W) that are rendered."""
+        """Return (H, W) of what is rendered."""
         return -(-self.height // self.step), -(-self.width // self.step)
 
     def pixels_inside(self, axis: int, n: int) -> tuple[int, int]:
-        """(first, last + 1) of the rendered pixels along ``axis`` whose centres lie in a picture of ``n`` pixels."""
+        """Return (first, last + 1) of the rendered pixels whose centres lie inside the picture.
+
+        Args:
+            axis: 0 for y, 1 for x.
+            n: pixels of the picture along that axis.
+        """
         inside = np.flatnonzero(np.abs(self._centres(axis, n)) <= 1)
         return (int(inside[0]), int(inside[-1]) + 1) if len(inside) else (0, 0)
 
     def positions(self, axis: int, n: int) -> Tensor:
-        """Centres of ``pixels_inside`` in [-1, 1], float32: computed in float64, as ``coords.pixel_centres``."""
+        """Return the centres of ``pixels_inside`` in [-1, 1]: (N,) float32.
+
+        They are computed in float64, as in ``coords.pixel_centres``.
+        """
         first, stop = self.pixels_inside(axis, n)
         return torch.from_numpy(self._centres(axis, n)[first:stop]).float()
 
     def in_picture(self, axis: int, n: int) -> np.ndarray:
-        """Centres of ``pixels_inside`` in pixels of the picture, float64: pixel i has its centre at i."""
+        """Return the centres of ``pixels_inside`` in pixels: (N,) float64; pixel i has its centre at i."""
         first, stop = self.pixels_inside(axis, n)
         return (self._centres(axis, n)[first:stop] + 1) * n / 2 - 0.5
 
@@ -70,16 +85,20 @@ class View:
         return (start + (np.arange(self.size[axis]) + 0.5) * (self.step / self.scale)) * 2 / n - 1
 
     def cell_in(self, size: tuple[int, int]) -> Tensor:
-        """The cell in a picture of ``size`` = (h, w): (2,) in the unit of positions."""
+        """Return the cell for a picture of ``size`` = (h, w): (2,) in the unit of positions."""
         side = 1 / self.scale if self.cell is None else self.cell
         return torch.tensor([2 * side / size[0], 2 * side / size[1]])
 
 
 def parsed(query: Mapping[str, str]) -> View:
-    """The view that a request asks for.
+    """Return the view that a request asks for.
+
+    Args:
+        query: the parameters of the request, as text.
 
     Raises:
-        UserError: for a name or a value that is not valid, with what was expected. TooLarge: for more than MAX_PIXELS.
+        UserError: if a name or a value is not valid.
+        TooLarge: if the view has too many pixels.
     """
     check_keys("view", query, ("x", "y", "scale", "width", "height", "step", "layer", "cell", "ensemble"))
     layer, ensemble = query.get("layer", "network"), query.get("ensemble", "1")
@@ -99,7 +118,8 @@ def parsed(query: Mapping[str, str]) -> View:
     )
     if view.width * view.height > MAX_PIXELS or max(view.width, view.height) > MAX_SIDE:
         raise TooLarge(
-            f"width, height: expected at most {MAX_PIXELS} pixels and {MAX_SIDE} a side, got {view.width} x {view.height}."
+            f"width, height: expected at most {MAX_PIXELS} pixels and {MAX_SIDE} a side, "
+            f"got {view.width} x {view.height}."
         )
     return view
 

@@ -11,12 +11,13 @@ import torch
 from basicsr.models.base_model import BaseModel
 
 from helpers.processes import python
-from liif_plugin.basicsr_patches import shims, training
-from liif_plugin.basicsr_patches.lmdb_env import shared_env
-from liif_plugin.config.option_files import OptionLoader, find_option_file, read_options
-from liif_plugin.config.parser import _forced_value
+from liif_plugin.basicsr_patches import shims
+from liif_plugin.config.option_files import find_option_file, read_options
+from liif_plugin.config.parser import forced_value, parse_command_line
+from liif_plugin.data.lmdb_env import shared_env
 from liif_plugin.data.prepare import prepare_lmdb
 from liif_plugin.errors import UserError
+from liif_plugin.models.training_states import whole_states
 
 
 def test_import_of_the_package_is_light(tmp_path):
@@ -51,14 +52,17 @@ def test_stand_ins(module, name):
 
 def test_hook_registers_and_can_be_turned_off(tmp_path):
     """Needs the package installed (wheel or editable), because the hook is a .pth file."""
-    code = "import sys; import basicsr; from basicsr.utils.registry import ARCH_REGISTRY as A; print('LIIF' in A)"
+    code = "import basicsr; from basicsr.utils.registry import ARCH_REGISTRY as A; print('LIIF' in A)"
     on = python("-c", code, cwd=tmp_path)
     assert on.returncode == 0 and on.stdout.strip().endswith("True"), on.stdout + on.stderr
     code = "import sys; print([type(finder).__name__ for finder in sys.meta_path])"
     off = python("-c", code, cwd=tmp_path, env={"LIIF_PLUGIN_AUTOLOAD": "0"})
     assert "RegisterAfterBasicSR" not in off.stdout and "StandInFinder" not in off.stdout
     assert "RegisterAfterBasicSR" in python("-c", code, cwd=tmp_path).stdout
-    code = "import liif_plugin.register; from basicsr.utils.registry import MODEL_REGISTRY as M; print('ContinuousSRModel' in M)"
+    code = (
+        "import liif_plugin.register; from basicsr.utils.registry import MODEL_REGISTRY as M; "
+        "print('ContinuousSRModel' in M)"
+    )
     third = python("-c", code, cwd=tmp_path, env={"LIIF_PLUGIN_AUTOLOAD": "0"})
     assert third.stdout.strip().endswith("True"), third.stderr
 
@@ -77,7 +81,10 @@ def test_hook_registers_and_can_be_turned_off(tmp_path):
 )
 @pytest.mark.parametrize("autoload", ["0", "1"])
 def test_any_module_may_be_imported_first(tmp_path, first, autoload):
-    code = f"import {first}; import liif_plugin.register; from basicsr.utils.registry import ARCH_REGISTRY as A; assert 'LIIF' in A"
+    code = (
+        f"import {first}, liif_plugin.register; from basicsr.utils.registry import ARCH_REGISTRY as A; "
+        "assert 'LIIF' in A"
+    )
     done = python("-c", code, cwd=tmp_path, env={"LIIF_PLUGIN_AUTOLOAD": autoload})
     assert done.returncode == 0 and "Warning" not in done.stderr, done.stderr
 
@@ -137,10 +144,26 @@ def test_option_files_are_read_safely(tmp_path):
     assert not (tmp_path / "pwned").exists() and not os.path.exists("pwned")
 
 
-def test_basicsr_reads_with_our_loader():
+def test_basicsr_is_handed_what_we_have_read(tmp_path, monkeypatch):
+    """BasicSR's own reading of the file and of --force_yml, which runs code, takes no part."""
     from basicsr.utils import options
 
-    assert options.ordered_yaml()[0] is OptionLoader
+    (tmp_path / "a.yml").write_text("name: a\nnum_gpu: 0\ndatasets: {val: {scale: 2}}\npath: {}\n")
+    (tmp_path / "b.yml").write_text("_base_: a.yml\nname: b\nmanual_seed: 1\n")
+    argv = [
+        "test.py",
+        "-opt",
+        str(tmp_path / "b.yml"),
+        "--force_yml",
+        "path:pretrain_network_g=x.pth",
+        "datasets:val=~",
+    ]
+    monkeypatch.setattr(sys, "argv", argv)
+    reads = options.ordered_yaml
+    stock = getattr(options.parse_options, "original", None) or options.parse_options
+    opt, args = parse_command_line(stock, str(tmp_path), False)
+    assert opt["name"] == "b" and opt["path"]["pretrain_network_g"] == "x.pth" and not opt["datasets"]
+    assert args.force_yml is None and sys.argv == argv and options.ordered_yaml is reads
 
 
 FORCED = {
@@ -157,7 +180,7 @@ FORCED = {
 
 @pytest.mark.parametrize("text", FORCED)
 def test_forced_values(text):
-    assert _forced_value(text) == FORCED[text]
+    assert forced_value(text) == FORCED[text]
 
 
 @pytest.mark.parametrize(
@@ -166,7 +189,7 @@ def test_forced_values(text):
 def test_forced_values_run_no_code(text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with contextlib.suppress(UserError):
-        _forced_value(text)
+        forced_value(text)
     assert not list(tmp_path.iterdir())
 
 
@@ -176,7 +199,8 @@ def test_packaged_option_files_are_found(tmp_path, monkeypatch):
         assert find_option_file(name).endswith("options/train_liif_edsr.yml")
     (tmp_path / "train_liif_edsr.yml").write_text("mine")
     assert find_option_file("train_liif_edsr.yml") == "train_liif_edsr.yml"
-    with pytest.raises(UserError, match="did you mean 'train_liif_edsr.yml'"):
+    assert find_option_file("train_liif_demo.yml").endswith("options/user/train_liif_demo.yml")
+    with pytest.raises(UserError, match=r"did you mean 'train_liif_edsr.yml'"):
         find_option_file("train_lif_edsr.yml")
 
 
@@ -184,13 +208,13 @@ def test_newest_whole_state(tmp_path):
     states, models = tmp_path / "training_states", tmp_path / "models"
     states.mkdir()
     models.mkdir()
-    assert training.whole_states(str(states)) == []
+    assert whole_states(str(states)) == []
     for step in (500, 1000, 20000):
         (states / f"{step}.state").touch()
     for step in (500, 1000):
         (models / f"net_g_{step}.pth").touch()
     (states / "30000.state.partial").touch()
-    assert [Path(path).name for path in training.whole_states(str(states))] == [
+    assert [Path(path).name for path in whole_states(str(states))] == [
         "1000.state",
         "500.state",
     ]  # 20000 lacks its network

@@ -1,4 +1,6 @@
-"""Several processes on the CPU: the numbers of one, also on two nodes; and where one of them fails, an end that says which and why."""
+"""Several processes on the CPU: the numbers of one, also on two nodes; and where one of them fails, an end
+that says which and why.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +17,18 @@ from basicsr.data.prefetch_dataloader import PrefetchDataLoader
 
 from helpers.processes import port, python
 from helpers.record import RECORD, write_run
-from liif_plugin.basicsr_patches import distributed, training
+from liif_plugin import distributed
+from liif_plugin.basicsr_patches import resuming
 from liif_plugin.errors import UserError
 
 SECONDS = 60  # within which every process of a run has ended after one failed, and torchrun has said which
 
 
 def torchrun(cwd: Path, processes: int, *program, rendezvous: str | None = None, **env) -> subprocess.Popen:
-    """Start torchrun in ``cwd``; what it prints goes to torchrun.log there. ``rendezvous`` is the port where two nodes meet."""
+    """Start torchrun in ``cwd``; what it prints goes to torchrun.log there.
+
+    ``rendezvous`` is the port where two nodes meet.
+    """
     where = ["--master_addr=127.0.0.1", f"--master_port={port()}"]
     if rendezvous:
         where = [
@@ -57,7 +63,9 @@ def wait_for(words: str, cwd: Path, run: subprocess.Popen, seconds: float = 900)
 
 
 def check_same(alone: dict, folders: list[Path]) -> None:
-    """Losses to 1e-5 over 20 steps, scores to 1e-5 (dB, SSIM), the scores being the very same on every process."""
+    """Losses to 1e-5 over 20 steps, scores to 1e-5 (dB, SSIM), the scores being the very same on every
+    process.
+    """
     ranks = sorted(path for folder in folders for path in folder.glob("out.*.json"))
     records = [json.loads(path.read_text()) for path in ranks]
     losses = next(
@@ -157,7 +165,9 @@ def root_cause(log: str) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["killed", "error"])
 def test_a_process_that_fails_ends_the_run(tmp_path, fault):
-    """kill -9 of one, or an error in its data: torchrun names it and what happened, and the other one ends without a traceback."""
+    """kill -9 of one, or an error in its data: torchrun names it and what happened, and the other one ends
+    without a traceback.
+    """
     (tmp_path / "faulty.py").write_text(FAULTY)
     yml = write_run(tmp_path, total=100000, every=100000)
     run = torchrun(
@@ -236,9 +246,9 @@ def fail(error):
 
 
 def test_alone_a_step_is_just_called():
-    assert distributed.agree(max, 3, 5) == 5
+    assert distributed.run_on_all_ranks(max, 3, 5) == 5
     with pytest.raises(ZeroDivisionError):
-        distributed.agree(fail, ZeroDivisionError())
+        distributed.run_on_all_ranks(fail, ZeroDivisionError())
 
 
 @pytest.mark.parametrize(
@@ -257,29 +267,33 @@ def test_alone_a_step_is_just_called():
 def test_every_process_says_what_stopped_any(two, mine, others, words):
     two(others)
     with pytest.raises(UserError, match=words):
-        distributed.agree(fail if mine else str, mine)
+        distributed.run_on_all_ranks(fail if mine else str, mine)
 
 
 def test_a_fault_of_ours_keeps_its_traceback(two):
     two("no folder x.")
     with pytest.raises(KeyError):
-        distributed.agree(fail, KeyError(3))
+        distributed.run_on_all_ranks(fail, KeyError(3))
 
 
 def test_nodes_must_go_on_from_the_same_state(two, tmp_path):
-    opt = {"auto_resume": True, "path": {"training_states": str(tmp_path)}}
+    paths = {
+        "experiments_root": str(tmp_path / "x"),
+        "training_states": str(tmp_path / "x" / "training_states"),
+    }
+    opt = {"auto_resume": True, "rank": 1, "path": paths}
     two(None)
     with pytest.raises(
         UserError,
-        match="resuming: rank 0 [(]on node-a[)] has nothing to go on from, rank 1 [(]on node-b[)] has None",
+        match=r"resuming: rank 0 [(]on node-a[)] has nothing to go on from, rank 1 [(]on node-b[)] has None",
     ):
-        training.load_resume_state(opt)
+        resuming.load_resume_state(opt)
 
 
 def test_torchrun_is_told(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "error.json"))
     assert (
-        distributed.last_words(UserError("no folder x.")) == "no folder x."
+        distributed.exit_message(UserError("no folder x.")) == "no folder x."
         and not (tmp_path / "error.json").exists()
     )
     monkeypatch.setattr(distributed, "is_distributed", lambda: True)
@@ -289,7 +303,8 @@ def test_torchrun_is_told(tmp_path, monkeypatch):
         "[../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:7"
     )
     nccl = RuntimeError(
-        "ncclRemoteError: A call failed possibly due to a network error or a remote process exiting prematurely."
+        "ncclRemoteError: A call failed possibly due to a network error or a remote process exiting "
+        "prematurely."
     )
     for error, words in (
         (UserError("no folder x."), "no folder x."),
@@ -297,7 +312,7 @@ def test_torchrun_is_told(tmp_path, monkeypatch):
         (nccl, "rank 3 lost another process of this run"),
         (KeyError(3), None),
     ):
-        said = distributed.last_words(error)
+        said = distributed.exit_message(error)
         assert said is None if words is None else said.startswith(words)
         told = json.loads((tmp_path / "error.json").read_text())["message"]["message"]
         assert told == (said or "KeyError: 3")
@@ -314,6 +329,6 @@ def test_an_error_in_prefetched_data_is_raised():
     """BasicSR's thread dies without a word, and the side that waits for it would wait for ever."""
     loader = iter(PrefetchDataLoader(1, dataset=Torn(range(4)), batch_size=1))
     assert [int(next(loader)), int(next(loader))] == [0, 1]
-    with pytest.raises(UserError, match="torn.png"):
+    with pytest.raises(UserError, match=r"torn.png"):
         next(loader)
     assert [int(i) for i in PrefetchDataLoader(1, dataset=range(3), batch_size=1)] == [0, 1, 2]

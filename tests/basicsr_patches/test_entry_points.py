@@ -1,4 +1,6 @@
-"""The ways in, each in processes of its own: BasicSR's unedited script, our command, torchrun; resumed, interrupted, installed."""
+"""The ways in, each in processes of its own: BasicSR's unedited script, our command, torchrun; resumed,
+interrupted, installed.
+"""
 
 import os
 import shutil
@@ -92,7 +94,9 @@ def test_literal_test_script(checkout, tiny_yml):
 
 
 def test_killed_at_any_moment(tmp_path, tiny_yml):
-    """kill -9 in the middle: the next start goes on from the last whole state with the very losses of an uninterrupted run."""
+    """kill -9 in the middle: the next start goes on from the last whole state with the very losses of an
+    uninterrupted run.
+    """
     yml = tiny_yml(total=300, every=50)
     whole = losses(log_of(liif("train", "-opt", yml, "--force_yml", "name=whole", cwd=tmp_path)))
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -142,7 +146,9 @@ def test_interrupt_says_how_to_go_on(tmp_path, tiny_yml):
 
 @pytest.mark.slow
 def test_two_processes_agree_with_one(checkout, tiny_yml):
-    """The same draws, so the same losses with the same total batch; shards of validation that add up; resumed alike."""
+    """The same draws, so the same losses with the same total batch; shards of validation that add up;
+    resumed alike.
+    """
     script, yml = checkout / "basicsr" / "train.py", tiny_yml(total=20, every=8)
     one = log_of(python(script, "-opt", yml, "--force_yml", "name=one", cwd=checkout))
     run = (*TORCHRUN, port(), script, "-opt", yml, "--launcher", "pytorch")
@@ -184,7 +190,9 @@ def test_torchrun_of_our_command_with_workers(tmp_path, tiny_yml):
 @pytest.mark.slow
 @pytest.mark.parametrize("editable", [False, True])
 def test_installed_into_a_new_environment(tmp_path, tiny_yml, checkout, editable):
-    """A wheel, or an editable install, in an environment that borrows the libraries of this one and nothing of this checkout."""
+    """A wheel, or an editable install, in an environment that borrows the libraries of this one and nothing
+    of this checkout.
+    """
     home = tmp_path / "env"
     venv.create(home, with_pip=True, system_site_packages=False)
     interpreter = home / "bin" / "python"
@@ -206,6 +214,7 @@ def test_installed_into_a_new_environment(tmp_path, tiny_yml, checkout, editable
     assert done.returncode == 0, done.stderr
     assert (site / "liif_plugin.pth").is_file() and (site / "liif_plugin.start").is_file()
     assert (site / "liif_plugin" / "options" / "train_liif_edsr.yml").is_file() is not editable
+    assert (site / "liif_plugin" / "options" / "user" / "train_liif_demo.yml").is_file() is not editable
     yml, env = tiny_yml(total=2, every=2), {**os.environ, "OMP_NUM_THREADS": "1"}
     for way in ([interpreter, checkout / "basicsr" / "train.py"], [home / "bin" / "liif", "train"]):
         done = subprocess.run([*way, "-opt", yml], cwd=tmp_path, env=env, capture_output=True, text=True)
@@ -239,7 +248,9 @@ def test_installed_into_a_new_environment(tmp_path, tiny_yml, checkout, editable
 
 @pytest.mark.slow
 def test_a_finished_distributed_run_ends_with_exit_code_0(tmp_path):
-    """Gloo's threads and the end of the interpreter: without a pause one process in seven aborted after its last line."""
+    """Gloo's threads and the end of the interpreter: without a pause one process in seven aborted after its
+    last line.
+    """
     script = tmp_path / "ends.py"
     script.write_text("""
 import sys, torch, liif_plugin.register

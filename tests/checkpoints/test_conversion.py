@@ -70,7 +70,9 @@ def test_the_factor_of_edsrs_blocks(spec, factor):
 
 
 def test_sizes_of_the_paper():
-    """The published checkpoint files hold each parameter three times (Adam's two moments), four bytes each."""
+    """The published checkpoint files hold each parameter three times (Adam's two moments), four bytes
+    each.
+    """
     for encoder, size in (({"type": "EDSR"}, 18_890_445), ({"type": "LIIF_RDN"}, 268_184_311)):
         net = build_network({"type": "LIIF", "encoder": encoder})
         assert abs(12 * sum(p.numel() for p in net.parameters()) / size - 1) < 0.01
@@ -171,6 +173,28 @@ def test_what_is_not_the_published_file_is_not_kept(server, tmp_path, monkeypatc
     with pytest.raises(SystemExit) as stopped:
         main(["convert", "--fetch", "ours", "-o", str(tmp_path / "got" / "a.pth")])
     assert words in str(stopped.value.code) and not list((tmp_path / "got").iterdir())
+
+
+def test_the_folder_of_the_output_is_made(tmp_path):
+    main_quietly(["convert", str(GOLDEN / "liif.pth"), "-o", str(tmp_path / "new" / "deep" / "x.pth")])
+    assert sorted(path.name for path in (tmp_path / "new" / "deep").iterdir()) == ["x.pth", "x.yml"]
+
+
+@pytest.mark.parametrize("target", ["file/x.pth", "folder.pth"])
+def test_an_output_that_cannot_be_written_has_no_word_of_a_training(tmp_path, monkeypatch, target):
+    (tmp_path / "file").touch()
+
+    def full(obj, file):
+        raise OSError(28, "No space left on device")
+
+    if target != "file/x.pth":
+        monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(SystemExit) as stopped:
+        main(["convert", str(GOLDEN / "liif.pth"), "-o", str(tmp_path / target)])
+    said = str(stopped.value.code)
+    assert "cannot be" in said
+    assert "auto_resume" not in said
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_nothing_is_fetched_without_being_asked(monkeypatch, capsys):

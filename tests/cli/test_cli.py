@@ -12,9 +12,9 @@ from PIL import Image
 
 from helpers.pictures import picture
 from helpers.processes import liif, losses
-from liif_plugin.cli import PARTS, VERBS, main
+from liif_plugin.cli import PARTS, COMMANDS, main
 
-CALLS = ["", *VERBS, *[f"{verb} {part}" for verb, parts in PARTS.items() for part in parts]]
+CALLS = ["", *COMMANDS, *[f"{verb} {part}" for verb, parts in PARTS.items() for part in parts]]
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -217,3 +217,42 @@ def test_a_reader_that_stops_reading_is_no_traceback(tmp_path):
     process.stdout.close()
     said = process.stderr.read()
     assert process.wait() == 141 and "Traceback" not in said and "BrokenPipe" not in said
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """`liif models` fails in a way that nobody expects."""
+    from liif_plugin.cli import models
+
+    def run(args):
+        raise RuntimeError("first line\nsecond line")
+
+    monkeypatch.setattr(models, "run", run)
+    monkeypatch.setenv("LIIF_DEBUG", "0")
+
+
+def test_an_unexpected_error_is_one_sentence(failing):
+    with pytest.raises(SystemExit) as stop:
+        main(["models"])
+    message = str(stop.value.code)
+    assert message.startswith("liif models: RuntimeError: first line (test_cli.py, line ")
+    assert "LIIF_DEBUG=1" in message and "liif --debug" in message and "second line" not in message
+
+
+def test_debug_shows_the_traceback(failing):
+    with pytest.raises(RuntimeError, match="second line"):
+        main(["--debug", "models"])
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_disk_behind_the_output_is_one_line(tmp_path):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "liif_plugin", "models"],
+            cwd=tmp_path,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert "liif models: " in done.stderr and "no space left" in done.stderr

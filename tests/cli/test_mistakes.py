@@ -7,7 +7,7 @@ import pytest
 
 from helpers import ROOT
 from helpers.processes import python
-from liif_plugin.cli import VERBS
+from liif_plugin.cli import COMMANDS
 
 SCRIPT = ROOT / "scripts" / "mistakes.py"
 
@@ -20,7 +20,7 @@ def test_the_table_has_every_mistake_and_every_verb():
     assert len(rows) == len(mistakes) >= 30
     for mistake, row in zip(mistakes, rows):
         assert row.startswith(f"| {mistake.what} | `{mistake.command}`"), row
-    assert set(VERBS) <= {mistake.command.split()[1] for mistake in mistakes}
+    assert set(COMMANDS) <= {mistake.command.split()[1] for mistake in mistakes}
 
 
 @pytest.mark.slow

@@ -7,11 +7,11 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from helpers import ROOT
 from helpers.processes import liif, losses
 from helpers.training import TINY_YML
-from liif_plugin.config.option_files import merge, packaged_options, read_options
-from liif_plugin.config.parser import copy_opt_file
+from liif_plugin.config.option_files import OptionLoader, merge, packaged_files, read_options
+from liif_plugin.config.parser import read_command_line, write_option_copy
 from liif_plugin.errors import UserError
 
-TRAIN_FILES = sorted(path.name for path in (ROOT / "options").glob("train_*.yml"))
+TRAIN_FILES = sorted(path.name for path in (ROOT / "options").rglob("train_*.yml"))
 
 
 @pytest.fixture
@@ -88,17 +88,125 @@ def test_a_circle_of_two_is_noticed(write):
         read_options(write("b.yml", "_base_: a.yml\n"))
 
 
-def test_the_copy_in_the_experiment_is_whole(write, tmp_path):
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# words\n_base_: a.yml\nname: b\n",
+        '"_base_": a.yml\nname: b\n',
+        "\ufeff_base_: a.yml\nname: b\n",
+        "  _base_: a.yml\n  name: b\n",
+        "{_base_: a.yml, name: b}\n",
+        "\ufeffname: b\n",
+    ],
+)
+def test_the_copy_in_the_experiment_is_whole(write, tmp_path, text):
+    from basicsr.utils.options import copy_opt_file as stock_copy
+
     write("a.yml", "train: {lr: 1e-4}\n")
     (tmp_path / "experiment").mkdir()
-    path = write("b.yml", "# words\n_base_: a.yml\nname: b\n")
-    copy_opt_file(path, str(tmp_path / "experiment"))
+    path = write("b.yml", text)
+    expected = read_options(path)
+    stock_copy(path, str(tmp_path / "experiment"))
+    write_option_copy(path, str(tmp_path / "experiment"))
+    (tmp_path / "a.yml").unlink()
     copy = tmp_path / "experiment" / "b.yml"
-    assert (
-        "GENERATE TIME" in copy.read_text()
-        and "_base_" not in copy.read_text()
-        and read_options(str(copy)) == read_options(path)
-    )
+    assert "GENERATE TIME" in copy.read_text() and "_base_" not in copy.read_text()
+    assert read_options(str(copy)) == expected
+
+
+def test_shared_bases_are_read_once(write):
+    """Each file is built twice on the one before: without a memory 2 ** 40 files would be read."""
+    write("0.yml", "name: x\n")
+    for i in range(1, 41):
+        write(f"{i}.yml", f"_base_: [{i - 1}.yml, {i - 1}.yml]\nn{i}: 1\n")
+    assert len(read_options(str(write("top.yml", "_base_: 40.yml\n")))) == 41
+
+
+def test_merge_keys_that_double(write):
+    """Older releases of PyYAML double the entries at every level."""
+    lines = ["a0: &a0 {k: 1}"] + [f"a{i}: &a{i} {{<<: [*a{i - 1}, *a{i - 1}]}}" for i in range(1, 60)]
+    path = write("x.yml", "\n".join(lines))
+    try:
+        assert read_options(path)["a59"] == {"k": 1}
+    except UserError as error:
+        assert "check its merge keys" in str(error)
+
+
+def test_keys_are_compared_in_linear_time(write):
+    """A key more costs the same whether there are 3,000 or 30,000: the comparison of each with each does not."""
+
+    def comparisons(count):
+        class Key(str):
+            compared = 0
+
+            def __eq__(self, other):
+                Key.compared += 1
+                return str.__eq__(self, other)
+
+            __hash__ = str.__hash__
+
+        loader = OptionLoader("".join(f"k{i}: 1\n" for i in range(count)))
+        construct = loader.construct_object
+        loader.construct_object = lambda node, deep=False: (
+            Key(value) if isinstance(value := construct(node, deep), str) else value
+        )
+        assert len(loader.get_single_data()) == count
+        return Key.compared
+
+    assert comparisons(2000) < 20 * 2000
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "0x" + "f" * 5000, "-0x" + "f" * 300])
+def test_a_number_that_cannot_be_printed(write, number):
+    with pytest.raises(UserError, match="x.yml: not a readable yml file: .*(too large|Exceeds|exceeds)"):
+        read_options(write("x.yml", f"name: x\nn: {number}\n"))
+
+
+def test_an_alias_is_a_block_of_its_own(write):
+    opt = read_options(write("x.yml", "a: &a {type: lmdb}\nb: *a\n"))
+    opt["a"].pop("type")
+    assert opt["b"] == {"type": "lmdb"}
+
+
+SMALL = (
+    "name: {name}\nnum_gpu: auto\nmanual_seed: 0\n"
+    "datasets: {{train: {{num_worker_per_gpu: 0, persistent_workers: true}}, val_x2: {{scale: 2}}, val_x3: {val}}}\n"
+    "path: {{pretrain_network_g: ~}}\n"
+)
+
+
+def command(write, *forced, name="x", val="{scale: 3}"):
+    path = write("given.yml", SMALL.format(name=name, val=val))
+    return read_command_line(["liif", "-opt", path, *(["--force_yml", *forced] if forced else [])])
+
+
+def test_forced_values_are_applied_here(write):
+    argv, opt = command(write, "datasets:val_x3=~", "datasets:val_x2:scale=2.5", "manual_seed=~")
+    assert "--force_yml" not in argv and list(opt["datasets"]) == ["train", "val_x2"]
+    assert opt["datasets"]["val_x2"]["scale"] == 2.5 and opt["manual_seed"] is None
+
+
+def test_no_workers_are_not_persistent(write):
+    """`num_worker_per_gpu: 0` is enough for train_liif_edsr.yml, which has persistent_workers: true."""
+    assert command(write)[1]["datasets"]["train"]["persistent_workers"] is False
+    forced = command(write, "datasets:train:num_worker_per_gpu=2")[1]
+    assert forced["datasets"]["train"]["persistent_workers"] is True
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"name": "a/b"}, "name: expected a name that a folder can have, without '/' and"),
+        ({"val": "{type: PairedImageDataset}"}, "datasets.val_x3: 'scale' is missing; PairedImageDataset"),
+        (
+            {"val": "{type: PairedImageDataset, scale: 2.5}"},
+            "datasets.val_x3: scale: expected a whole number",
+        ),
+    ],
+)
+def test_mistakes_before_basicsr_parses(write, change, words):
+    with pytest.raises(UserError, match=words):
+        command(write, **change)
 
 
 def test_rows_differ_in_few_lines():
@@ -106,29 +214,55 @@ def test_rows_differ_in_few_lines():
     for name in TRAIN_FILES:
         lines = [
             line
-            for line in (packaged_options() / name).read_text().splitlines()
+            for line in packaged_files()[name].read_text().splitlines()
             if line.strip() and not line.startswith("#")
         ]
-        if name not in ("train_liif_edsr.yml", "train_liif_demo.yml", "train_liif_celebahq_64_128.yml"):
+        if name not in ("train_liif_edsr.yml", "train_liif_celebahq_64_128.yml"):
             assert lines[0].startswith("_base_") and len(lines) <= 25, name
 
 
+def test_every_file_has_a_name_of_its_own():
+    """Files are found by their bare names, whatever sub-folder they are in."""
+    paths = list((ROOT / "options").rglob("*.yml"))
+    assert len(packaged_files()) == len(paths) > 35
+    assert [path.name for path in (ROOT / "options").glob("*.yml")] == ["train_liif_edsr.yml"]
+
+
+def test_the_demo_is_no_base():
+    """Tuning the demo must not change the recipe of the shipped weights."""
+    for path in packaged_files().values():
+        assert "_base_: train_liif_demo.yml" not in path.read_text(), path
+
+
+@pytest.mark.parametrize("name", ["test_bicubic_benchmark.yml", "test_liif_edsr.yml"])
+def test_the_benchmark_files_name_every_set_and_scale(name):
+    datasets = read_options(str(packaged_files()[name]))["datasets"]
+    expected = {
+        f"test_{part}_x{scale}": (part, scale) for part in ("Set5", "Set14", "B100") for scale in (2, 3, 4)
+    }
+    assert list(datasets) == list(expected)
+    for key, (part, scale) in expected.items():
+        assert datasets[key]["name"] == f"{part}_x{scale}"
+        assert datasets[key]["dataroot_gt"] == f"datasets/bench/{part}/HR"
+        assert datasets[key]["dataroot_lq"] == f"datasets/bench/{part}/LR_bicubic/X{scale}"
+
+
 def test_the_ablations_differ_from_liif_in_one_thing():
-    whole = read_options(str(packaged_options() / "train_liif_edsr.yml"))["network_g"]
+    whole = read_options(str(packaged_files()["train_liif_edsr.yml"]))["network_g"]
     for part, key, value in (
         ("no_cell", "cell_decode", False),
         ("no_unfold", "feat_unfold", False),
         ("no_ensemble", "local_ensemble", False),
         ("shallow", "hidden_list", [256, 256]),
     ):
-        other = read_options(str(packaged_options() / f"train_liif_edsr_{part}.yml"))["network_g"]
+        other = read_options(str(packaged_files()[f"train_liif_edsr_{part}.yml"]))["network_g"]
         assert {k: v for k, v in other.items() if whole[k] != v} == {key: value}
     assert ARCH_REGISTRY.get("LIIF")  # the names above are arguments of it: test_options builds every file
 
 
 def smoke(name: str, root) -> dict:
     """The changes that let the row ``name`` run 4 iterations on a few small pictures; its network stays as it is."""
-    opt = read_options(str(packaged_options() / name))
+    opt = read_options(str(packaged_files()[name]))
     tiny = yaml.safe_load(TINY_YML.format(root=root / "hr", total=4, every=4, workers=0))
     celeb = "celebahq" in name
     train = {

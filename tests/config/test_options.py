@@ -11,14 +11,18 @@ from basicsr.utils.registry import DATASET_REGISTRY, METRIC_REGISTRY, MODEL_REGI
 
 from helpers import ROOT
 from helpers.training import TINY_YML
-from liif_plugin.basicsr_patches import loop
-from liif_plugin.checkpoints.files import save_whole
-from liif_plugin.config.option_files import packaged_options, read_options
+from liif_plugin.basicsr_patches import training_loop
+from liif_plugin.checkpoints.writing import save_whole
+from liif_plugin.config.option_files import packaged_files, read_options
 from liif_plugin.errors import UserError
 from liif_plugin.models import checks
-from liif_plugin.models.checks import check_options
 
-FILES = sorted(path for path in (ROOT / "options").glob("*.yml") if not path.name.startswith("compare"))
+FILES = sorted(path for path in (ROOT / "options").rglob("t*.yml"))
+
+
+def check_options(opt):
+    checks.fill_defaults(opt)
+    checks.check_options(opt)
 
 
 def parsed(path, is_train=None):
@@ -57,7 +61,7 @@ def test_packaged_files(path, tmp_path, monkeypatch):
 
 
 def test_the_paper_setting():
-    opt = read_options(str(packaged_options() / "train_liif_edsr.yml"))
+    opt = read_options(str(packaged_files()["train_liif_edsr.yml"]))
     train = opt["train"]
     assert train["total_iter"] == 1_000_000 and train["scheduler"]["milestones"] == [
         200_000,
@@ -191,7 +195,7 @@ def test_wandb(good, monkeypatch):
     for name, module in fakes.items():
         monkeypatch.setitem(sys.modules, name, module)
     check_options(good)
-    loop._name_wandb_runs()
+    training_loop._restore_generate_id()
     assert fakes["wandb"].util.generate_id() == "id"
 
 
@@ -247,7 +251,7 @@ def test_the_check_of_the_network_draws_nothing(good):
 def test_devices(good, monkeypatch, gpus, dist, num_gpu, words):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    monkeypatch.setattr(checks, "try_optimiser", lambda train: None)  # which would ask the GPU
+    monkeypatch.setattr(checks, "dry_run_optimiser", lambda train: None)  # which would ask the GPU
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
     good.update(dist=dist, num_gpu=num_gpu)
     if words is None:

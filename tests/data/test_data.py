@@ -1,5 +1,10 @@
-"""Items of both datasets: what they hold, that LR and HR are the same place, that sources and workers agree."""
+"""Items of both datasets: what they hold, that LR and HR are the same place, that sources and workers
+agree.
+"""
 
+import doctest
+import json
+import logging
 import pickle
 
 import cv2
@@ -10,10 +15,11 @@ from basicsr.data import build_dataset
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from helpers.pictures import picture
+from helpers.pictures import LEAVING, picture
+from liif_plugin.data import arbitrary_scale_dataset, image_source, paired_scale_dataset, size_varied_dataset
 from liif_plugin.data.crops import augment, draw_queries
-from liif_plugin.data.deterministic import Draw
-from liif_plugin.data.image_source import ImageSource, decode_rgb
+from liif_plugin.data.deterministic import SampleIndex
+from liif_plugin.data.image_source import ImageSource, check_name, decode_rgb
 from liif_plugin.data.prepare import prepare_lmdb
 from liif_plugin.errors import UserError
 from liif_plugin.resize import matlab_imresize
@@ -54,7 +60,7 @@ def ramp(h, w):
 
 def test_training_item(image_folder):
     dataset = build_dataset(train_opt(image_folder()))
-    item = dataset[Draw(1, 0, 5)]
+    item = dataset[SampleIndex(1, 0, 5)]
     assert {key: tuple(value.shape) for key, value in item.items()} == {
         "lq": (3, 12, 12),
         "coord": (64, 2),
@@ -69,12 +75,14 @@ def test_training_item(image_folder):
 
 
 def test_windows_coincide_on_a_ramp(tmp_path):
-    """The LR picture sampled bilinearly at the queries has the queries' colours: same place, same flips, same scale."""
+    """The LR picture sampled bilinearly at the queries has the queries' colours: same place, same flips,
+    same scale.
+    """
     Image.fromarray(ramp(120, 120)).save(tmp_path / "ramp.png")
     dataset = build_dataset(train_opt(tmp_path, num_queries=100))
     orders = set()
     for position in range(40):
-        item = dataset[Draw(0, 0, position)]
+        item = dataset[SampleIndex(0, 0, position)]
         at = item["coord"].flip(-1).view(1, 1, -1, 2)
         read = torch.nn.functional.grid_sample(
             item["lq"].unsqueeze(0), at, mode="bilinear", align_corners=False
@@ -108,7 +116,8 @@ def test_queries_are_uniform_and_right():
         assert torch.equal((gt * 255).round().byte(), torch.from_numpy(hr[row, column]))
         counts[row, column] += 1
     assert np.allclose(cell[0], [2 / 20, 2 / 25])
-    # 500 cells, 40 expected in each, variance 36: chi-square of 499 degrees of freedom, mean 499, deviation 32
+    # 500 cells, 40 expected in each, variance 36: chi-square of 499 degrees of freedom, mean 499, deviation
+    # 32
     assert ((counts - 40) ** 2 / 36).sum() < 499 + 5 * 32
 
 
@@ -125,19 +134,19 @@ def test_queries_of_a_turned_picture():
 
 def test_scales_fill_the_range(image_folder):
     dataset = build_dataset(train_opt(image_folder()))
-    sides = [2 / dataset[Draw(0, 0, i)]["cell"][0, 0].item() for i in range(300)]
+    sides = [2 / dataset[SampleIndex(0, 0, i)]["cell"][0, 0].item() for i in range(300)]
     assert min(sides) < 13 and max(sides) > 47 and abs(np.mean(sides) - 30) < 2
 
 
 def test_items_depend_on_seed_epoch_and_position_alone(image_folder):
     folder = image_folder()
     dataset = build_dataset(train_opt(folder))
-    item = dataset[Draw(0, 1, 7)]
-    assert same(item, build_dataset(train_opt(folder))[Draw(0, 1, 7)])
-    assert same(item, dataset[Draw(0, 1, 7)])
-    assert not same(item, dataset[Draw(0, 2, 7)])
-    assert not same(item, dataset[Draw(0, 1, 8)])
-    assert not same(item, build_dataset(train_opt(folder, seed=1))[Draw(0, 1, 7)])
+    item = dataset[SampleIndex(0, 1, 7)]
+    assert same(item, build_dataset(train_opt(folder))[SampleIndex(0, 1, 7)])
+    assert same(item, dataset[SampleIndex(0, 1, 7)])
+    assert not same(item, dataset[SampleIndex(0, 2, 7)])
+    assert not same(item, dataset[SampleIndex(0, 1, 8)])
+    assert not same(item, build_dataset(train_opt(folder, seed=1))[SampleIndex(0, 1, 7)])
 
 
 def test_a_loader_that_is_not_basicsrs(image_folder):
@@ -160,12 +169,14 @@ def test_folder_and_lmdb_agree(image_folder, tmp_path, cache):
     packed = build_dataset(train_opt(tmp_path / "images.lmdb", io_backend={"type": "lmdb"}, cache=cache))
     assert len(plain) == len(packed) == 3
     for i in range(3):
-        assert same(plain[Draw(i, 0, i)], packed[Draw(i, 0, i)])
-    assert same(pickle.loads(pickle.dumps(packed))[Draw(1, 0, 0)], plain[Draw(1, 0, 0)])
+        assert same(plain[SampleIndex(i, 0, i)], packed[SampleIndex(i, 0, i)])
+    assert same(pickle.loads(pickle.dumps(packed))[SampleIndex(1, 0, 0)], plain[SampleIndex(1, 0, 0)])
 
 
 def test_one_lmdb_for_training_and_two_validations(image_folder, tmp_path):
-    """The very case in which stock BasicSR stops with 'already open in this process', in this process and in forked workers."""
+    """The very case in which stock BasicSR stops with 'already open in this process', in this process and in
+    forked workers.
+    """
     prepare_lmdb(str(image_folder()), str(tmp_path / "images.lmdb"), cut=None)
     train = build_dataset(train_opt(tmp_path / "images.lmdb"))
     vals = [build_dataset(val_opt(tmp_path / "images.lmdb", s)) for s in (2, 3)]
@@ -234,15 +245,15 @@ def test_palette(tmp_path):
 
 def test_bad_images_are_refused_by_name(tmp_path, image_folder):
     rgba = np.dstack([picture(0, 20, 24), np.full((20, 24), 100, np.uint8)])
-    with pytest.raises(UserError, match="x.png: has transparent pixels"):
+    with pytest.raises(UserError, match=r"x.png: has transparent pixels"):
         decode_rgb(cv2.imencode(".png", rgba)[1].tobytes(), "x.png")
     folder = image_folder()
     whole = (folder / "img_1.png").read_bytes()
     (folder / "img_1.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match="img_1.png: not a whole image"):
+    with pytest.raises(UserError, match=r"img_1.png: not a whole image"):
         build_dataset(train_opt(folder))[1]
     (folder / "img_1.png").write_bytes(b"")
-    with pytest.raises(UserError, match="img_1.png: not an image file"):
+    with pytest.raises(UserError, match=r"img_1.png: not an image file"):
         build_dataset(train_opt(folder))
 
 
@@ -263,7 +274,7 @@ def test_meta_info_first_k_and_missing_names(image_folder, tmp_path):
     assert source.names == ["img_2.png", "img_0.png"]
     assert len(build_dataset(train_opt(folder, first_k=2))) == 2
     (tmp_path / "list.txt").write_text("img_7.png\n")
-    with pytest.raises(UserError, match="lists img_7.png, which is not in"):
+    with pytest.raises(UserError, match=r"lists img_7.png, which is not in"):
         ImageSource(str(folder), "here", meta_info_file=str(tmp_path / "list.txt"))
 
 
@@ -305,7 +316,7 @@ def test_validation_sets_refuse_what_they_do_not_read(image_folder):
 def test_images_that_differ_in_their_extension_alone(image_folder):
     folder = image_folder()
     Image.fromarray(picture(0, 64, 64)).save(folder / "img_0.jpg")
-    with pytest.raises(UserError, match="has both img_0.jpg and img_0.png"):
+    with pytest.raises(UserError, match=r"has both img_0.jpg and img_0.png"):
         build_dataset(train_opt(folder))
 
 
@@ -332,6 +343,48 @@ def test_damaged_lmdb(image_folder, tmp_path):
     (tmp_path / "cut.lmdb" / "data.mdb").write_bytes((root / "data.mdb").read_bytes()[:100])
     with pytest.raises(UserError, match="cannot be opened"):
         build_dataset(train_opt(tmp_path / "cut.lmdb"))[0]
+
+
+@pytest.mark.parametrize("name", LEAVING)
+def test_names_that_leave_the_folder_are_refused_where_they_are_read(image_folder, tmp_path, name):
+    """`save_img: true` writes results under the names of a set that somebody else packed."""
+    folder = image_folder()
+    prepare_lmdb(str(folder), str(tmp_path / "images.lmdb"), cut=None)
+    (tmp_path / "split.json").write_text(json.dumps({"train": ["img_0.png"], "other": [name]}))
+    with pytest.raises(UserError, match=r"split.json: the name '.*' leads out of its folder"):
+        ImageSource(str(folder), "here", str(tmp_path / "split.json"), split="train")
+    (tmp_path / "list.txt").write_text(f"{name} (64,72,3)\n")
+    with pytest.raises(UserError, match=r"list.txt: the name '.*' leads out of its folder"):
+        ImageSource(str(folder), "here", str(tmp_path / "list.txt"))
+    (tmp_path / "images.lmdb" / "meta_info.txt").write_text(f"{name} (64,72,3) 1\n")
+    with pytest.raises(UserError, match=r"meta_info.txt: the name '.*' leads out of its folder"):
+        ImageSource(str(tmp_path / "images.lmdb"), "here")
+
+
+@pytest.mark.parametrize("name", ["train/a.png", "a..b.png", "...png", "a b/ü.png", ".hidden"])
+def test_names_that_stay(name):
+    check_name("here", name)
+
+
+def test_pictures_of_other_formats_are_named(image_folder, caplog):
+    folder = image_folder()
+    (folder / "photo.heic").write_bytes(b"x")
+    caplog.set_level("WARNING", "basicsr")
+    logging.getLogger("basicsr").addHandler(caplog.handler)
+    assert len(ImageSource(str(folder), "here")) == 3
+    logging.getLogger("basicsr").removeHandler(caplog.handler)
+    assert "1 pictures are left out, because their format is not read: photo.heic" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "module",
+    [image_source, arbitrary_scale_dataset, paired_scale_dataset, size_varied_dataset],
+    ids=lambda module: module.__name__,
+)
+def test_examples(module):
+    result = doctest.testmod(module, optionflags=doctest.ELLIPSIS)
+    assert result.failed == 0
+    assert result.attempted > 3
 
 
 def paired(tmp_path, image_folder, scale=2, h=64, w=73):
@@ -366,13 +419,26 @@ def test_paired_items(tmp_path, image_folder):
         and item["scale"].tolist() == [2, 2]
     )
     train = build_dataset({**opt, "phase": "train"})
-    item = train[Draw(0, 0, 0)]
+    item = train[SampleIndex(0, 0, 0)]
     assert item["lq"].shape == (3, 12, 12) and torch.allclose(item["cell"], torch.tensor(2 / 24))
-    whole = build_dataset({**opt, "phase": "train", "num_queries": None})[Draw(0, 0, 0)]
+    whole = build_dataset({**opt, "phase": "train", "num_queries": None})[SampleIndex(0, 0, 0)]
     assert whole["gt"].shape == (3, 24, 24)
     assert (
         torch.nn.functional.avg_pool2d(whole["gt"], 2) - whole["lq"]
     ).abs().mean() < 0.02  # the same place, the same flips
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{", "}x2", "{}{}", "{name}x2", "{1}", "x2", "{.x}", "{:5q}", "{[x]}", "{!z}", "{:99999999999999}"],
+)
+def test_broken_templates_of_names(tmp_path, image_folder, template):
+    """Each ended in a traceback of str.format, or gave every HR image the same LR image."""
+    opt = {**paired(tmp_path, image_folder), "phase": "train", "filename_tmpl": template}
+    with pytest.raises(
+        UserError, match=r"dataset p: filename_tmpl: expected a name in which \{\} stands for"
+    ):
+        build_dataset(opt)
 
 
 def test_paired_mistakes(tmp_path, image_folder):
@@ -381,7 +447,7 @@ def test_paired_mistakes(tmp_path, image_folder):
         **{key: value for key, value in whole.items() if key not in ("lq_size", "num_queries")},
         "phase": "val",
     }
-    with pytest.raises(UserError, match="has img_0.png, but .* has no 'img_0'"):
+    with pytest.raises(UserError, match=r"has img_0.png, but .* has no 'img_0'"):
         build_dataset({**opt, "filename_tmpl": "{}"})
     with pytest.raises(UserError, match="no LR image of it at scale 3 x 3"):
         build_dataset({**opt, "scale": 3})

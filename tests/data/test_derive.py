@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers.pictures import picture
+from helpers.pictures import LEAVING, picture
 from liif_plugin.cli import main
 from liif_plugin.data import derive
 from liif_plugin.data.derive import celebahq_images, derive_folders, lr_images, read_splits
@@ -119,7 +119,9 @@ def test_celebahq_with_the_authors_split(tmp_path):
 
 
 def test_celebahq_goes_on_and_keeps_the_names_of_the_lmdb(tmp_path, monkeypatch):
-    """An interruption while the LMDBs are written forgets nothing; names that an LMDB must quote are quoted in split.json too."""
+    """An interruption while the LMDBs are written forgets nothing; names that an LMDB must quote are quoted
+    in split.json too.
+    """
     from liif_plugin.data import prepare
 
     (tmp_path / "in" / "train").mkdir(parents=True)
@@ -152,3 +154,46 @@ def test_splits(tmp_path, image_folder):
     assert "has no sub-folders train" in call(
         "prepare", "celebahq", tmp_path / "flat", "-o", tmp_path / "out"
     )
+
+
+def test_unreadable_and_unknown_files_are_left_out_by_name(tmp_path, image_folder, monkeypatch):
+    from liif_plugin.data import image_source
+
+    folder = image_folder(count=2)
+    (folder / "photo.heic").write_bytes(b"x")
+    stock = image_source.decode_rgb
+
+    def denied(data, name):
+        if name.endswith("img_0.png"):
+            raise UserError(f"{name}: cannot be read (Permission denied).")
+        return stock(data, name)
+
+    monkeypatch.setattr(image_source, "decode_rgb", denied)
+    left_out = derive_folders(
+        str(folder), str(tmp_path / "out"), ["X2"], lambda image: lr_images(image, [2], "mirror"), {}
+    )
+    assert left_out == [
+        ("img_0.png", "cannot be read (Permission denied)."),
+        ("photo.heic", "its format is not read; convert it to PNG"),
+    ]
+
+
+def test_two_at_once(tmp_path, image_folder):
+    folder, refusals = image_folder(count=1), []
+
+    def make(image):
+        with pytest.raises(UserError, match="another command is writing there") as refusal:
+            derive_folders(str(folder), str(tmp_path / "out"), ["X2"], make, {})
+        refusals.append(refusal)
+        return lr_images(image, [2], "mirror")
+
+    assert derive_folders(str(folder), str(tmp_path / "out"), ["X2"], make, {}) == []
+    assert len(refusals) == 1
+
+
+def test_names_of_a_split_that_leave_the_folder(tmp_path, image_folder):
+    folder = image_folder()
+    for name in LEAVING:
+        (tmp_path / "split.json").write_text(json.dumps({"train": [name]}))
+        with pytest.raises(UserError, match="leads out of its folder"):
+            read_splits(str(tmp_path / "split.json"), str(folder))

@@ -1,5 +1,7 @@
 """LMDBs that are whole or not there, and say what they left out."""
 
+import doctest
+
 import lmdb
 import numpy as np
 import pytest
@@ -104,7 +106,7 @@ def test_left_out_by_name(image_folder, tmp_path):
     assert done.returncode == 1  # a file could not be read
     assert "3 images from 5 files" in done.stdout
     assert "left out: broken.png: not a whole image file" in done.stdout
-    assert "left out: flat.png: 20 x 90 is below --min-size 40" in done.stdout
+    assert "left out: flat.png: 20 x 90 is below the minimum size 40" in done.stdout
 
 
 def test_goes_on_after_an_interruption(image_folder, tmp_path, monkeypatch):
@@ -150,3 +152,90 @@ def test_mistakes(image_folder, tmp_path, monkeypatch, capsys, argv, words):
     with pytest.raises(SystemExit) as stopped:
         main(["prepare", *argv])
     assert words in str(stopped.value) and "\n" not in str(stopped.value)
+
+
+@pytest.fixture
+def deny(monkeypatch):
+    """Deny reading one path, as its permissions would; the tests may run as root, who may read everything."""
+    import builtins
+    import os
+
+    stock_open, stock_scandir, denied = builtins.open, os.scandir, set()
+
+    def refuse(path):
+        if str(path) in denied:
+            raise PermissionError(13, "Permission denied", str(path))
+
+    def opening(path, *args, **kwargs):
+        refuse(path)
+        return stock_open(path, *args, **kwargs)
+
+    def scanning(path="."):
+        refuse(path)
+        return stock_scandir(path)
+
+    monkeypatch.setattr(builtins, "open", opening)
+    monkeypatch.setattr(os, "scandir", scanning)
+    return lambda path: denied.add(str(path))
+
+
+def test_an_unreadable_folder_is_refused(image_folder, tmp_path, deny):
+    """Its pictures would be missing without a word."""
+    folder = image_folder()
+    (folder / "sub").mkdir()
+    deny(folder / "sub")
+    with pytest.raises(UserError, match=r"sub: this folder cannot be read \(Permission denied\)"):
+        prepare_lmdb(str(folder), str(tmp_path / "out.lmdb"), None)
+    with pytest.raises(UserError, match="this folder cannot be read"):
+        ImageSource(str(folder), "here")
+    assert not (tmp_path / "out.lmdb").exists()
+
+
+def test_an_unreadable_file_is_left_out_by_name(image_folder, tmp_path, deny):
+    """The others are stored; no word of a full disk."""
+    folder = image_folder()
+    deny(folder / "img_1.png")
+    report = prepare_lmdb(str(folder), str(tmp_path / "out.lmdb"), None)
+    assert report.left_out == [("img_1.png", "cannot be read (Permission denied).")]
+    assert report.stored == 2
+    assert report.unreadable == 1
+
+
+@pytest.mark.parametrize("kind", ["avif", "heic", "jfif", "JPE", "gif"])
+def test_pictures_of_other_formats_are_left_out_by_name(image_folder, tmp_path, kind):
+    folder = image_folder()
+    (folder / f"photo.{kind}").write_bytes(b"x")
+    (folder / "notes.txt").write_bytes(b"x")
+    report = prepare_lmdb(str(folder), str(tmp_path / "out.lmdb"), None)
+    assert report.left_out == [(f"photo.{kind}", "its format is not read; convert it to PNG")]
+    assert (report.sources, report.stored, report.unreadable) == (4, 3, 1)
+
+
+def test_a_folder_of_other_formats_alone(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "photo.heic").write_bytes(b"x")
+    with pytest.raises(UserError, match=r"but 1 others, such as photo.heic; convert them to PNG"):
+        prepare_lmdb(str(tmp_path / "in"), str(tmp_path / "out.lmdb"), None)
+
+
+def test_two_at_once(image_folder, tmp_path, monkeypatch):
+    """The second one is refused while the first one works; the finished LMDB holds images alone."""
+    folder, output = image_folder(), str(tmp_path / "out.lmdb")
+    finish, refusals = prepare._finish, []
+
+    def second_one_comes(*args):
+        with pytest.raises(UserError, match="another command is writing there") as refusal:
+            prepare_lmdb(str(folder), output, None)
+        refusals.append(refusal)
+        return finish(*args)
+
+    monkeypatch.setattr(prepare, "_finish", second_one_comes)
+    assert prepare_lmdb(str(folder), output, None).stored == 3
+    assert len(refusals) == 1
+    with lmdb.open(output, readonly=True, lock=False) as env, env.begin() as txn:
+        assert [key for key, _ in txn.cursor()] == [b"img_0", b"img_1", b"img_2"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [folder.name, "out.lmdb"]
+
+
+def test_examples():
+    assert doctest.testmod(prepare).failed == 0

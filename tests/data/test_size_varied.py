@@ -10,7 +10,7 @@ from PIL import Image
 
 from helpers.pictures import picture
 from liif_plugin.coords import grid
-from liif_plugin.data.deterministic import Draw
+from liif_plugin.data.deterministic import SampleIndex
 from liif_plugin.errors import UserError
 
 
@@ -39,7 +39,7 @@ def test_equals_the_authors(faces, golden):
     dataset = build_dataset({**faces, "num_queries": 1024})
     assert [dataset.side_of(i) for i in range(9)] == numbers["sizes"].tolist()
     dataset.num_queries = 6400  # all pixels of item 4
-    item = dataset[Draw(4, 0, 0)]
+    item = dataset[SampleIndex(4, 0, 0)]
     assert (item["lq"] - numbers["lr"]).abs().max() < 1 / 255  # theirs never was 8-bit
     order = np.lexsort((item["coord"][:, 1], item["coord"][:, 0]))
     assert torch.equal(item["gt"][order], numbers["gt4"])
@@ -51,15 +51,15 @@ def test_equals_the_authors(faces, golden):
 
 def test_resized_truths_validation_and_split(faces, tmp_path):
     whole = build_dataset({**faces, "gt_resize": 128, "num_queries": None})
-    assert {tuple(whole[Draw(i, 0, i)]["gt"].shape) for i in range(9)} == {(3, 128, 128)}
+    assert {tuple(whole[SampleIndex(i, 0, i)]["gt"].shape) for i in range(9)} == {(3, 128, 128)}
     assert torch.allclose(
-        build_dataset({**faces, "gt_resize": 128})[Draw(0, 0, 0)]["cell"], torch.tensor(2 / 128)
+        build_dataset({**faces, "gt_resize": 128})[SampleIndex(0, 0, 0)]["cell"], torch.tensor(2 / 128)
     )
     (tmp_path / "split.json").write_text(json.dumps({"train": ["1.png", "5.png"], "test": ["0.png"]}))
     split = {**faces, "meta_info_file": str(tmp_path / "split.json"), "split": "train"}
     assert build_dataset(split).gt.names == ["1.png", "5.png"]
     with pytest.raises(
-        UserError, match="split: expected one of train, test, got 'tarin'.*did you mean 'train'"
+        UserError, match=r"split: expected one of train, test, got 'tarin'.*did you mean 'train'"
     ):
         build_dataset({**split, "split": "tarin"})
     val = {key: value for key, value in split.items() if key != "use_hflip"}
@@ -75,10 +75,12 @@ def test_flips_are_shared(faces):
     dataset = build_dataset({**faces, "use_hflip": True, "gt_resize": 32, "num_queries": None})
     plain = build_dataset({**faces, "gt_resize": 32, "num_queries": None})
     flipped = [
-        torch.equal(dataset[Draw(8, 0, i)]["lq"], plain[Draw(8, 0, i)]["lq"].flip(-1)) for i in range(20)
+        torch.equal(dataset[SampleIndex(8, 0, i)]["lq"], plain[SampleIndex(8, 0, i)]["lq"].flip(-1))
+        for i in range(20)
     ]
     truths = [
-        torch.equal(dataset[Draw(8, 0, i)]["gt"], plain[Draw(8, 0, i)]["gt"].flip(-1)) for i in range(20)
+        torch.equal(dataset[SampleIndex(8, 0, i)]["gt"], plain[SampleIndex(8, 0, i)]["gt"].flip(-1))
+        for i in range(20)
     ]
     assert flipped == truths and 3 < sum(flipped) < 17
 
@@ -89,7 +91,7 @@ def test_mistakes(faces, tmp_path):
     with pytest.raises(UserError, match="expected 1 to 1024"):
         build_dataset({**faces, "num_queries": 1025})
     Image.fromarray(picture(0, 32, 32)).save(tmp_path / "hr" / "9.png")
-    with pytest.raises(UserError, match="has 9.png, but"):
+    with pytest.raises(UserError, match=r"has 9.png, but"):
         build_dataset(faces)
     Image.fromarray(picture(0, 32, 32)).save(tmp_path / "lr" / "9.png")
     with pytest.raises(UserError, match="square images of one size"):

@@ -3,6 +3,7 @@
 import copy
 import csv
 import json
+import re
 
 import pytest
 import torch
@@ -12,9 +13,10 @@ from PIL import Image
 
 from helpers import ROOT
 from liif_plugin.cli import main
-from liif_plugin.config.option_files import read_options
+from liif_plugin.config.option_files import packaged_files, read_options
 from liif_plugin.data.arbitrary_scale_dataset import ArbitraryScaleDataset
 from liif_plugin.errors import UserError
+from liif_plugin.evaluation import report
 from liif_plugin.evaluation import results as measure
 from liif_plugin.evaluation.plan import read_plan
 from liif_plugin.evaluation.published import PUBLISHED, published
@@ -38,7 +40,14 @@ def opt(tmp_path, image_folder, monkeypatch):
             {"name": "EDSR", "scales": {2: {"network_g": EDSR, "weights": "edsr.pth"}}},
             {"name": "LIIF", "published": "RDN-LIIF", "network_g": LIIF, "weights": "liif.pth"},
         ],
-        "datasets": {"Set5": {"dataroot_gt": "hr", "protocol": "benchmark", "scales": [2, 3, [2, 3.5]]}},
+        "datasets": {
+            "Set5": {
+                "dataroot_gt": "hr",
+                "protocol": "benchmark",
+                "published": "Set5",
+                "scales": [2, 3, [2, 3.5]],
+            }
+        },
     }
 
 
@@ -53,6 +62,15 @@ def compare(opt) -> dict:
         return json.load(file)
 
 
+def stopped(opt) -> str:
+    """Run `liif compare`; the sentence that ends it."""
+    with open("compare.yml", "w") as file:
+        yaml.safe_dump(opt, file)
+    with pytest.raises(SystemExit) as stop:
+        main(["compare", "-opt", "compare.yml", "-o", "out"])
+    return stop.value.code
+
+
 def refused(opt) -> str:
     with open("compare.yml", "w") as file:
         yaml.safe_dump(opt, file)
@@ -65,7 +83,7 @@ def test_table_and_figure(opt, tmp_path):
     opt["figure"] = {"dataset": "Set5", "scale": 4}
     table = compare(opt)
     scales = {(cell["model"], cell["scale"]) for cell in table["cells"]}
-    assert scales == {(m, s) for m in ("Bicubic", "LIIF") for s in ("2", "3", "2 x 3.5")} | {("EDSR", "2")}
+    assert scales == {(m, s) for m in ("Bicubic", "LIIF") for s in ("2", "3", "3.5x2")} | {("EDSR", "2")}
     item = ArbitraryScaleDataset(
         {"name": "a", "phase": "val", "dataroot_gt": "hr", "scale": 3, "protocol": "benchmark"}
     )[1]
@@ -85,7 +103,8 @@ def test_table_and_figure(opt, tmp_path):
     )
     md, tex = (tmp_path / "out" / "table.md").read_text(), (tmp_path / "out" / "table.tex").read_text()
     assert (
-        "| model   | x2    | x3    | x2 x 3.5 |" in md
+        re.search(r"\| model +\| x2 +\| x3 +\| x3.5x2 +\|", md)
+        and "A scale of two numbers is width x height." in md
         and f"{cell['value']:.2f}" in md
         and "published and measured" in md
     )
@@ -126,9 +145,10 @@ def test_finished_pictures_are_a_model(opt, tmp_path):
 
 
 def test_given_lr_files_are_used(opt, bench):
-    opt["models"] = opt["models"][:1]
+    opt["models"] = [{**opt["models"][0], "published": "Bicubic"}]
     opt["datasets"] = {
         "Set5": {
+            "published": "Set5",
             "dataroot_gt": str(bench / "Set5" / "HR"),
             "dataroot_lq": str(bench / "Set5" / "LR_bicubic" / "X{scale}"),
             "protocol": "benchmark",
@@ -142,14 +162,14 @@ def test_given_lr_files_are_used(opt, bench):
 
 def test_multiply_adds_are_the_literatures():
     """EDSR-baseline x2 on 1280 x 720: 316.3 G and 1.37 M parameters (Ahn et al. 2018, Table 1)."""
-    net = build_network(dict(read_options(str(ROOT / "options" / "train_edsr_x2.yml"))["network_g"]))
+    net = build_network(dict(read_options(str(packaged_files()["train_edsr_x2.yml"]))["network_g"]))
     parameters, adds = measure.complexity(net.eval(), (2, 2))
     assert abs(adds / 1e9 - 316.3) < 0.1 and round(parameters / 1e6, 2) == 1.37
 
 
 def test_multiply_adds_of_a_continuous_network():
     """LIIF with EDSR-baseline: every query costs 4 x 3 x 256 x 256 + 4 corners' place, the rest is paid once per LR pixel."""
-    net = build_network(dict(read_options(str(ROOT / "options" / "train_liif_edsr.yml"))["network_g"])).eval()
+    net = build_network(dict(read_options(str(packaged_files()["train_liif_edsr.yml"]))["network_g"])).eval()
     (_, x2), (_, x30) = (measure.complexity(net, (scale, scale)) for scale in (2, 30))
     pixels = 1280 * 720
     query = (900 * x30 - 4 * x2) / 896 / pixels  # x_s = LR part / s^2 + query
@@ -160,11 +180,7 @@ def test_multiply_adds_of_a_continuous_network():
 def test_an_lr_folder_of_another_scale_is_refused(opt, tmp_path, image_folder):
     image_folder("lr4", 2, 12, 15)
     opt["datasets"]["Set5"].update(dataroot_lq="lr4", lq_scales=[2], scales=[2])
-    with open("compare.yml", "w") as file:
-        yaml.safe_dump(opt, file)
-    with pytest.raises(SystemExit) as stop:
-        main(["compare", "-opt", "compare.yml", "-o", "out"])
-    assert "no LR image of it at scale 2" in stop.value.code
+    assert "no LR image of it at scale 2" in stopped(opt)
 
 
 def test_other_pictures_are_measured_anew(opt, tmp_path):
@@ -188,8 +204,97 @@ def test_a_network_that_has_diverged_still_gets_its_table(opt, tmp_path):
 
 @pytest.mark.parametrize("change", [{"first_k": 1}, {"protocol": "plain"}])
 def test_another_task_is_not_compared_with_the_published_one(opt, change):
+    opt["models"][0]["published"] = "Bicubic"
     opt["datasets"]["Set5"].update(change, scales=[2])
     assert all(cell["published"] is None for cell in compare(opt)["cells"])
+
+
+def test_a_published_name_alone_says_nothing(opt, tmp_path):
+    opt["models"] = opt["models"][:1]  # it bears the name of a published row, on a set of a published name
+    opt["datasets"]["Set5"].update(scales=[2])
+    assert compare(opt)["cells"][0]["published"] is None
+    opt["models"][0]["published"] = "Bicubic"
+    assert compare(opt)["cells"][0]["published"] == 33.66
+    del opt["models"][0]["published"], opt["datasets"]["Set5"]["published"]
+    assert compare(opt)["cells"][0]["published"] is None
+    assert "published" not in (tmp_path / "out" / "table.md").read_text()
+
+
+def test_the_tables_name_the_protocol_and_the_part_of_the_set(opt, tmp_path):
+    opt["models"] = opt["models"][:1]
+    opt["datasets"]["Set5"].update(first_k=1, scales=[2])
+    opt["metrics"] = {
+        "psnr": {"type": "continuous_psnr"},
+        "rgb": {"type": "continuous_psnr", "protocol": "plain"},
+        "stock": {"type": "calculate_psnr", "crop_border": 2, "better": "higher"},
+    }
+    compare(opt)
+    md, tex = ((tmp_path / "out" / f"table.{ending}").read_text() for ending in ("md", "tex"))
+    for metric, rules in (
+        ("psnr", "benchmark protocol"),
+        ("rgb", "plain protocol"),
+        ("stock", "calculate_psnr, crop_border 2"),
+    ):
+        assert f"Set5: {metric} ({rules}, first 1 images)" in md
+        assert f"Set5, {metric} ({rules}, first 1 images)".replace("_", "\\_") in tex
+
+
+@pytest.mark.parametrize(("metric", "best"), [("calculate_niqe", "Bicubic"), ("calculate_ssim", "LIIF")])
+def test_bold_is_the_best_value_of_the_metric(opt, metric, best):
+    opt["metrics"] = {"m": {"type": metric, "crop_border": 0}}
+    opt["datasets"]["Set5"].update(scales=[2])
+    with open("compare.yml", "w") as file:
+        yaml.safe_dump(opt, file)
+    plan = read_plan("compare.yml")
+    values = {"Bicubic": 0.1, "EDSR": 0.2, "LIIF": 0.3}
+    tex = report.latex(plan, {(name, 0): {"metrics": {"m": value}} for name, value in values.items()})
+    assert re.search(r"^(\w+) & \\textbf", tex, re.M)[1] == best
+    assert re.search(r"^(\w+) & \\underline", tex, re.M)[1] == "EDSR"
+
+
+def test_the_pictures_of_an_unequal_scale_have_a_folder_of_their_own(opt, tmp_path):
+    opt["models"] = [{"name": "theirs", "images": "theirs_{dataset}_x{scale}"}]
+    opt["datasets"]["Set5"]["scales"] = [2, [2, 2.5]]
+    for name in ("theirs_Set5_x2", "theirs_Set5_x2.5x2"):  # as `liif upscale --scale 2.5x2`: width x height
+        (tmp_path / name).mkdir()
+        for i in range(2):
+            with Image.open(tmp_path / "hr" / f"img_{i}.png") as truth:
+                made = truth.point(lambda value: value // 2) if "2.5" in name else truth
+                made.save(tmp_path / name / f"img_{i}.png")
+    values = {cell["scale"]: cell["value"] for cell in compare(opt)["cells"]}
+    assert values["2"] == float("inf") and values["2.5x2"] < 30
+    (tmp_path / "theirs_Set5_x2.5x2" / "img_1.png").unlink()
+    said = stopped(opt)
+    assert "theirs_Set5_x2.5x2/img_1.png: cannot be read" in said and "{" not in said
+    Image.new("RGB", (60, 40)).save(tmp_path / "theirs_Set5_x2.5x2" / "img_1.png")
+    said = stopped(opt)
+    assert "its picture in theirs_Set5_x2.5x2 has 60 x 40" in said and "{" not in said
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: b"",
+        lambda text: text[: len(text) // 2],
+        lambda text: b"\xff\x00" * 50,
+        lambda text: b"[1, 2]",
+        lambda text: b"{}",
+        lambda text: text.replace(b'"psnr"', b'"other"', 1),
+        lambda text: text.replace(b'"machine"', b'"engine"'),
+        lambda text: re.sub(rb'"psnr": [-\d.]+', b'"psnr": "high"', text),
+    ],
+)
+def test_a_damaged_result_is_measured_again(opt, tmp_path, capsys, damage):
+    opt["models"] = opt["models"][:1]
+    opt["datasets"]["Set5"].update(scales=[2])
+    before = compare(opt)["cells"][0]["value"]
+    (path,) = (tmp_path / "out" / "cells").iterdir()
+    path.write_bytes(damage(path.read_bytes()))
+    capsys.readouterr()
+    assert compare(opt)["cells"][0]["value"] == before
+    assert capsys.readouterr().err.count(f"{path.name}: a damaged result; measuring it again.") == 1
+    assert compare(opt)["cells"][0]["value"] == before
+    assert "damaged" not in capsys.readouterr().err
 
 
 def test_peak_memory_sees_what_is_allocated():
@@ -213,7 +318,7 @@ def test_published_numbers():
     )
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "options").glob("compare_*.yml")), ids=lambda p: p.name)
+@pytest.mark.parametrize("path", sorted((ROOT / "options").rglob("compare_*.yml")), ids=lambda p: p.name)
 def test_packaged_files(path, tmp_path, monkeypatch):
     """With the folders and the weights that it names, every packaged comparison passes its own checks and builds its networks."""
     monkeypatch.chdir(tmp_path)
@@ -243,7 +348,7 @@ def test_packaged_files(path, tmp_path, monkeypatch):
                 published(column.published, model.published, column.scale[0], "continuous_psnr")
                 for column in plan.columns
             ]
-            assert any(known) or "only" in model.name, model.name
+            assert any(known) or (model.published is None and "only" in model.name), model.name
     assert f"liif compare -opt {path.name}" in path.read_text()
 
 
@@ -277,6 +382,9 @@ def test_packaged_files(path, tmp_path, monkeypatch):
         (lambda o: o["datasets"]["Set5"].update(dataroot_gt="nowhere"), "there is no folder nowhere"),
         (lambda o: o["datasets"]["Set5"].update(lq_scales=[2]), "lq_scales needs dataroot_lq"),
         (lambda o: o.update(metrics={"psnr": {"type": "continuous_pnsr"}}), "did you mean 'continuous_psnr'"),
+        (lambda o: o["models"][0].update(published="bicubic"), "nothing is published as .* 'Bicubic'"),
+        (lambda o: o["datasets"]["Set5"].update(published="Set55"), "nothing is published as .* 'Set5'"),
+        (lambda o: o["datasets"]["Set5"].pop("published"), "add e.g. `published: Set5`"),
         (lambda o: o.update(device="gpu"), "expected one of auto"),
         (lambda o: o.update(precision="bf61"), "did you mean 'bf16'"),
         (lambda o: o.update(figure={"dataset": "Set5"}), "figure: 'scale' is missing"),
@@ -288,8 +396,6 @@ def test_packaged_files(path, tmp_path, monkeypatch):
     ],
 )
 def test_mistakes_are_named(opt, change, words):
-    import re
-
     change(opt)
     assert re.search(words, refused(opt))
 
@@ -306,17 +412,9 @@ def test_mistakes_are_named(opt, change, words):
 def test_mistakes_while_measuring(opt, models, words):
     opt["models"] = models
     opt["datasets"]["Set5"]["scales"] = [3]
-    with open("compare.yml", "w") as file:
-        yaml.safe_dump(opt, file)
-    with pytest.raises(SystemExit) as stop:
-        main(["compare", "-opt", "compare.yml", "-o", "out"])
-    assert words in stop.value.code
+    assert words in stopped(opt)
 
 
 def test_figure_outside_the_picture(opt):
     opt["figure"] = {"dataset": "Set5", "scale": 2, "image": "img_1", "box": [40, 0, 20, 20]}
-    with open("compare.yml", "w") as file:
-        yaml.safe_dump(opt, file)
-    with pytest.raises(SystemExit) as stop:
-        main(["compare", "-opt", "compare.yml", "-o", "out"])
-    assert "reaches beyond the truth of 48 x 60" in stop.value.code
+    assert "reaches beyond the truth of 48 x 60" in stopped(opt)

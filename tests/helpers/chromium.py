@@ -1,4 +1,6 @@
-"""Headless Chromium, driven by the W3C WebDriver protocol over plain HTTP: Debian's chromium and chromium-driver, and nothing else."""
+"""Headless Chromium, driven by the W3C WebDriver protocol over plain HTTP: Debian's chromium and
+chromium-driver, and nothing else.
+"""
 
 from __future__ import annotations
 

@@ -9,7 +9,8 @@ def fuzzed(what: str, cases: int) -> None:
 
 
 def refused(work, *names: str):
-    """What ``work()`` returns, or the message with which it was refused: one printable line that names one of ``names``.
+    """What ``work()`` returns, or the message with which it was refused: one printable line that names one
+    of ``names``.
 
     Any other exception than UserError goes through, and so fails the test.
     """

@@ -1,4 +1,5 @@
-"""Trains as `liif train` does and keeps every loss and score with all its digits, where BasicSR's log prints four:
+"""Trains as `liif train` does and keeps every loss and score with all its digits, where BasicSR's log prints
+four:
 
 python record.py OUT -opt FILE ...      (OUT.RANK.json for each process; torchrun works too)
 """
@@ -32,7 +33,9 @@ def write_run(folder: Path, root: str = "images", total: int = 20, every: int = 
 
 
 def train(folder: Path) -> dict:
-    """Losses and scores of 20 steps in one process of its own, as `liif train` makes them; weights are left in ``folder``."""
+    """Losses and scores of 20 steps in one process of its own, as `liif train` makes them; weights are left
+    in ``folder``.
+    """
     command = [sys.executable, str(RECORD), "out", "-opt", str(write_run(folder))]
     done = subprocess.run(
         command,

@@ -6,7 +6,7 @@ import torch
 from basicsr.data import build_dataset
 from torch.utils.data import DataLoader
 
-from liif_plugin.data.deterministic import Draw
+from liif_plugin.data.deterministic import SampleIndex
 
 LIIF = {"type": "LIIF", "encoder": {"type": "EDSR", "num_feat": 8, "num_block": 1}, "hidden_list": [16, 16]}
 
@@ -131,7 +131,9 @@ def val_loader(folder, scale, **more):
 
 
 def batch(dataset, step, size=4):
-    return torch.utils.data.default_collate([dataset[Draw(i % len(dataset), step, i)] for i in range(size)])
+    return torch.utils.data.default_collate(
+        [dataset[SampleIndex(i % len(dataset), step, i)] for i in range(size)]
+    )
 
 
 def steps(model, dataset, count, start=0):

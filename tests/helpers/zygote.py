@@ -1,8 +1,9 @@
-"""A process that has imported everything and forks a training at each request: kills by the dozen without importing PyTorch anew.
+"""A process that has imported everything and forks a training at each request: kills by the dozen without
+importing PyTorch anew.
 
-Requests and answers are lines of JSON on stdin and stdout. {"argv": [...], "cwd": ..., "log": file, "env": {...}, "slow": seconds,
-"largest": bytes} starts `liif ARGV`, or a script where ARGV begins with a .py file, and answers with its process id;
-{"wait": pid} answers with its exit code, negative for a signal.
+Requests and answers are lines of JSON on stdin and stdout. {"argv": [...], "cwd": ..., "log": file, "env":
+{...}, "slow": seconds, "largest": bytes} starts `liif ARGV`, or a script if ARGV begins with a .py file, and
+answers with its process id; {"wait": pid} answers with its exit code, negative for a signal.
 """
 
 import io
@@ -43,10 +44,8 @@ def become(request):
         log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         for descriptor, target in ((os.open(os.devnull, os.O_RDONLY), 0), (log, 1), (log, 2)):
             os.dup2(descriptor, target)
-        sys.stdout, sys.stderr = (
-            open(1, "w", buffering=1, closefd=False),
-            open(2, "w", buffering=1, closefd=False),
-        )
+        sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
         os.chdir(request["cwd"])
         os.environ.update(request.get("env", {}))
         if request.get("slow"):

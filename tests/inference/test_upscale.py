@@ -13,8 +13,8 @@ from basicsr.archs import build_network
 from PIL import Image
 
 from helpers.pictures import picture
-from liif_plugin.checkpoints.files import save_whole
 from liif_plugin.checkpoints.loading import load
+from liif_plugin.checkpoints.writing import save_whole
 from liif_plugin.cli import main
 from liif_plugin.errors import UserError
 from liif_plugin.image_io.reading import from_array

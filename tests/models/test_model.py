@@ -1,4 +1,6 @@
-"""The trainer inside this process: learns, validates like one would by hand, takes stock networks, saves whole files."""
+"""The trainer inside this process: learns, validates like one would by hand, takes stock networks, saves
+whole files.
+"""
 
 import math
 import os
@@ -17,7 +19,7 @@ from liif_plugin.errors import UserError
 from liif_plugin.evaluation.validation import picture_name, predict, validate
 from liif_plugin.inference.render import render
 from liif_plugin.metrics.continuous_metric import continuous_psnr
-from liif_plugin.models.checks import check_options
+from liif_plugin.models.checks import check_options, fill_defaults
 
 
 @pytest.mark.parametrize(
@@ -174,9 +176,9 @@ def test_half_precision_touches_the_network_alone(tmp_path, image_folder):
 
 def test_queries_and_networks_must_match(tmp_path, image_folder):
     folder = image_folder()
-    with pytest.raises(UserError, match="EDSR: set datasets.train.num_queries to ~"):
+    with pytest.raises(UserError, match=r"EDSR: set datasets.train.num_queries to ~"):
         steps(build_model(options(tmp_path, EDSR)), train_set(folder), 1)
-    with pytest.raises(UserError, match="LIIF: set datasets.train.num_queries to a number"):
+    with pytest.raises(UserError, match=r"LIIF: set datasets.train.num_queries to a number"):
         steps(build_model(options(tmp_path)), train_set(folder, scale_range=[2, 2], num_queries=None), 1)
 
 
@@ -213,7 +215,9 @@ def test_save_and_load(tmp_path, image_folder):
 
 
 def test_the_newest_weights(tmp_path):
-    """A finished run is net_g_latest.pth; one that was taken up again and stopped has newer ones; a copied folder has any times."""
+    """A finished run is net_g_latest.pth; one that was taken up again and stopped has newer ones; a copied
+    folder has any times.
+    """
     assert newest_weights(str(tmp_path)) is None
 
     def put(name, iteration, time):
@@ -236,14 +240,16 @@ def test_the_newest_weights(tmp_path):
     assert newest() == "net_g_latest.pth"
     put(30, 30, 10)
     assert newest() == "net_g_30.pth"
-    put("latest", 28, 11)  # the end of another course, which began before 30
-    assert newest() == "net_g_latest.pth"
+    put("latest", 28, 11)  # copied last: file times do not count
+    assert newest() == "net_g_30.pth"
     put("latest", None, 3)  # of an older version
     assert newest() == "net_g_latest.pth"
 
 
 def test_a_test_takes_what_training_measured(tmp_path, image_folder, caplog):
-    """The EMA weights where there are some; and a network without parameters is no matter for DistributedDataParallel."""
+    """The EMA weights where there are some; and a network without parameters is no matter for
+    DistributedDataParallel.
+    """
     model = build_model(options(tmp_path, ema_decay=0.9))
     steps(model, train_set(image_folder()), 2)
     model.save(0, 2)
@@ -251,6 +257,7 @@ def test_a_test_takes_what_training_measured(tmp_path, image_folder, caplog):
     opt["path"]["pretrain_network_g"] = str(tmp_path / "models" / "net_g_2.pth")
     opt["datasets"] = {}
     opt["is_train"] = False
+    fill_defaults(opt)
     check_options(opt)
     tested = build_model(opt)
     assert all(
@@ -286,15 +293,15 @@ def test_wrong_checkpoints(tmp_path, write, words):
 
 def test_a_full_disk_leaves_the_old_checkpoint_whole(tmp_path, monkeypatch):
     path = tmp_path / "a.pth"
-    checkpoint.save_whole({"v": 1}, str(path))
+    checkpoint.save_in_experiment({"v": 1}, str(path))
 
     def full(obj, file):
         file.write(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint.torch, "save", full)
-    with pytest.raises(UserError, match="No space left on device.*Earlier checkpoints are whole"):
-        checkpoint.save_whole({"v": 2}, str(path))
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(UserError, match=r"No space left on device.*Earlier checkpoints are whole"):
+        checkpoint.save_in_experiment({"v": 2}, str(path))
     monkeypatch.undo()
     assert torch.load(path, weights_only=True) == {"v": 1} and [p.name for p in tmp_path.iterdir()] == [
         "a.pth"

@@ -1,4 +1,6 @@
-"""A resumed run has the learning rate of its state, to the last bit, or, with other settings, that of the new schedule."""
+"""A resumed run has the learning rate of its state, to the last bit, or, with other settings, that of the
+new schedule.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,9 @@
-"""Killed, stopped, out of room: whatever happens, the next start ends with the very weights and scores of an uninterrupted run."""
+"""Killed, stopped, out of room: whatever happens, the next start ends with the very weights and scores of an
+uninterrupted run.
+"""
 
 import json
+import logging
 import math
 import os
 import random
@@ -15,14 +18,16 @@ import basicsr.train
 import psutil
 import pytest
 import torch
+from basicsr.data.data_sampler import EnlargedSampler
+from torch.utils.data import DataLoader
 
 from helpers.processes import losses
 from helpers.zygote import Zygote
-from liif_plugin.basicsr_patches import training
-from liif_plugin.basicsr_patches.loop import Loop, fit_resume_point
+from liif_plugin.basicsr_patches import resuming
 from liif_plugin.checkpoints import files as checkpoint
 from liif_plugin.errors import UserError
-from liif_plugin.models import signals as stopping
+from liif_plugin.models import signals
+from liif_plugin.models.training_run import TrainingRun, start_run
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +82,9 @@ def no_half_files(experiment):
 
 
 def test_stopped_in_the_midst_of_an_epoch(tmp_path, tiny_yml, zygote):
-    """SIGTERM, Ctrl-C, other numbers of workers, BasicSR's own script: one run in four pieces equals one in one piece."""
+    """SIGTERM, Ctrl-C, other numbers of workers, BasicSR's own script: one run in four pieces equals one in
+    one piece.
+    """
     script = tmp_path / "basicsr" / "train.py"
     script.parent.mkdir()
     shutil.copy(
@@ -112,7 +119,9 @@ def test_stopped_in_the_midst_of_an_epoch(tmp_path, tiny_yml, zygote):
 
 
 def test_killed_between_the_sets_of_a_validation(tmp_path, tiny_yml, zygote):
-    """The state was saved, one set of two measured, the best network not yet kept: the resumed run completes that validation first."""
+    """The state was saved, one set of two measured, the best network not yet kept: the resumed run completes
+    that validation first.
+    """
     yml = tiny_yml(total=8, every=4, edit=lambda text: text.replace("save_img: true", "save_img: false"))
     assert zygote.run("train", "-opt", yml, "--force_yml", "name=whole")[0] == 0
     tiny, whole = tmp_path / "experiments" / "tiny", tmp_path / "experiments" / "whole"
@@ -136,12 +145,16 @@ def test_killed_between_the_sets_of_a_validation(tmp_path, tiny_yml, zygote):
 
 
 def test_what_a_network_draws_at_random_repeats_too(tmp_path, tiny_yml, zygote):
-    """SwinIR drops paths by chance; taken up within an epoch and at its very end, where the next loader draws its seed."""
+    """SwinIR drops paths by chance; taken up within an epoch and at its very end, where the next loader
+    draws its seed.
+    """
 
     def swin(text):
         before, after = text.index("network_g:"), text.index("path:")
         network = (
-            "network_g: {type: SwinIR, upscale: 2, img_size: 12, window_size: 4, depths: [2], embed_dim: 8, num_heads: [2], "
+            "network_g: "
+            "{type: SwinIR, upscale: 2, img_size: 12, window_size: 4, depths: [2], embed_dim: 8, "
+            "num_heads: [2], "
             "upsampler: pixelshuffledirect, mlp_ratio: 2, drop_path_rate: 0.5, drop_rate: 0.2}\n"
         )
         return lean(text[:before] + network + text[after:]).replace(
@@ -161,7 +174,9 @@ def test_what_a_network_draws_at_random_repeats_too(tmp_path, tiny_yml, zygote):
 
 
 def test_trained_longer_on_another_schedule(tmp_path, tiny_yml, zygote):
-    """A finished run goes on with a longer cosine and another learning rate; what changed is said, another optimiser refused."""
+    """A finished run goes on with a longer cosine and another learning rate; what changed is said, another
+    optimiser refused.
+    """
     cosine = "scheduler: {type: CosineAnnealingRestartLR, periods: [6], restart_weights: [1], eta_min: 0}"
     yml = tiny_yml(total=6, every=3, edit=lambda text: re.sub(r"scheduler: \{.*\}", cosine, lean(text)))
     assert cosine in yml.read_text()
@@ -184,7 +199,7 @@ def test_a_second_ctrl_c_ends_at_once(tiny_yml, zygote):
     wait_for(lambda: list(path.parent.rglob("*.partial")))  # it would be a minute in this checkpoint
     os.kill(pid, signal.SIGINT)
     wait_for(lambda: "once more ends at once" in path.read_text())
-    time.sleep(stopping.ECHO + 0.1)
+    time.sleep(signals.ECHO + 0.1)
     start = time.time()
     os.kill(pid, signal.SIGINT)
     assert zygote.wait(pid) == -signal.SIGINT and time.time() - start < 20
@@ -265,7 +280,9 @@ def ranks(zygote, port, world, *argv):
 
 @pytest.mark.slow
 def test_two_processes_stop_together_and_one_goes_on(tmp_path, tiny_yml, zygote):
-    """SIGTERM to one rank alone stops both at the same iteration; then one process with the whole batch goes on with the same samples."""
+    """SIGTERM to one rank alone stops both at the same iteration; then one process with the whole batch goes
+    on with the same samples.
+    """
     from helpers.processes import port
 
     yml = tiny_yml(total=40, every=50, edit=lean)
@@ -335,7 +352,7 @@ def test_torchrun_hands_the_signal_to_every_process(tmp_path, tiny_yml, signum):
     finally:
         process.kill()
     text = log.read_text()
-    assert f"Stopped by {stopping.NAMES[signum]}" in text and "exited unexpectedly" not in text, text[-3000:]
+    assert f"Stopped by {signals.NAMES[signum]}" in text and "exited unexpectedly" not in text, text[-3000:]
     (state,) = (tmp_path / "experiments" / "tiny" / "training_states").iterdir()
     assert len(torch.load(state, weights_only=True)["rng"]) == 2
     no_half_files(tmp_path / "experiments" / "tiny")
@@ -343,7 +360,10 @@ def test_torchrun_hands_the_signal_to_every_process(tmp_path, tiny_yml, signum):
 
 @pytest.mark.slow
 def test_a_full_disk(tmp_path, tiny_yml):
-    """A disk of 256 KiB, then of 8 MiB. Where mounting is not allowed, test_a_file_that_grows_too_large stands alone."""
+    """A disk of 256 KiB, then of 8 MiB.
+
+    Where mounting is not allowed, test_a_file_that_grows_too_large stands alone.
+    """
     yml, small = tiny_yml(total=24, every=2, edit=lean), tmp_path / "small"
     small.mkdir()
     train = f"{sys.executable} -m liif_plugin train -opt {yml}"
@@ -379,14 +399,14 @@ def test_signals_are_requests_only_while_somebody_listens():
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # as under nohup
     try:
-        stopping.listen()
+        request = signals.StopRequest()
+        request.listen()
         os.kill(os.getpid(), signal.SIGTERM)
-        assert stopping.requested() == signal.SIGTERM
+        assert request.requested() and request.signum == signal.SIGTERM
         assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
-        stopping.unlisten()
+        request.unlisten()
         assert signal.getsignal(signal.SIGTERM) == before[0]
     finally:
-        stopping._Request.signum = 0
         for signum, handler in zip((signal.SIGTERM, signal.SIGINT), before):
             signal.signal(signum, handler)
 
@@ -405,21 +425,21 @@ def resume_options(root):
         "models": str(root / "models"),
         "training_states": str(root / "training_states"),
     }
-    return {"path": paths, "auto_resume": True, "network_g": {}}
+    return {"path": paths, "auto_resume": True, "network_g": {}, "rank": 0}
 
 
 def test_a_damaged_state_is_named_and_passed_over(tmp_path, capsys):
     pair(tmp_path, 10)
     pair(tmp_path, 20, whole=False)
     opt = resume_options(tmp_path)
-    assert training.load_resume_state(opt)["iter"] == 10
+    assert resuming.load_resume_state(opt)["iter"] == 10
     said = capsys.readouterr().err
     assert "20.state is damaged" in said and "Delete" in said and "net_g_20.pth" in said
     assert opt["path"]["pretrain_network_g"].endswith("net_g_10.pth")
     pair(tmp_path, 10, whole=False)
     with pytest.raises(UserError, match="none of its states can be read; delete"):
-        training.load_resume_state(resume_options(tmp_path))
-    Loop.resume_state = None
+        resuming.load_resume_state(resume_options(tmp_path))
+    start_run()  # lets go of the lock
 
 
 def test_pruning_leaves_what_is_not_ours_and_what_is_newer(tmp_path):
@@ -463,14 +483,8 @@ def test_a_name_is_on_the_disk_only_with_its_folder(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["a.pth"]
 
 
-class Sampler:
-    num_samples, total_size, num_replicas, epoch = 24, 24, 1, 0
-
-    class dataset(list):
-        keyed_draws = True
-
-    class loader:
-        batch_size = 4
+class Data(list):
+    deterministic = True
 
 
 @pytest.mark.parametrize(
@@ -485,19 +499,14 @@ class Sampler:
     ],
 )
 def test_other_data_is_said(before, words, caplog):
-    import logging
-
-    from liif_plugin.data.deterministic import ResumePoint
-
-    state, now = (
-        {"epoch": 9, "iter": 20, "shape": before},
-        {"images": 3, "samples": 24, "batch": 4, "processes": 1, "seed": 0},
-    )
+    sampler = EnlargedSampler(Data(range(3)), 1, 0, ratio=8)
+    loader = DataLoader(sampler.dataset, 4, sampler=sampler)
+    run = TrainingRun(resume_state={"epoch": 9, "iter": 20, "shape": before})
     logger = logging.getLogger("basicsr")
     logger.addHandler(caplog.handler)
     try:
-        fit_resume_point(state, Sampler.loader, type("S", (Sampler,), {"dataset": Sampler.dataset()}), now)
+        run.set_data({"manual_seed": 0}, loader, sampler, [])
     finally:
         logger.removeHandler(caplog.handler)
-        ResumePoint.epoch = ResumePoint.iteration = ResumePoint.batch = None
-    assert state["epoch"] == 3 and (words in caplog.text if words else "not those" not in caplog.text)
+    assert run.resume_state["epoch"] == 3 and run.skip_until == (3, 20)
+    assert words in caplog.text if words else "not those" not in caplog.text

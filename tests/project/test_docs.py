@@ -1,5 +1,9 @@
-"""The documents: every block of Python in docs/ runs, in the order of its document; files that they show work when they are used as they
-say; every command that they name is one, with option files that exist; every link leads somewhere."""
+"""The documents are true.
+
+Every block of Python in README and docs/ runs, in the order of its page. Files that a page shows work when
+they are used as it says. Every command is one, with option files that exist. Every link and path leads
+somewhere. The site builds.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +22,14 @@ from PIL import Image
 from helpers import ROOT
 from helpers.pictures import picture
 from helpers.processes import liif, losses, python
-from liif_plugin import __version__
-from liif_plugin.cli import PARTS, VERBS, import_own, main, parser_of
-from liif_plugin.config.option_files import packaged_options
+from liif_plugin import __version__, upscale
+from liif_plugin.cli import COMMANDS, PARTS, import_own, main, parser_of
+from liif_plugin.config.option_files import OptionLoader, packaged_options
 from liif_plugin.errors import UserError
 
-DOCUMENTS = sorted((ROOT / "docs").glob("*.md"))
-PAGES = [*DOCUMENTS, ROOT / "README.md", *sorted(ROOT.glob("C*.md"))]
+README = ROOT / "README.md"
+DOCUMENTS = [README, *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*DOCUMENTS, *sorted(ROOT.glob("C*.md"))]
 BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.M | re.S)
 RUNNER = """
 import sys
@@ -44,7 +49,7 @@ def blocks(path: Path, language: str) -> list[tuple[int, str, str]]:
 
 
 def files(path: Path) -> dict[str, str]:
-    """Name -> text of the blocks that begin with `# NAME.py` or `# NAME.yml`: files that the reader is to write."""
+    """Return name -> text of the blocks that begin with `# NAME.py` or `# NAME.yml`: files to be written."""
     shown = [text for language in ("python", "yaml") for _, _, text in blocks(path, language)]
     return {m[1]: text for text in shown if (m := re.match(r"# (\w+\.(?:py|yml))\b", text))}
 
@@ -65,18 +70,42 @@ def runnable(path: Path) -> list[tuple[int, str]]:
 @pytest.mark.parametrize("path", [path for path in DOCUMENTS if runnable(path)], ids=lambda p: p.name)
 def test_every_block_of_python_runs(path, tmp_path):
     write_files(path, tmp_path)
+    Image.fromarray(picture(0, 48, 64)).save(tmp_path / "photo.jpg")
     names = []
     for line, text in runnable(path):
         names.append(f"{path.stem}_{line}.txt")
-        (tmp_path / names[-1]).write_text(
-            "\n" * line + text, encoding="utf-8"
-        )  # so that a traceback names the line of the document
+        # Empty lines before the block, so that a traceback names the line of the document
+        (tmp_path / names[-1]).write_text("\n" * line + text, encoding="utf-8")
     done = python("-c", RUNNER, *names, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 
+def test_the_example_of_contributing(tmp_path):
+    """Run the test of CONTRIBUTING with the decoder of extending.md under the example's name for it."""
+    write_files(ROOT / "CONTRIBUTING.md", tmp_path)
+    write_files(ROOT / "docs" / "extending.md", tmp_path)
+    (tmp_path / "conftest.py").write_text(
+        "import sys\nimport my_decoder\nsys.modules['liif_plugin.archs.nearest_arch'] = my_decoder\n"
+    )
+    done = python("-m", "pytest", "-q", "-p", "no:cacheprovider", "test_nearest_arch.py", cwd=tmp_path)
+    assert done.returncode == 0 and "2 passed" in done.stdout, done.stdout
+    option_file = tmp_path / "train_nearest_edsr.yml"
+    with option_file.open(encoding="utf-8") as file:
+        assert yaml.load(file, OptionLoader)["network_g"]["type"] == "NearestCode"
+
+
+@pytest.mark.parametrize("path", [path for path in PAGES if blocks(path, "yaml")], ids=lambda p: p.name)
+def test_every_block_of_yaml_is_an_option_file(path, tmp_path):
+    write_files(path, tmp_path)
+    for line, _, text in blocks(path, "yaml"):
+        shown = tmp_path / f"block_{line}.yml"
+        shown.write_text(text, encoding="utf-8")
+        with shown.open(encoding="utf-8") as file:
+            assert yaml.load(file, OptionLoader)["name"], line
+
+
 def commands(path: Path) -> list[list[str]]:
-    """What follows `liif` or `-m liif_plugin` in indented and fenced lines, as words."""
+    """Return what follows `liif` or `-m liif_plugin` in indented and fenced lines, as words."""
     text = re.sub(r"\\\n\s*", " ", path.read_text(encoding="utf-8"))
     fenced = "\n".join(re.findall(r"^```sh\n(.*?)^```$", text, re.M | re.S))
     lines = re.findall(r"^    (?:liif|.*-m liif_plugin) (.+)$", text, re.M) + re.findall(
@@ -85,25 +114,68 @@ def commands(path: Path) -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in lines]
 
 
+def command_of(words: list[str]) -> tuple[str, list[str]]:
+    """`prepare lr FOLDER` -> ("prepare lr", ["FOLDER"])."""
+    part = len(words) > 1 and words[1] in PARTS.get(words[0], ())
+    return " ".join(words[: 1 + part]), words[1 + part :]
+
+
 @pytest.mark.parametrize("path", PAGES, ids=lambda p: p.name)
 def test_every_command_is_one(path):
-    known = {name for page in DOCUMENTS for name in files(page)} | {
-        file.name for file in packaged_options().glob("*.yml")
-    }
+    shown = {name for page in PAGES for name in files(page)}
+    packaged = {file.name for file in packaged_options().rglob("*.yml")}
     for words in commands(path):
-        if words[0] not in VERBS:
-            assert words[0] == "VERB", words
+        if words[0] not in COMMANDS:
+            assert words[0] == "COMMAND", words
             continue
-        part = words[1] in PARTS.get(words[0], ()) if len(words) > 1 else False
-        args = parser_of(" ".join(words[: 1 + part]))[1].parse_args(words[1 + part :])
-        option_file = getattr(args, "opt", None)
-        assert option_file is None or option_file in known, words
+        name, arguments = command_of(words)
+        args = parser_of(name)[1].parse_args(arguments)
+        option_file = vars(args).get("opt")
+        assert option_file is None or option_file in shown | packaged | {"mine.yml"}, words
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda p: p.name)
+def test_every_command_within_a_sentence_exists(path):
+    for words in re.findall(r"`liif ([^`]+)`", path.read_text(encoding="utf-8")):
+        word = words.split()[0]
+        assert word in COMMANDS or word.startswith("--"), words
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda p: p.name)
 def test_every_link_leads_somewhere(path):
-    for target in re.findall(r"\]\(([^)#\s]+)(?:#[\w-]+)?\)", path.read_text(encoding="utf-8")):
-        assert target.startswith("https://") or (path.parent / target).exists(), target
+    for target, anchor in re.findall(r"\]\(([^)#\s]+)(?:#([\w-]+))?\)", path.read_text(encoding="utf-8")):
+        if target.startswith("https://"):
+            continue
+        page = path.parent / target
+        assert page.exists(), target
+        if anchor:
+            titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.M)
+            assert anchor in {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize(
+    "path", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=lambda p: p.name
+)
+def test_every_path_of_the_repository_is_there(path):
+    text = path.read_text(encoding="utf-8")
+    for name in re.findall(
+        r"(?<![\w/.])((?:tests|scripts|options|liif_plugin|docs)/[\w/]+\.(?:py|yml|txt|md|png))", text
+    ):
+        assert (ROOT / name).exists(), name
+    for name in re.findall(r"`(archs/\w+\.py)`", text):
+        assert (ROOT / "liif_plugin" / name).exists(), name
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda p: p.name)
+def test_every_packaged_option_file_that_is_named_exists(path):
+    shown = {name for page in PAGES for name in files(page)}
+    packaged = {file.name for file in packaged_options().rglob("*.yml")}
+    for name in re.findall(r"\b((?:train|test|compare)_\w+\.yml)\b", path.read_text(encoding="utf-8")):
+        assert name in shown | packaged, name
+
+
+def test_readme_is_short():
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 150
 
 
 def test_the_drawing_is_the_scripts(tmp_path):
@@ -113,20 +185,64 @@ def test_the_drawing_is_the_scripts(tmp_path):
         np.asarray(Image.open(p), np.int16)
         for p in (tmp_path / "drawn.png", ROOT / "docs" / "coordinates.png")
     )
-    assert (
-        drawn.shape == kept.shape and np.abs(drawn - kept).mean() < 1
-    )  # another Pillow may draw a glyph otherwise
+    # Another Pillow may draw a glyph in another way
+    assert drawn.shape == kept.shape and np.abs(drawn - kept).mean() < 1
+
+
+def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(tmp_path):
+    pytest.importorskip("mkdocs", reason="the extra `docs` is not installed")
+    pytest.importorskip("material", reason="the extra `docs` is not installed")
+    env = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-d", str(tmp_path / "site")]
+    done = subprocess.run(build, cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    pages = {page.name: page.read_text(encoding="utf-8") for page in (tmp_path / "site").glob("*.html")}
+    assert {"index.html", "CONTRIBUTING.html", "options.html"} <= set(pages)
+    for name, text in pages.items():
+        assert not re.search(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=\"?(?:https?:)?//", text), name
+        assert "```" not in text, name
+
+
+def test_links_of_readme_for_pypi(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    from site_pages import absolute_links
+
+    text = absolute_links(README.read_text(encoding="utf-8"), "https://github.com/o/n", "v1")
+    links = re.findall(r"\]\(([^)\s]+)\)", text)
+    assert "https://github.com/o/n/raw/v1/docs/demo.png" in links
+    assert "https://github.com/o/n/blob/v1/docs/install.md" in links
+    assert all(link.startswith("https://") for link in links)
+
+
+def test_axis_orders_of_command_and_python_agree(tmp_path, monkeypatch):
+    """The command of axis-orders.md and its block of Python give the same picture."""
+    monkeypatch.chdir(tmp_path)
+    photo = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    Image.fromarray(photo).save("photo.png")
+    page = (ROOT / "docs" / "axis-orders.md").read_text(encoding="utf-8")
+    ask = shlex.split(re.search(r"`liif (upscale photo.png .+)` is this", page)[1])
+    assert called([*ask, "--precision", "fp32"]) == 0
+    python_call = eval(re.search(r"^part = upscale\(photo, (.+)\)$", page, re.M)[1].join(("dict(", ")")))
+    with Image.open("part.png") as part:
+        assert np.array_equal(np.asarray(part), upscale(photo, precision="fp32", **python_call))
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """What extending.md takes for granted: its files, datasets/photos.lmdb and held_out."""
+    """What the pages take for granted: their files, datasets/photos.lmdb, held_out and liif-light.pth."""
     root = tmp_path_factory.mktemp("photos")
-    write_files(ROOT / "docs" / "extending.md", root)
+    for page in ("extending.md", "training.md"):
+        write_files(ROOT / "docs" / page, root)
     for folder in ("photos", "held_out"):
         (root / folder).mkdir()
         for i in range(2):
             Image.fromarray(picture(i, 128, 136)).save(root / folder / f"{i}.png")
+    copy = re.search(r"^    (cp .+liif-light.pth\" \.)$", (ROOT / "docs" / "training.md").read_text(), re.M)[
+        1
+    ]
+    python_folder = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    env = {**os.environ, "PATH": python_folder, "PYTHONPATH": str(ROOT)}
+    subprocess.run(["bash", "-c", copy], cwd=root, env=env, check=True)
     done = liif("prepare", "photos", "-o", "datasets/photos.lmdb", "--whole", cwd=root)
     assert done.returncode == 0, done.stderr
     return root
@@ -151,40 +267,69 @@ def called(argv: list[str]) -> int | str | None:
     return stop.value.code
 
 
-def test_a_decoder_of_ones_own_is_trained_and_used(photos, monkeypatch):
-    done = liif("train", "-opt", "my_decoder.yml", "--import", "my_decoder", *SHORT, cwd=photos)
+def train_shortly(photos: Path, option_file: str, *own: str) -> str:
+    """Train three iterations with an option file of a page; return what was printed."""
+    imports = [word for module in own for word in ("--import", module)]
+    done = liif("train", "-opt", option_file, *imports, *SHORT, cwd=photos)
     assert done.returncode == 0, done.stderr
-    assert sorted(losses(done.stdout + done.stderr)) == [1, 2, 3]
+    printed = done.stdout + done.stderr
+    assert sorted(losses(printed)) == [1, 2, 3]
+    return printed
+
+
+def test_a_decoder_of_ones_own_is_trained_and_used(photos, monkeypatch):
+    train_shortly(photos, "my_decoder.yml", "my_decoder")
     monkeypatch.chdir(photos)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    ask = [
-        "upscale",
-        "held_out/0.png",
-        "-o",
-        "large.png",
-        "--size",
-        "200x150",
-        "--model",
-        "experiments/my_decoder",
-    ]
-    said = called(ask)
-    assert "nothing named 'NearestCode' is registered" in said and "your own needs `--import MODULE`" in said
+    ask = ["upscale", "held_out/0.png", "-o", "large.png", "--size", "200x150"]
+    ask += ["--model", "experiments/my_decoder"]
+    message = called(ask)
+    assert "nothing named 'NearestCode' is registered" in message
+    assert "your own needs `--import MODULE`" in message
     assert called([*ask, "--import", "my_decoder"]) == 0
     with Image.open("large.png") as large:
         assert large.size == (200, 150)
 
 
 def test_a_dataset_and_a_metric_of_ones_own(photos):
-    done = liif(
-        "train", "-opt", "my_data.yml", "--import", "my_decoder", "--import", "my_data", *SHORT, cwd=photos
-    )
-    assert done.returncode == 0, done.stderr
-    assert "# error:" in done.stdout + done.stderr and sorted(losses(done.stdout + done.stderr)) == [1, 2, 3]
+    assert "# error:" in train_shortly(photos, "my_data.yml", "my_decoder", "my_data")
+
+
+def test_a_loss_of_ones_own(photos):
+    train_shortly(photos, "my_loss.yml", "my_loss")
+
+
+def test_a_trainer_of_ones_own_leaves_the_encoder_alone(photos):
+    import torch
+
+    train_shortly(photos, "my_trainer.yml", "my_trainer")
+    trained = torch.load(photos / "experiments/my_trainer/models/net_g_latest.pth", weights_only=True)[
+        "params"
+    ]
+    train_shortly(photos, "my_loss.yml", "my_loss")
+    other = torch.load(photos / "experiments/my_loss/models/net_g_latest.pth", weights_only=True)["params"]
+    # Both runs start from the same seed: only the other one has changed its encoder
+    state = torch.load(photos / "experiments/my_trainer/training_states/3.state", weights_only=True)
+    in_encoder = [name for name in trained if name.startswith("encoder.")]
+    assert in_encoder and len(in_encoder) < len(trained)
+    assert len(state["optimizers"][0]["state"]) == len(trained) - len(in_encoder)
+    assert any(not torch.equal(trained[name], other[name]) for name in in_encoder)
+
+
+def test_fine_tuning_starts_from_the_weights(photos):
+    import torch
+
+    train_shortly(photos, "my_finetune.yml")
+    start = torch.load(photos / "liif-light.pth", weights_only=True)["params"]
+    end = torch.load(photos / "experiments/my_finetune/models/net_g_latest.pth", weights_only=True)["params"]
+    moved = max((end[name] - start[name]).abs().max().item() for name in start)
+    # Three steps of Adam at 1e-4 move no weight further than about 3e-4
+    assert 0 < moved < 4e-4
 
 
 @pytest.mark.slow
 def test_two_machines(photos):
-    """Two torchruns that meet as in training.md, with parts of one's own and spawned data workers, which must find them again."""
+    """Two torchruns meet as in training.md, with parts of one's own that spawned data workers must find."""
     launch = [
         sys.executable,
         "-m",
@@ -226,7 +371,7 @@ def test_a_module_that_is_not_there(name, photos, monkeypatch):
     monkeypatch.chdir(photos)
     monkeypatch.setattr(sys, "path", list(sys.path))
     with pytest.raises(
-        UserError, match="there is no such module; expected PACKAGE.MODULE, or NAME for a NAME.py in"
+        UserError, match=r"there is no such module; expected PACKAGE\.MODULE, or NAME for a NAME\.py in"
     ):
         import_own([name])
 
@@ -241,20 +386,32 @@ def test_what_fails_inside_a_module_is_told_as_it_is(tmp_path, monkeypatch):
 
 def test_what_names_the_version_and_the_pythons_agrees():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
-    assert {"cff-version", "message", "title", "authors"} <= set(citation) and str(
-        citation["version"]
-    ) == __version__
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
+    assert str(citation["version"]) == __version__
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
     first, end = map(
         int, re.search(r"range\((\d+), (\d+)\)", (ROOT / "setup.py").read_text(encoding="utf-8")).groups()
     )
-    tested = workflow["jobs"]["test"]["strategy"]["matrix"]["python"]
-    assert tested == [f"3.{minor}" for minor in range(first, end)]
-    assert workflow["permissions"] == {"contents": "read"} and workflow["jobs"]["publish"]["permissions"] == {
-        "id-token": "write"
-    }
-    jobs = set(workflow["jobs"])
-    assert all(
-        set([job["needs"]] if isinstance(job.get("needs"), str) else job.get("needs", [])) <= jobs
-        for job in workflow["jobs"].values()
-    )
+    jobs = workflow["jobs"]
+    assert jobs["test"]["strategy"]["matrix"]["python"] == [f"3.{minor}" for minor in range(first, end)]
+    assert workflow["permissions"] == {"contents": "read"}
+    assert jobs["publish"]["permissions"] == {"id-token": "write"}
+    for job in jobs.values():
+        needs = job.get("needs", [])
+        assert {needs} <= set(jobs) if isinstance(needs, str) else set(needs) <= set(jobs)
+
+
+def test_pre_commit_runs_what_ci_checks():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"][0][
+        "hooks"
+    ]
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for hook in hooks:
+        command = hook["entry"].replace(" --force-exclude", "")
+        assert f"$(BIN)/{command}" in makefile, command
+
+
+def test_the_scripts_that_make_and_ci_call_are_there():
+    for name in ("Makefile", ".github/workflows/ci.yml"):
+        for script in re.findall(r"python\)? (\w+/\w+\.py)", (ROOT / name).read_text(encoding="utf-8"), re.I):
+            assert (ROOT / script).is_file(), script

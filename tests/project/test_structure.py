@@ -17,13 +17,13 @@ ORDER = [
     "resize",
     "precision",
     "files",  # atomic writes
+    "image_io",
     "distributed",  # several processes: run a step on all ranks, compare values between ranks
     "basicsr_patches.shims",  # needed before `import basicsr` works at all
     "config",
     "archs",
     "data",
     "metrics",
-    "image_io",
     "checkpoints",
     "inference",
     "evaluation",

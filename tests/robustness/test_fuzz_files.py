@@ -1,4 +1,6 @@
-"""Damaged pictures, LMDBs and checkpoints: read as what they are, or refused by name in one line; nothing in them is run."""
+"""Damaged pictures, LMDBs and checkpoints: read as what they are, or refused by name in one line; nothing in
+them is run.
+"""
 
 import io
 import pickle
@@ -18,12 +20,12 @@ from PIL import Image
 
 from helpers.fuzzing import fuzzed, refused
 from helpers.pictures import picture
-from liif_plugin.basicsr_patches import lmdb_env
-from liif_plugin.basicsr_patches.training import load_resume_state
+from liif_plugin.basicsr_patches.resuming import load_resume_state
 from liif_plugin.checkpoints.conversion import convert, load_foreign
-from liif_plugin.checkpoints.files import load_params
 from liif_plugin.checkpoints.loading import load
-from liif_plugin.data.deterministic import Draw
+from liif_plugin.checkpoints.reading import load_params
+from liif_plugin.data import lmdb_env
+from liif_plugin.data.deterministic import SampleIndex
 from liif_plugin.data.image_source import ImageSource, decode_rgb
 from liif_plugin.data.prepare import prepare_lmdb
 from liif_plugin.errors import UserError
@@ -54,7 +56,9 @@ def tiff(array: np.ndarray, **options) -> bytes:
 
 
 def kinds_of_pictures() -> dict:
-    """name -> (bytes, what reading a picture to enlarge gives, what reading one to train on gives): 'yes', 'no' or 'either'."""
+    """name -> (bytes, what reading a picture to enlarge gives, what reading one to train on gives): 'yes',
+    'no' or 'either'.
+    """
     image, gray = Image.fromarray(RGB), Image.fromarray(RGB[..., 0])
     clear = Image.fromarray(np.dstack([RGB, np.full(RGB.shape[:2], 90, np.uint8)]))
     deep = cv2.imencode(".png", RGB.astype(np.uint16) * 257)[1].tobytes()
@@ -125,7 +129,10 @@ def test_kinds_of_pictures(tmp_path, capfd):
 
 
 def test_broken_pictures_of_a_data_set():
-    """Cut off and overwritten at random: an image of three channels, or a refusal. (Pictures to enlarge: test_pictures.)"""
+    """Cut off and overwritten at random: an image of three channels, or a refusal.
+
+    (Pictures to enlarge: test_pictures.)
+    """
     rng, kinds, cases, refusals = np.random.default_rng(0), kinds_of_pictures(), 0, 0
     for name in ("cmyk.jpg", "palette.png", "deep.png", "gray.png", "clear.webp", "deep.tif", "animated.gif"):
         whole = np.frombuffer(kinds[name][0], np.uint8)
@@ -170,7 +177,7 @@ def used(root, **more):
             "num_queries": 16,
         }
         dataset = build_dataset(opt)
-        assert dataset[Draw(0, 0, 0)]["lq"].shape == (3, 8, 8)
+        assert dataset[SampleIndex(0, 0, 0)]["lq"].shape == (3, 8, 8)
     return images
 
 
@@ -193,7 +200,7 @@ LISTS = [
     "7.png (40,44,3) 1\n",
     "0.png (40,44,3) 1\n7.png (40,44,3) 1\n",
     "0.png (40,44,3) 1\n0.bmp (40,44,3) 1\n",
-    "0.png (١,44,3) 1\n",
+    "0.png (\u0661,44,3) 1\n",
     "0.png (40,44,3) 1\x00\n",
     "x" * 600 + ".png (40,44,3) 1\n",
     "ä.png (40,44,3) 1\n",
@@ -207,7 +214,10 @@ FINE = {"0.png (40,44,3) 1 2 3\n"}
 
 
 def test_lists_of_lmdbs(packed, tmp_path):
-    """meta_info.txt: wrong sizes, wrong names, another set's keys, no text at all. Read on demand and into memory."""
+    """meta_info.txt: wrong sizes, wrong names, another set's keys, no text at all.
+
+    Read on demand and into memory.
+    """
     cases = [text.encode() for text in LISTS] + [
         b"\xff\xfe\x00bad",
         b"\x00" * 300,

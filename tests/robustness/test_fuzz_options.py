@@ -23,8 +23,8 @@ from helpers.fuzzing import fuzzed, refused
 from helpers.pictures import picture
 from liif_plugin.archs.building import build
 from liif_plugin.config import parser as options
-from liif_plugin.config.option_files import packaged_options, read_options
-from liif_plugin.data.deterministic import Draw
+from liif_plugin.config.option_files import packaged_files, read_options
+from liif_plugin.data.deterministic import SampleIndex
 from liif_plugin.data.prepare import prepare_lmdb
 from liif_plugin.errors import UserError
 from liif_plugin.evaluation import plan as plan_module
@@ -79,7 +79,7 @@ def world(tmp_path_factory):
 
 def small(name: str, root) -> dict:
     """The packaged file ``name`` with small parts: every option of it stays, numbers and paths become small ones."""
-    opt = read_options(str(packaged_options() / name))
+    opt = read_options(str(packaged_files()[name]))
     network = opt["network_g"]
     for block in (network, network.get("encoder") or {}):
         block.update(TINY.get(block.get("type"), {}))
@@ -164,19 +164,6 @@ def cases(opt: dict, below: tuple = ()) -> list[tuple[tuple, object, dict]]:
     return found
 
 
-class Given:
-    """Stands in for BasicSR's yml loader: the options as they are, without the seconds that writing and reading them takes."""
-
-    def __init__(self, opt):
-        self.opt = opt
-
-    def get_single_data(self):
-        return copy.deepcopy(self.opt)
-
-    def dispose(self):
-        pass
-
-
 @pytest.fixture
 def run(world, monkeypatch):
     """options -> what `liif train` or `liif test` would do with them; returns the UserError or the model. Files stay as they were."""
@@ -190,7 +177,6 @@ def run(world, monkeypatch):
     def go(opt, is_train):
         monkeypatch.setattr(sys, "argv", ["liif", "-opt", "given.yml"])
         monkeypatch.setattr(options, "read_options", lambda path: copy.deepcopy(opt))
-        monkeypatch.setattr(basicsr_options, "ordered_yaml", lambda: (lambda stream: Given(opt), None))
 
         def whole():
             parsed, _ = basicsr_options.parse_options(str(world), is_train)
@@ -220,7 +206,7 @@ def used(opt, is_train):
     sets = {key: build_dataset(block) for key, block in opt["datasets"].items()}
     model = build_model(opt)
     if is_train:
-        items = [sets["train"][Draw(i % len(sets["train"]), 0, i)] for i in range(2)]
+        items = [sets["train"][SampleIndex(i % len(sets["train"]), 0, i)] for i in range(2)]
         model.feed_data(torch.utils.data.default_collate(items))
         model.update_learning_rate(1, warmup_iter=opt["train"].get("warmup_iter", -1))
         model.optimize_parameters(1)
@@ -486,5 +472,5 @@ def test_any_text(text):
         file.write(text)
         file.flush()
         assert isinstance(refused(lambda: read_options(file.name), file.name), (UserError, dict))
-    refused(lambda: options._forced_value(text), "--force_yml", "given twice", "_base_")
+    refused(lambda: options.forced_value(text), "--force_yml", "given twice", "_base_")
     fuzzed("texts", 2)

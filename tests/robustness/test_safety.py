@@ -1,4 +1,6 @@
-"""Nothing that is read is executed, nothing that is downloaded is used unverified, and no shell sees text from outside."""
+"""Nothing that is read is executed, nothing that is downloaded is used unverified, and no shell sees text
+from outside.
+"""
 
 import ast
 import hashlib
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import basicsr
 import pytest
+import requests
 import torch
 
 from helpers import ROOT
@@ -348,7 +351,7 @@ def in_a_circle(server, tmp_path):
         (nothing, "has 0 bytes"),
         (not_there, "cannot be fetched.*404"),
         (no_http, "cannot be fetched"),
-        (to_a_file, "file://.*is not allowed"),
+        (to_a_file, "leads to file://"),
         (to_ftp, "leads to ftp://"),
         (in_a_circle, "cannot be fetched"),
     ],
@@ -373,25 +376,41 @@ def test_a_stream_of_unknown_size_has_an_end_too(monkeypatch, tmp_path, server):
     "url", ["file:///etc/hostname", "ftp://127.0.0.1/x", "data:text/plain,x", "nonsense", "/etc/hostname"]
 )
 def test_only_the_web_is_asked(monkeypatch, tmp_path, server, url):
-    with pytest.raises(UserError, match="address that begins with https|cannot be fetched"):
+    with pytest.raises(UserError, match=r"address that begins with https|cannot be fetched"):
         fetched(monkeypatch, tmp_path, server, url=url)
     assert not list(tmp_path.iterdir())
 
 
-def test_https_stays_https():
-    request = weights.urllib.request.Request("https://example.org/a")
-    for target, allowed in (
-        ("https://example.org/b", True),
-        ("http://example.org/b", False),
-        ("file:///etc/hostname", False),
-    ):
-        if allowed:
-            assert (
-                weights._SameSafety().redirect_request(request, None, 302, "", {}, target).full_url == target
-            )
-        else:
-            with pytest.raises(UserError, match="leads to"):
-                weights._SameSafety().redirect_request(request, None, 302, "", {}, target)
+@pytest.mark.parametrize(
+    ("url", "target", "allowed"),
+    [
+        ("https://example.org/a", "https://example.org/b", True),
+        ("https://example.org/a", "/b", True),
+        ("https://example.org/a", "http://example.org/b", False),
+        ("https://example.org/a", "file:///etc/hostname", False),
+        ("http://example.org/a", "http://example.org/b", True),
+        ("http://example.org/a", "https://example.org/b", True),
+        ("http://example.org/a", "ftp://example.org/b", False),
+    ],
+)
+def test_https_stays_https(url, target, allowed):
+    response = requests.Response()
+    response.url, response.status_code, response.headers["location"] = url, 302, target
+    if allowed:
+        weights.check_redirect(response)
+    else:
+        with pytest.raises(UserError, match="leads to"):
+            weights.check_redirect(response)
+
+
+def test_the_cache_folder_of_the_user(monkeypatch, tmp_path, server):
+    sends(server, DATA, len(DATA))
+    monkeypatch.setattr(weights.pooch, "os_cache", lambda project: tmp_path / project)
+    entry = weights.Weights("liif.pth", server.url, len(DATA), hashlib.sha256(DATA).hexdigest(), "a test's")
+    monkeypatch.setitem(weights.KNOWN, "ours", entry)
+    path = weights.fetch("ours")
+    assert Path(path) == tmp_path / "liif_plugin" / "liif.pth"
+    assert Path(path).read_bytes() == DATA
 
 
 def test_a_damaged_file_that_is_there_already_is_not_used(monkeypatch, tmp_path, server):

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 
 import numpy as np
@@ -18,7 +19,7 @@ import torch
 from PIL import Image
 
 from helpers.pictures import picture
-from helpers.viewing import CPU, Served, network
+from helpers.viewing import CPU, TOKEN, Served, network
 from liif_plugin import ContinuousImage
 from liif_plugin.coords import mesh
 from liif_plugin.errors import UserError
@@ -26,42 +27,43 @@ from liif_plugin.image_io.reading import from_array
 from liif_plugin.inference.render import render
 from liif_plugin.inference.upscaling import Engine
 from liif_plugin.resize import matlab_imresize
-from liif_plugin.view import features
-from liif_plugin.view.painting import Painter
-from liif_plugin.view.plain import Plain
+from liif_plugin.view import server as server_module
+from liif_plugin.view import tile_cache
+from liif_plugin.view.render_queue import LIMIT, Busy, RenderQueue
+from liif_plugin.view.renderer import Renderer
+from liif_plugin.view.resampler import Resampler
 from liif_plugin.view.server import is_own_host, listening
-from liif_plugin.view.turns import LIMIT, Busy, Turns
 from liif_plugin.view.views import View
 
 EDSR = {"type": "EDSR", "num_feat": 8, "num_block": 2}
 
 
-def painter(net=None, pixels=None, budget=1 << 30):
-    return Painter(
+def renderer_of(net=None, pixels=None, budget=1 << 30):
+    return Renderer(
         Engine(net or network(), CPU, "fp32", budget),
         from_array(picture(0, 40, 53) if pixels is None else pixels),
     )
 
 
-def colours(paint, view):
+def colours(renderer, view):
     """What the network gives inside the picture: (3, R, C)."""
-    return torch.cat([band for _, band in paint.network_bands(view)], dim=1)
+    return torch.cat([band for _, band in renderer.network_bands(view)], dim=1)
 
 
 @pytest.fixture
 def small_tiles(monkeypatch):
-    monkeypatch.setattr(features, "TILE", 16)
+    monkeypatch.setattr(tile_cache, "TILE", 16)
 
 
 @pytest.mark.parametrize(
     "options", [{}, {"residual": "bilinear"}, {"feat_unfold": False}, {"kind": "MetaSR"}]
 )
 def test_a_view_is_a_window_of_the_whole(small_tiles, options):
-    paint = painter(network(**options))
-    whole = render(paint.engine.net, paint.picture.colour, (40 * 7, 53 * 7))[0]
-    part = colours(paint, View(x=11 / 7, y=50 / 7, scale=7, width=150, height=120))
+    renderer = renderer_of(network(**options))
+    whole = render(renderer.engine.net, renderer.picture.colour, (40 * 7, 53 * 7))[0]
+    part = colours(renderer, View(x=11 / 7, y=50 / 7, scale=7, width=150, height=120))
     assert (part - whole[:, 50:170, 11:161]).abs().max() < 1e-5
-    assert (len(paint.features) > 3) == (paint.engine.net.halo is not None)
+    assert (len(renderer.tiles) > 3) == (renderer.engine.net.halo is not None)
 
 
 @pytest.mark.parametrize(
@@ -76,28 +78,28 @@ def test_a_view_is_a_window_of_the_whole(small_tiles, options):
     ],
 )
 def test_a_view_is_the_continuous_image(small_tiles, view):
-    """Equal to ContinuousImage.sample at the centres of the screen's pixels, computed here from the definition."""
-    paint = painter(network(residual="bilinear"))
+    """Equal to ContinuousImage.sample at the centres of the screen's pixels, computed from the definition."""
+    renderer = renderer_of(network(residual="bilinear"))
     net = network(residual="bilinear", local_ensemble=view.ensemble)
     axes = []
     for start, n, length in ((view.y, 40, view.height), (view.x, 53, view.width)):
         at = start + (np.arange(math.ceil(length / view.step)) + 0.5) * view.step / view.scale
         axes.append(torch.tensor(2 * at[(at >= 0) & (at <= n)] / n - 1).float())
     side = view.cell or 1 / view.scale
-    expected = ContinuousImage(paint.picture.colour, net, "fp32").sample(
+    expected = ContinuousImage(renderer.picture.colour, net, "fp32").sample(
         mesh(*axes), (2 * side / 40, 2 * side / 53)
     )
-    got = colours(paint, view)
+    got = colours(renderer, view)
     assert got.shape[1:] == (len(axes[0]), len(axes[1]))
     assert (got.flatten(1).T - expected).abs().max() < 1e-5
 
 
 def test_what_is_seen():
-    """Colours are rounded, gray stays gray, alpha is kept, outside is transparent, below x1 it is the shrunk picture."""
+    """Colours are rounded, gray stays gray, alpha is kept, outside is transparent, below x1 it is shrunk."""
     pixels = np.dstack([picture(1, 24, 30), np.full((24, 30), 200, np.uint8)])
     pixels[:, 20:, 3] = 0
-    paint, view = painter(pixels=pixels), View(-2, -3, 4, 140, 130)
-    bands = list(paint.bands(view))
+    renderer, view = renderer_of(pixels=pixels), View(-2, -3, 4, 140, 130)
+    bands = list(renderer.bands(view))
     seen = np.concatenate(bands)
     inside = seen[12:108, 8:128]
     assert (
@@ -108,15 +110,15 @@ def test_what_is_seen():
         and not seen[108:].any()
     )
     assert (
-        np.abs(inside[..., :3] - colours(paint, view).permute(1, 2, 0).clamp(0, 1).numpy() * 255).max()
+        np.abs(inside[..., :3] - colours(renderer, view).permute(1, 2, 0).clamp(0, 1).numpy() * 255).max()
         <= 0.5001
     )
     assert (inside[:, :60, 3] == 200).all() and not inside[:, 100:, 3].any()
-    gray = np.concatenate(list(painter(pixels=pixels[:, :, 0]).bands(view)))
+    gray = np.concatenate(list(renderer_of(pixels=pixels[:, :, 0]).bands(view)))
     assert (gray[..., 0] == gray[..., 1]).all() and (gray[..., 0] == gray[..., 2]).all() and gray.any()
-    assert not np.concatenate(list(paint.bands(View(500, 0, 2, 10, 10)))).any()
+    assert not np.concatenate(list(renderer.bands(View(500, 0, 2, 10, 10)))).any()
     low, bicubic = (
-        np.concatenate(list(paint.bands(View(0, 0, 0.5, 15, 12, layer=layer))))
+        np.concatenate(list(renderer.bands(View(0, 0, 0.5, 15, 12, layer=layer))))
         for layer in ("network", "bicubic")
     )
     assert np.array_equal(low, bicubic)
@@ -130,10 +132,10 @@ def test_bicubic_is_matlabs(size):
     y, x = ((np.arange(n) + 0.5) * m / n - 0.5 for n, m in zip(size, (40, 53)))
     expected = matlab_imresize(image / 255, size)
     for pixels in (image, image.astype(np.uint16) * 257):
-        got = painter(pixels=pixels).colour.bicubic(y, x, 1.5)
+        got = renderer_of(pixels=pixels).colour.bicubic(y, x, 1.5)
         assert np.abs(got - expected).max() < 1e-5
     if size == (80, 106):
-        seen = np.concatenate(list(painter(pixels=image).bands(view)))
+        seen = np.concatenate(list(renderer_of(pixels=image).bands(view)))
         assert (
             np.abs(seen[..., :3] - expected.clip(0, 1) * 255).max() <= 0.501 and (seen[..., 3] == 255).all()
         )
@@ -145,28 +147,28 @@ def test_shrunk_pictures_are_antialiased():
     for scale in (0.5, 0.3, 0.1, 1e-2):
         side = max(1, round(64 * scale))
         seen = np.concatenate(
-            list(painter(pixels=stripes).bands(View(0, 0, side / 64, side, side, layer="bicubic")))
+            list(renderer_of(pixels=stripes).bands(View(0, 0, side / 64, side, side, layer="bicubic")))
         )
         assert seen.shape == (side, side, 4) and np.abs(seen[:, :, :3].astype(float) - 127.5).max() < 12
-    nearest = np.concatenate(list(painter(pixels=stripes).bands(View(2, 0, 3, 30, 9, layer="nearest"))))
+    nearest = np.concatenate(list(renderer_of(pixels=stripes).bands(View(2, 0, 3, 30, 9, layer="nearest"))))
     assert np.array_equal(nearest[..., :3], stripes[:3, 2:12].repeat(3, 0).repeat(3, 1))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 2), (1, 5)])
 def test_a_tiny_picture_far_away(size):
     """There are no halves of one pixel."""
-    far = Plain(np.full((*size, 3), 128, np.uint8)).bicubic(np.arange(3) * 1e3, np.arange(2) * 1e3, 1e-3)
+    far = Resampler(np.full((*size, 3), 128, np.uint8)).bicubic(np.arange(3) * 1e3, np.arange(2) * 1e3, 1e-3)
     assert far.shape == (3, 2, 3) and np.abs(far - 128 / 255).max() < 1e-6
 
 
 def test_kept_codes_are_bounded(small_tiles):
-    paint = painter(pixels=picture(0, 100, 120), budget=60_000)
+    renderer = renderer_of(pixels=picture(0, 100, 120), budget=60_000)
     view = View(0, 0, 1, 120, 100)
-    first = colours(paint, view)
-    assert 1 <= len(paint.features) < 56 and paint.features.bytes <= 60_000
-    assert (first - render(paint.engine.net, paint.picture.colour, (100, 120))[0]).abs().max() < 1e-5
+    first = colours(renderer, view)
+    assert 1 <= len(renderer.tiles) < 56 and renderer.tiles.bytes <= 60_000
+    assert (first - render(renderer.engine.net, renderer.picture.colour, (100, 120))[0]).abs().max() < 1e-5
     with pytest.raises(UserError, match="are allowed"):  # a network that must see the whole picture at once
-        painter(network("MetaSR"), picture(0, 100, 120), budget=1 << 20)
+        renderer_of(network("MetaSR"), picture(0, 100, 120), budget=1 << 20)
 
 
 # ---- the server
@@ -174,7 +176,7 @@ def test_kept_codes_are_bounded(small_tiles):
 
 @pytest.fixture(scope="module")
 def served():
-    with Served(painter()) as server:
+    with Served(renderer_of()) as server:
         yield server
 
 
@@ -195,7 +197,7 @@ def test_the_page_and_its_parts(served):
 
 
 def test_what_is_rendered_comes_over(served):
-    paint = painter()
+    renderer = renderer_of()
     for query, view in {
         "x=3.5&y=-2&scale=6&width=200&height=90": View(3.5, -2, 6, 200, 90),
         "x=3.5&y=7&scale=6&width=201&height=90&step=4&cell=0.5&ensemble=0&client=me-left": View(
@@ -204,7 +206,7 @@ def test_what_is_rendered_comes_over(served):
         "x=0&y=0&scale=2.5&width=50&height=40&layer=nearest": View(0, 0, 2.5, 50, 40, layer="nearest"),
     }.items():
         status, body, headers = served.ask(f"/render?{query}")
-        expected = np.concatenate(list(paint.bands(view)))
+        expected = np.concatenate(list(renderer.bands(view)))
         assert status == 200 and headers["X-Size"] == f"{expected.shape[1]}x{expected.shape[0]}"
         assert np.array_equal(np.frombuffer(body, np.uint8).reshape(expected.shape), expected)
 
@@ -290,6 +292,10 @@ def test_there_are_no_other_files(served, path):
         ("GET", {"Host": "localhost:9"}, 200),
         ("GET", {"Host": "[::1]:8321"}, 200),
         ("GET", {"Host": "LOCALHOST"}, 200),
+        ("GET", {"Origin": "http://evil.example"}, 403),
+        ("GET", {"Origin": "null"}, 403),
+        ("GET", {"Origin": "http://127.0.0.1:9"}, 403),
+        ("GET", {"Origin": "http://localhost:9", "Host": "localhost:9"}, 200),
         ("GET", {"Sec_Fetch_Site": "cross-site"}, 403),
         ("GET", {"Sec_Fetch_Site": "same-site"}, 403),
         ("GET", {"Sec_Fetch_Site": "same-origin"}, 200),
@@ -305,6 +311,39 @@ def test_who_may_ask(served, method, headers, status):
         assert got == status
         if status != 200:
             assert len(body.decode().strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("token", [None, "", "wrong", TOKEN[:-1], TOKEN + "x", "%C3%A9"])
+def test_without_the_token_nothing_of_the_picture_is_told(served, token):
+    for path in ("/", "/about", f"/render?{GOOD}", "/nothing"):
+        status, body, _ = served.ask(path, token=token)
+        assert status == 403 and b"the link that `liif view` has printed" in body
+        assert len(body.decode().strip().splitlines()) == 1
+    for path in ("/view.css", "/view.js", "/layer.js", "/icon.svg"):  # the same for every picture
+        assert served.ask(path, token=token)[0] == 200
+    assert served.ask("/about?token=other")[0] == 200  # the last one counts
+
+
+def test_half_open_connections_shut_nobody_out(monkeypatch):
+    """Seventy that send nothing, or half a request: others are answered, and they are closed in the end."""
+    monkeypatch.setattr(server_module, "REQUEST_TIMEOUT", 1.0)
+    with Served(renderer_of()) as server, contextlib.ExitStack() as stack:
+        sockets = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=30))
+            for _ in range(70)
+        ]
+        for sock in sockets[::2]:
+            sock.sendall(b"GET / HTTP/1.1\r\nHost: 127")
+        assert server.ask("/about")[0] == 200
+        assert all(sock.recv(1000) == b"" for sock in sockets)
+
+
+def test_a_view_may_take_longer_than_a_request(monkeypatch):
+    monkeypatch.setattr(server_module, "REQUEST_TIMEOUT", 0.2)
+    slow = Slow()
+    with Served(slow) as server:
+        threading.Timer(1.0, slow.free.set).start()
+        assert len(server.ask(f"/render?{GOOD}")[1]) == 1600
 
 
 def test_endless_headers_are_cut_off(served):
@@ -333,10 +372,10 @@ def test_hosts(monkeypatch):
 
 
 class Slow:
-    """A painter whose bands wait until they are let through."""
+    """A renderer whose bands wait until they are let through."""
 
     def __init__(self):
-        self.real, self.free, self.made = painter(), threading.Event(), []
+        self.real, self.free, self.made = renderer_of(), threading.Event(), []
 
     def __getattr__(self, name):
         return getattr(self.real, name)
@@ -362,12 +401,12 @@ def test_the_newest_view_wins():
             threads[-1].start()
             deadline = time.monotonic() + 20
             while (
-                len(server.app.state.turns.live) < (2 if client == "b" else 1)
+                len(server.app.state.queue.active) < (2 if client == "b" else 1)
                 or time.monotonic() < deadline - 19.7
             ):
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
-        assert len(server.app.state.turns.live) == 2
+        assert len(server.app.state.queue.active) == 2
         slow.free.set()
         for thread in threads:
             thread.join(30)
@@ -376,34 +415,34 @@ def test_the_newest_view_wins():
         assert len([made for made in slow.made if made[0] == 10]) <= 1 and not [
             made for made in slow.made if made[0] == 20
         ]
-        assert not server.app.state.turns.live
+        assert not server.app.state.queue.active
 
 
 def test_too_many_at_once_are_refused():
-    turns = Turns()
+    queue = RenderQueue()
     for i in range(LIMIT):
-        turns.start(str(i), iter([]))
+        queue.start(str(i), iter([]))
     with pytest.raises(Busy):
-        turns.start("more", iter([]))
-    turns.start("3", iter([]))  # the same asker takes its own place
-    turns.live["5"].touched -= 100
-    turns.start("more", iter([]))
-    assert "5" not in turns.live and len(turns.live) == LIMIT
+        queue.start("more", iter([]))
+    queue.start("3", iter([]))  # the same asker takes its own place
+    queue.active["5"].last_fetch -= 100
+    queue.start("more", iter([]))
+    assert "5" not in queue.active and len(queue.active) == LIMIT
 
 
 def test_a_reader_that_went_away_frees_its_place():
     slow = Slow()
     with Served(slow) as server:
         connection = http.client.HTTPConnection("127.0.0.1", server.port)
-        connection.request("GET", f"/render?{GOOD}")
-        while not server.app.state.turns.live:
+        connection.request("GET", f"/render?{GOOD}&token={TOKEN}")
+        while not server.app.state.queue.active:
             time.sleep(0.01)
         connection.close()
         slow.free.set()
         deadline = time.monotonic() + 10
-        while server.app.state.turns.live and time.monotonic() < deadline:
+        while server.app.state.queue.active and time.monotonic() < deadline:
             time.sleep(0.02)
-        assert not server.app.state.turns.live
+        assert not server.app.state.queue.active
 
 
 # ---- the command
@@ -411,7 +450,7 @@ def test_a_reader_that_went_away_frees_its_place():
 
 @pytest.fixture
 def started(tmp_path):
-    """Start `liif view` on a picture; returns (process, its first address)."""
+    """Start `liif view` on a picture; returns (process, the link that it prints)."""
     Image.fromarray(picture(0, 30, 40)).save(tmp_path / "a.png")
     processes = []
 
@@ -425,7 +464,7 @@ def started(tmp_path):
         processes.append(process)
         for line in process.stdout:
             if "http://" in line:
-                return process, line.split("http://")[1].split("/")[0]
+                return process, line.split()[-4]
         raise AssertionError(process.stderr.read())
 
     yield start
@@ -435,11 +474,17 @@ def started(tmp_path):
 
 
 def test_the_command(started):
-    process, address = started("--precision", "fp32")
-    with urllib.request.urlopen(f"http://{address}/render?{GOOD}", timeout=60) as answer:
+    process, link = started("--precision", "fp32")
+    with urllib.request.urlopen(link, timeout=60) as answer:
+        assert b"view.js" in answer.read()
+    page, token = link.split("?token=")
+    assert len(token) >= 32
+    with urllib.request.urlopen(f"{page}render?{GOOD}&token={token}", timeout=60) as answer:
         assert len(answer.read()) == 1600
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(page, timeout=60)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 130 and err.strip() == "liif view: stopped."
 
 

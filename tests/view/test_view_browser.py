@@ -1,6 +1,6 @@
-"""The page of `liif view` in a real browser: every way to move, what is on the canvas, and nothing in the console.
+"""The page of `liif view` in a real browser: its controls, the pixels of the canvas, and an empty console.
 
-docs/view.png: LIIF_SCREENSHOTS=shots python -m pytest -m slow tests/test_view_browser.py -k screenshots, then shots/view.png.
+docs/view.png is view.png of LIIF_SCREENSHOTS=shots python -m pytest -m slow tests/view -k screenshots.
 """
 
 import base64
@@ -18,12 +18,12 @@ from PIL import Image
 
 from helpers import chromium
 from helpers.pictures import picture
-from helpers.viewing import Served, network
+from helpers.viewing import TOKEN, Served, network
 from liif_plugin.checkpoints.loading import load
 from liif_plugin.image_io.reading import from_array
 from liif_plugin.inference.upscaling import Engine
 from liif_plugin.view import server as server_module
-from liif_plugin.view.painting import Painter
+from liif_plugin.view.renderer import Renderer
 from liif_plugin.view.views import View
 
 pytestmark = [
@@ -36,11 +36,11 @@ SHARP = "document.documentElement.dataset.state === 'sharp'"
 
 
 class Page:
-    """The page of a painter in a browser."""
+    """The page of a renderer in a browser."""
 
-    def __init__(self, browser, server, paint, size=(W, H)):
-        self.browser, self.paint, self.size = browser, paint, size
-        self.url = f"http://127.0.0.1:{server.port}/"
+    def __init__(self, browser, server, renderer, size=(W, H)):
+        self.browser, self.renderer, self.size = browser, renderer, size
+        self.url = f"http://127.0.0.1:{server.port}/?token={TOKEN}"
 
     def open(self, fragment=""):
         self.browser.open("about:blank")
@@ -64,7 +64,7 @@ class Page:
         return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).convert("RGBA"))
 
     def expected(self, look, layer="network"):
-        """The same, from the painter; where the view is, from the address alone."""
+        """The same, from the renderer; where the view is, from the address alone."""
         x, y = (
             round(at * look["scale"] - length / 2) / look["scale"]
             for at, length in zip((look["x"], look["y"]), self.size)
@@ -73,7 +73,7 @@ class Page:
         view = View(
             x, y, look["scale"], *self.size, 1, layer, cell, layer != "network" or look["ensemble"] == "1"
         )
-        return np.concatenate(list(self.paint.bands(view)))
+        return np.concatenate(list(self.renderer.bands(view)))
 
     def agree(self, look=None):
         """Both canvases show what the address says."""
@@ -85,7 +85,8 @@ class Page:
 
     def choose(self, name, value):
         self.browser.run(
-            "const e = document.getElementById(arguments[0]); e.value = arguments[1]; e.dispatchEvent(new Event('change'))",
+            "const e = document.getElementById(arguments[0]); e.value = arguments[1]; "
+            "e.dispatchEvent(new Event('change'))",
             name,
             value,
         )
@@ -93,10 +94,10 @@ class Page:
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    paint = Painter(Engine(network(), torch.device("cpu"), "fp32"), from_array(picture(3, 150, 200)))
+    renderer = Renderer(Engine(network(), torch.device("cpu"), "fp32"), from_array(picture(3, 150, 200)))
     folder = tmp_path_factory.mktemp("downloads")
-    with Served(paint, "cat.png") as server, chromium.Chromium(W, H, folder) as browser:
-        shown = Page(browser, server, paint)
+    with Served(renderer, "cat.png") as server, chromium.Chromium(W, H, folder) as browser:
+        shown = Page(browser, server, renderer)
         shown.folder = folder
         yield shown
         assert browser.console() == []
@@ -219,16 +220,16 @@ def test_save(page):
 
 
 def test_at_double_density_with_the_shipped_weights(tmp_path):
-    """Screens with two pixels to one of CSS get their own resolution; a transparent picture lies on its checks."""
+    """Screens with two pixels to one of CSS get their own resolution; transparent pixels show checks."""
     chelsea = np.asarray(Image.open(CHELSEA))
     clear = np.dstack([chelsea, np.full(chelsea.shape[:2], 255, np.uint8)])
     clear[:, :40, 3] = 0
-    paint = Painter(Engine(load("liif-light", "cpu"), torch.device("cpu"), "fp32"), from_array(clear))
+    renderer = Renderer(Engine(load("liif-light", "cpu"), torch.device("cpu"), "fp32"), from_array(clear))
     with (
-        Served(paint, "chelsea.png", "liif-light") as server,
+        Served(renderer, "chelsea.png", "liif-light") as server,
         chromium.Chromium(300, 220, tmp_path, ratio=2) as browser,
     ):
-        page = Page(browser, server, paint, (600, 440))
+        page = Page(browser, server, renderer, (600, 440))
         page.open("#x=30&y=100&scale=9&compare=nothing")
         right = page.canvas("right")
         assert (
@@ -254,9 +255,9 @@ def compressed(shot: Image.Image, limit: int) -> bytes:
 def test_a_screen_of_more_pixels_than_a_view_may_have(tmp_path, monkeypatch):
     """It is rendered smaller and shown larger, instead of refused."""
     monkeypatch.setattr(server_module, "MAX_PIXELS", 100_000)
-    paint = Painter(Engine(network(), torch.device("cpu"), "fp32"), from_array(picture(0, 60, 80)))
-    with Served(paint, "a.png", "mine") as server, chromium.Chromium(W, H, tmp_path) as browser:
-        page = Page(browser, server, paint)
+    renderer = Renderer(Engine(network(), torch.device("cpu"), "fp32"), from_array(picture(0, 60, 80)))
+    with Served(renderer, "a.png", "mine") as server, chromium.Chromium(W, H, tmp_path) as browser:
+        page = Page(browser, server, renderer)
         page.open()
         h, w = page.canvas("right").shape[:2]
         assert 90_000 < h * w <= 100_000 and abs(w / h - W / H) < 0.02
@@ -274,12 +275,12 @@ def test_screenshots(tmp_path):
     folder = Path(os.environ.get("LIIF_SCREENSHOTS", tmp_path))
     folder.mkdir(exist_ok=True, parents=True)
     chelsea = np.asarray(Image.open(CHELSEA))
-    paint = Painter(Engine(load("liif-light", "cpu"), torch.device("cpu"), "fp32"), from_array(chelsea))
+    renderer = Renderer(Engine(load("liif-light", "cpu"), torch.device("cpu"), "fp32"), from_array(chelsea))
     with (
-        Served(paint, "chelsea.png", "liif-light") as server,
+        Served(renderer, "chelsea.png", "liif-light") as server,
         chromium.Chromium(1280, 720, tmp_path) as browser,
     ):
-        page = Page(browser, server, paint, (1280, 720))
+        page = Page(browser, server, renderer, (1280, 720))
         for scale, x, y in ((1, 225.5, 150), (8, 172, 108), (64, 169, 100)):
             page.open(f"#x={x}&y={y}&scale={scale}&split=0.5")
             browser.run("document.activeElement.blur()")

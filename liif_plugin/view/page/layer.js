@@ -1,34 +1,38 @@
-// One side of the comparison: asks the server for what is in view, coarse first, and shows the last picture moved until it comes.
+// One side of the comparison. It asks the server for the view: first a coarse picture, then the sharp one. Until
+// they arrive it shows the pixels that it has, moved and scaled.
 
 const COARSE = 4;  // one pixel for 4 x 4
 const COARSE_FROM = 2;  // below this scale encoding takes longer than decoding: a coarse picture would not come sooner
+const TOKEN = new URLSearchParams(location.search).get("token") ?? "";  // of the link that `liif view` has printed
 const CLIENT = Math.random().toString(36).slice(2, 12);
 
 export class Layer {
-  // told(): is called when there is something new to say; look at .state, .seconds and .problem
-  constructor(canvas, name, told) {
+  // onChange(): called when .state, .seconds or .problem has changed
+  constructor(canvas, name, onChange) {
     this.canvas = canvas;
     this.context = canvas.getContext("2d");
     this.client = `${CLIENT}-${name}`;
-    this.told = told;
-    this.kept = document.createElement("canvas");  // the newest pixels, and where they belong
-    this.keptView = null;
-    this.whole = null;  // the whole picture, small: what is under the rest
-    this.wanted = this.done = null;
+    this.onChange = onChange;
+    this.newest = document.createElement("canvas");  // the newest pixels of the server
+    this.newestView = null;  // the view that .newest shows
+    this.overview = null;  // the whole picture, small: drawn below the newest pixels
+    this.wanted = this.finished = null;
     this.state = "idle";
   }
 
   // view: {x, y, scale, width, height, layer, cell, ensemble}, or null for nothing
   show(view) {
     this.wanted = view;
-    if (!view) this.done = this.keptView = null;
+    if (!view) this.finished = this.newestView = null;
     this.sharp?.abort();
     this.compose();
     this.work();
   }
 
-  get settled() { return this.done === this.wanted; }
+  // Whether the wanted view is complete, or has failed
+  get settled() { return this.finished === this.wanted; }
 
+  // Fetch the wanted view, and whatever is wanted when that has arrived
   async work() {
     if (this.working) return;
     this.working = true;
@@ -37,86 +41,90 @@ export class Layer {
       const start = performance.now();
       try {
         if (view.scale >= COARSE_FROM && view.layer === "network") {
-          this.say("coarse");
+          this.setState("coarse");
           await this.draw(view, COARSE, null);  // not interrupted: what it shows is near what is wanted
           if (view !== this.wanted) continue;
         }
-        this.say("sharpening");
+        this.setState("sharpening");
         this.sharp = new AbortController();
         await this.draw(view, 1, this.sharp.signal);
         if (view !== this.wanted) continue;
-        this.done = view;
+        this.finished = view;
         this.seconds = (performance.now() - start) / 1000;
         this.problem = "";
       } catch (error) {
         if (view !== this.wanted) continue;
         this.problem = error instanceof TypeError ? "the server does not answer; is `liif view` still running?" : error.message;
-        this.done = view;
+        this.finished = view;
       }
       this.compose();
     }
     this.working = false;
-    this.say(this.wanted ? "sharp" : "idle");
+    this.setState(this.wanted ? "sharp" : "idle");
   }
 
-  say(state) {
+  setState(state) {
     this.state = state;
-    this.told();
+    this.onChange();
   }
 
+  // Fetch a view with one pixel for step x step, and draw it: a coarse one at its end, a sharp one row by row
   async draw(view, step, signal) {
     const [width, height] = [Math.ceil(view.width / step), Math.ceil(view.height / step)];
-    const answer = await fetch(address(view, step, this.client), { signal });
+    const answer = await fetch(renderAddress(view, step, this.client), { signal });
     if (!answer.ok) throw new Error((await answer.text()).trim() || `the server said ${answer.status}`);
     const reader = answer.body.getReader();
     const pixels = new Uint8ClampedArray(width * height * 4);
-    const line = width * 4;
-    let got = 0, painted = 0;
+    const rowBytes = width * 4;
+    let received = 0, drawnRows = 0;
     for (let part = await reader.read(); !part.done; part = await reader.read()) {
-      pixels.set(part.value.subarray(0, pixels.length - got), got);
-      got += part.value.length;
-      const rows = Math.floor(got / line);
-      if (step > 1 || rows === painted || view !== this.wanted) continue;
-      this.keep(view);
-      this.kept.getContext("2d").putImageData(new ImageData(pixels.subarray(painted * line, rows * line), width), 0, painted);
-      painted = rows;
+      pixels.set(part.value.subarray(0, pixels.length - received), received);
+      received += part.value.length;
+      const rows = Math.floor(received / rowBytes);
+      if (step > 1 || rows === drawnRows || view !== this.wanted) continue;
+      this.startCanvas(view);
+      this.newest.getContext("2d").putImageData(new ImageData(pixels.subarray(drawnRows * rowBytes, rows * rowBytes), width), 0, drawnRows);
+      drawnRows = rows;
       this.compose();
     }
-    if (got !== pixels.length) throw new Error("the server broke off; is it still running?");
+    if (received !== pixels.length) throw new Error("the server broke off; is it still running?");
     if (step === 1) return;
     const small = document.createElement("canvas");
     [small.width, small.height] = [width, height];
     small.getContext("2d").putImageData(new ImageData(pixels, width), 0, 0);
-    this.keep(view, true);
-    this.kept.getContext("2d").drawImage(small, 0, 0, width * step, height * step);
+    this.startCanvas(view, true);
+    this.newest.getContext("2d").drawImage(small, 0, 0, width * step, height * step);
     this.compose();
   }
 
-  // Make .kept the place for the pixels of `view`, with what can be shown there already unless all of it comes anew
-  keep(view, empty) {
-    if (this.keptView === view) return;
-    const before = document.createElement("canvas");
-    [before.width, before.height] = [view.width, view.height];
-    if (!empty) this.compose(view, before.getContext("2d"));
-    this.kept = before;
-    this.keptView = view;
+  // Make .newest a canvas for the pixels of `view`. Unless `empty`, it begins with what is known of that view
+  startCanvas(view, empty) {
+    if (this.newestView === view) return;
+    const canvas = document.createElement("canvas");
+    [canvas.width, canvas.height] = [view.width, view.height];
+    if (!empty) this.compose(view, canvas.getContext("2d"));
+    this.newest = canvas;
+    this.newestView = view;
   }
 
-  // Everything that is known of `view`: the whole picture, and over it the newest pixels, moved and stretched
+  // Draw everything that is known of `view`: the overview, and over it the newest pixels, moved and scaled
   compose(view = this.wanted, context = this.context) {
     if (!view) return context.clearRect(0, 0, context.canvas.width, context.canvas.height);
-    const kept = this.keptView;
+    const source = this.newestView;
     if (context === this.context && (context.canvas.width !== view.width || context.canvas.height !== view.height))
       [context.canvas.width, context.canvas.height] = [view.width, view.height];
     context.clearRect(0, 0, view.width, view.height);
     context.imageSmoothingQuality = "high";
-    if (this.whole && kept !== view)
-      paste(context, view, this.whole.image, 0, 0, this.whole.width, this.whole.height);
-    if (kept) paste(context, view, this.kept, kept.x, kept.y, kept.width / kept.scale, kept.height / kept.scale);
+    if (this.overview && source !== view)
+      paste(context, view, this.overview.image, 0, 0, this.overview.width, this.overview.height);
+    if (source) {
+      const { x, y, scale } = source;
+      paste(context, view, this.newest, x, y, source.width / scale, source.height / scale);
+    }
   }
 }
 
-// Draw what covers x, y, width, height of the picture where `view` has it, instead of what is there
+// Draw an image that covers x, y, width, height of the picture at its place in `view`, and clear that place before
 function paste(context, view, image, x, y, width, height) {
   const place = [(x - view.x) * view.scale, (y - view.y) * view.scale, width * view.scale, height * view.scale];
   if (Math.abs(place[2] - image.width) < 1e-6) place.splice(0, 4, Math.round(place[0]), Math.round(place[1]), image.width, image.height);
@@ -124,17 +132,21 @@ function paste(context, view, image, x, y, width, height) {
   context.drawImage(image, ...place);
 }
 
-export function address(view, step = 1, client = "") {
-  const asked = { ...view, step, client, ensemble: view.ensemble ? 1 : 0 };
-  return `/render?${new URLSearchParams(asked)}`;
+// The address of a request to our server: path, parameters and the token
+export function addressOf(path, parameters = {}) {
+  return `${path}?${new URLSearchParams({ ...parameters, token: TOKEN })}`;
 }
 
-// The whole picture in at most `side` pixels a side, as {image, width, height}
+function renderAddress(view, step, client) {
+  return addressOf("/render", { ...view, step, client, ensemble: view.ensemble ? 1 : 0 });
+}
+
+// Fetch the whole picture with at most `side` pixels a side: {image, width, height}, the latter in its own pixels
 export async function thumbnail(about, side) {
   const scale = Math.min(1, side / Math.max(about.width, about.height));
   const [width, height] = [Math.ceil(about.width * scale), Math.ceil(about.height * scale)];
   const view = { x: 0, y: 0, scale, width, height, layer: "bicubic", cell: "true", ensemble: true };
-  const answer = await fetch(address(view, 1, `${CLIENT}-whole`));
+  const answer = await fetch(renderAddress(view, 1, `${CLIENT}-whole`));
   if (!answer.ok) throw new Error((await answer.text()).trim());
   const image = document.createElement("canvas");
   [image.width, image.height] = [width, height];

@@ -1,16 +1,17 @@
-// The page: where one looks, what is compared, and every way to move: mouse, wheel, touch, keyboard, address.
+// The page: which part of the picture is shown, what it is compared with, and the controls: mouse, wheel, touch,
+// keyboard, buttons, address bar.
 
-import { Layer, thumbnail } from "/layer.js";
+import { Layer, addressOf, thumbnail } from "/layer.js";
 
 const element = (id) => document.getElementById(id);
 const stage = element("stage");
-const about = await (await fetch("/about")).json();
+const about = await (await fetch(addressOf("/about"))).json();
 const look = { x: about.width / 2, y: about.height / 2, scale: 1, split: 0.5, compare: "bicubic", cell: "true", ensemble: about.ensemble };
 const screen = { width: 0, height: 0, ratio: 1 };  // in its own pixels
-const right = new Layer(element("right"), "right", tell);
-const left = new Layer(element("left"), "left", tell);
+const right = new Layer(element("right"), "right", showStatus);
+const left = new Layer(element("left"), "left", showStatus);
 
-// ---- what is in view
+// ---- the view
 
 function clampLook() {
   look.scale = bounded(look.scale);
@@ -24,27 +25,29 @@ const bounded = (scale) =>
 
 const fitScale = () => Math.min(screen.width / about.width, screen.height / about.height);
 
+// The request for what is on the screen
 function viewOf(layer, cell, ensemble) {
   const snapped = (at, length) => Math.round(at * look.scale - length / 2) / look.scale;  // whole screen pixels from the picture's corner
   return { x: snapped(look.x, screen.width), y: snapped(look.y, screen.height), scale: look.scale,
            width: screen.width, height: screen.height, layer, cell, ensemble };
 }
 
-let asked = 0;
+let frame = 0;
 function changed() {  // many times a frame while dragging
   clampLook();
-  asked ||= requestAnimationFrame(() => {
-    asked = 0;
+  frame ||= requestAnimationFrame(() => {
+    frame = 0;
     if (!screen.width || !screen.height) return;  // not laid out yet, or hidden
     const reference = { bicubic: "bicubic", nearest: "nearest", trained: "network" }[look.compare];
     right.show(viewOf("network", look.cell, look.ensemble));
     left.show(reference ? viewOf(reference, "true", about.ensemble) : null);
-    lay();
-    write();
+    layOut();
+    writeAddress();
   });
 }
 
-function lay() {
+// Place canvases, slider and labels
+function layOut() {
   const css = screen.width / screen.ratio;
   const at = look.compare === "nothing" ? 0 : look.split * css;
   for (const layer of [left, right]) {
@@ -70,7 +73,8 @@ function lay() {
   [paper.width, paper.height] = [about.width, about.height].map((n) => `${n * look.scale / screen.ratio}px`);
 }
 
-function tell() {
+// Show what both layers are doing
+function showStatus() {
   const sides = [right, left];
   const problem = sides.map((side) => side.problem).find(Boolean);
   const busy = sides.find((side) => !side.settled);
@@ -96,6 +100,7 @@ function move(dx, dy) {  // in screen pixels
   changed();
 }
 
+// Show the whole picture
 function fit() {
   Object.assign(look, { x: about.width / 2, y: about.height / 2, scale: fitScale() });
   changed();
@@ -103,39 +108,39 @@ function fit() {
 
 // ---- mouse, touch, wheel
 
-const touching = new Map();
+const pointers = new Map();
 
-function split(event) {
+function moveSlider(event) {
   look.split = Math.min(Math.max(event.clientX * screen.ratio / screen.width, 0), 1);
-  lay();
-  write();
+  layOut();
+  writeAddress();
 }
 
 stage.addEventListener("pointerdown", (event) => {
   if (event.button) return;
   stage.setPointerCapture(event.pointerId);
-  touching.set(event.pointerId, { x: event.clientX, y: event.clientY, slider: event.target.closest("#slider") !== null });
+  pointers.set(event.pointerId, { x: event.clientX, y: event.clientY, slider: event.target.closest("#slider") !== null });
   stage.classList.add("held");
 });
 stage.addEventListener("pointermove", (event) => {
-  const before = touching.get(event.pointerId);
+  const before = pointers.get(event.pointerId);
   if (!before) return;
   const now = { ...before, x: event.clientX, y: event.clientY };
-  touching.set(event.pointerId, now);
-  if (before.slider) return split(event);
-  const fingers = [...touching.values()].filter((finger) => !finger.slider);
+  pointers.set(event.pointerId, now);
+  if (before.slider) return moveSlider(event);
+  const fingers = [...pointers.values()].filter((finger) => !finger.slider);
   if (fingers.length === 1) return move((now.x - before.x) * screen.ratio, (now.y - before.y) * screen.ratio);
   const other = fingers.find((finger) => finger !== now);
   const middle = (a) => [(a.x + other.x) / 2 * screen.ratio, (a.y + other.y) / 2 * screen.ratio];
-  const apart = (a) => Math.max(Math.hypot(a.x - other.x, a.y - other.y), 1);
+  const distance = (a) => Math.max(Math.hypot(a.x - other.x, a.y - other.y), 1);
   const [from, to] = [middle(before), middle(now)];
   move(to[0] - from[0], to[1] - from[1]);
-  zoom(apart(now) / apart(before), ...to);
+  zoom(distance(now) / distance(before), ...to);
 });
 for (const end of ["pointerup", "pointercancel"])
   stage.addEventListener(end, (event) => {
-    touching.delete(event.pointerId);
-    if (!touching.size) stage.classList.remove("held");
+    pointers.delete(event.pointerId);
+    if (!pointers.size) stage.classList.remove("held");
   });
 stage.addEventListener("wheel", (event) => {
   event.preventDefault();
@@ -148,10 +153,10 @@ stage.addEventListener("dblclick", (event) => zoom(2, event.clientX * screen.rat
 
 // ---- keyboard, buttons, switches
 
-const far = () => Math.min(screen.width, screen.height) / 8;
+const panStep = () => Math.min(screen.width, screen.height) / 8;
 const keys = {
   "+": () => zoom(1.25), "=": () => zoom(1.25), "-": () => zoom(0.8), "_": () => zoom(0.8), 0: fit, 1: () => zoom(1 / look.scale),
-  ArrowLeft: () => move(far(), 0), ArrowRight: () => move(-far(), 0), ArrowUp: () => move(0, far()), ArrowDown: () => move(0, -far()),
+  ArrowLeft: () => move(panStep(), 0), ArrowRight: () => move(-panStep(), 0), ArrowUp: () => move(0, panStep()), ArrowDown: () => move(0, -panStep()),
 };
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("select") || !keys[event.key]) return;
@@ -159,8 +164,8 @@ document.addEventListener("keydown", (event) => {
   const side = { ArrowLeft: -0.02, ArrowRight: 0.02 }[event.key];
   if (event.target.id !== "slider" || !side) return keys[event.key]();
   look.split = Math.min(Math.max(look.split + side, 0), 1);
-  lay();
-  write();
+  layOut();
+  writeAddress();
 });
 
 element("in").onclick = () => zoom(1.5);
@@ -196,6 +201,7 @@ element("save").onclick = async () => {
   flash("save", "Saved");
 };
 
+// Show a word on a button for a moment
 function flash(id, word) {
   const button = element(id), before = button.textContent;
   if (before === word) return;
@@ -203,12 +209,12 @@ function flash(id, word) {
   setTimeout(() => { button.textContent = before; }, 1200);
 }
 
-// ---- the address: #x=..&y=..&scale=..; written when one has stopped, because browsers limit how often
+// ---- the address: #x=..&y=..&scale=..; written when nothing has changed for a moment, because browsers limit how often
 
-let writing = 0;
-function write() {
-  clearTimeout(writing);
-  writing = setTimeout(() => {
+let writeTimer = 0;
+function writeAddress() {
+  clearTimeout(writeTimer);
+  writeTimer = setTimeout(() => {
     const digits = Math.min(Math.max(Math.ceil(Math.log10(look.scale)) + 4, 4), 10);
     const parts = { x: look.x.toFixed(digits), y: look.y.toFixed(digits), scale: look.scale,
                     compare: look.compare, split: look.split.toFixed(3), cell: look.cell, ensemble: look.ensemble ? 1 : 0 };
@@ -216,27 +222,29 @@ function write() {
   }, 150);
 }
 
-function read() {
-  const given = new URLSearchParams(location.hash.slice(1));
-  const numbers = Object.fromEntries(["x", "y", "scale", "split"].map((name) => [name, parseFloat(given.get(name))]));
+// Take the view from the address; return false if that has none
+function readAddress() {
+  const parameters = new URLSearchParams(location.hash.slice(1));
+  const numbers = Object.fromEntries(["x", "y", "scale", "split"].map((name) => [name, parseFloat(parameters.get(name))]));
   if (!(Number.isFinite(numbers.x) && Number.isFinite(numbers.y) && numbers.scale > 0)) return false;
   Object.assign(look, { x: numbers.x, y: numbers.y, scale: numbers.scale });
   if (numbers.split >= 0 && numbers.split <= 1) look.split = numbers.split;
   const offered = (id, value) => [...element(id).options].some((option) => option.value === value);
-  if (offered("compare", given.get("compare"))) look.compare = given.get("compare");
-  if (offered("cell", given.get("cell")) && about.cell) look.cell = given.get("cell");
-  look.ensemble = about.ensemble && given.get("ensemble") !== "0";
-  switches();
+  if (offered("compare", parameters.get("compare"))) look.compare = parameters.get("compare");
+  if (offered("cell", parameters.get("cell")) && about.cell) look.cell = parameters.get("cell");
+  look.ensemble = about.ensemble && parameters.get("ensemble") !== "0";
+  showSwitches();
   return true;
 }
 
-function switches() {
+// Show the values of `look` in the controls
+function showSwitches() {
   element("compare").value = look.compare;
   element("cell").value = look.cell;
   element("ensemble").checked = look.ensemble;
 }
 
-window.addEventListener("hashchange", () => { if (read()) changed(); });
+window.addEventListener("hashchange", () => { if (readAddress()) changed(); });
 
 // ---- start
 
@@ -252,7 +260,7 @@ const resized = new ResizeObserver(([entry]) => {
     screen.width = Math.floor(screen.width * shrink);
     screen.height = Math.floor(screen.height * shrink);
   }
-  if (first && !read()) fit();
+  if (first && !readAddress()) fit();
   changed();
 });
 try {
@@ -267,6 +275,6 @@ element("size").textContent = `${about.width} × ${about.height}`;
 element("model").textContent = `${about.model}: ${about.how}`;
 element("cell").disabled = !about.cell;
 element("ensemble").disabled = !about.ensemble;
-switches();
-left.whole = right.whole = await thumbnail(about, 512);
+showSwitches();
+left.overview = right.overview = await thumbnail(about, 512);
 changed();

@@ -1,0 +1,143 @@
+"""What BasicSR's training loop knows and never tells its model, and errors in the data that it waits for
+forever.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+
+from basicsr.utils import get_root_logger
+from torch import nn
+from torch.utils.data import Dataset
+
+from ..data.workers import kill_workers_at_exit, worker_init_fn
+from ..distributed import assert_same_on_all_ranks, run_on_all_ranks
+from ..models.training_run import current_run
+from .patching import patch
+
+NOISE = "Multiple validation datasets are *only* supported by SRModel."
+
+
+@patch(
+    "basicsr.train",
+    "basicsr.test",
+    name="build_dataset",
+    cures="data that are missing or too small are noticed after an older experiment was renamed",
+)
+def build_dataset(dataset_opt: dict) -> Dataset:
+    """Return the dataset that the checks have built, see ``models.checks.build_datasets``."""
+    run, logger = current_run(), get_root_logger()
+    while run.early_records:  # BasicSR's log file is open now
+        logger.handle(run.early_records.pop(0))
+    dataset = run.datasets.pop(dataset_opt["name"], None)
+    if dataset is None:
+        return build_dataset.original(dataset_opt)
+    logger.info(f"Dataset [{type(dataset).__name__}] - {dataset_opt['name']} is built.")
+    return dataset
+
+
+@patch(
+    "basicsr.models.sr_model",
+    name="build_network",
+    cures="the network is built twice, once to check it and once to train it",
+    until="BasicSR's models take a network",
+)
+def build_network(network_g: dict) -> nn.Module:
+    """Return the network that the checks have built; a second one (EMA) is built anew."""
+    run = current_run()
+    network, run.network = run.network, None
+    return build_network.original(network_g) if network is None else network
+
+
+def _contents(dataset: Dataset) -> str:
+    """Return the number of items, with a digest of their names if the dataset has an image source."""
+    names = getattr(getattr(dataset, "source", None), "names", None)
+    if names is None:
+        return f"{len(dataset)} items"  # type: ignore[arg-type]
+    digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:8]
+    return f"{len(dataset)} items, names {digest}"  # type: ignore[arg-type]
+
+
+@patch(
+    "basicsr.train",
+    name="create_train_val_dataloader",
+    cures="ranks without the data, or with other data, leave the others waiting or train on it; the model "
+    "does not know its loaders, which it needs to resume and to stop",
+    until="BasicSR offers hooks in its loop",
+)
+def create_train_val_dataloader(opt: dict, logger: logging.Logger) -> tuple:
+    """Build the loaders; every rank must have the same data."""
+    run = current_run()
+    kill_workers_at_exit()
+    created = run_on_all_ranks(create_train_val_dataloader.original, opt, logger)
+    train_loader, sampler, val_loaders = created[:3]
+    for loader in (train_loader, *val_loaders):
+        name = getattr(loader.dataset, "opt", {}).get("name")
+        assert_same_on_all_ranks(
+            f"dataset {name}", _contents(loader.dataset), "every node needs the same images."
+        )
+    run.set_data(opt, train_loader, sampler, val_loaders)
+    if opt.get("model_type") == "ContinuousSRModel":
+        logger.addFilter(lambda record: record.msg != NOISE)  # said at every validation, and not true of ours
+        run.stop.listen()  # from here on; before, there is nothing to save
+    return created
+
+
+@patch(
+    "basicsr.train",
+    name="init_tb_loggers",
+    cures="AttributeError: wandb.util.generate_id (wandb >= 0.31); the model lacks the TensorBoard writer",
+    until="BasicSR offers hooks in its loop",
+)
+def init_tb_loggers(opt: dict):
+    """Open the TensorBoard writer."""
+    if (opt["logger"].get("wandb") or {}).get("project"):
+        _restore_generate_id()
+    writer = init_tb_loggers.original(opt)
+    current_run().tb_logger = writer
+    return writer
+
+
+def _restore_generate_id() -> None:
+    import wandb
+
+    if not hasattr(wandb.util, "generate_id"):
+        from wandb.sdk.lib.runid import generate_id
+
+        wandb.util.generate_id = generate_id
+
+
+patch(
+    "basicsr.data",
+    name="worker_init_fn",
+    cures="Ctrl-C and SIGTERM reach the data workers too, which die before the step that needs them",
+)(worker_init_fn)
+
+
+class _Failed:
+    """An error on its way from the prefetching thread to the one that trains."""
+
+    def __init__(self, error: BaseException):
+        self.error = error
+
+
+PREFETCHER = "basicsr.data.prefetch_dataloader.PrefetchGenerator"
+
+
+@patch(PREFETCHER, name="run", cures="prefetch_mode: cpu waits forever after an error in the data")
+def run(self) -> None:
+    """Prefetch; hand an error on to the other thread, which would wait for the next item otherwise."""
+    try:
+        run.original(self)
+    except BaseException as error:
+        self.queue.put(_Failed(error))
+
+
+@patch(PREFETCHER, name="__next__", cures="prefetch_mode: cpu waits forever after an error in the data")
+def next_item(self):
+    """Return the next batch, or raise the error of the prefetching thread."""
+    item = next_item.original(self)
+    if isinstance(item, _Failed):
+        raise item.error
+    return item
