@@ -172,9 +172,7 @@ def _tell_torchrun(message: str) -> None:
 
 
 class ExitHook:
-    """A sys.excepthook that prints an error as one line; under LIIF_DEBUG=1 an unexpected one as its
-    traceback.
-    """
+    """A sys.excepthook that prints an error as one line; LIIF_DEBUG=1 keeps unexpected tracebacks."""
 
     def __init__(self, previous: Callable):
         self.previous = previous

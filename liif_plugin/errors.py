@@ -21,8 +21,8 @@ class UserError(ValueError):
     """A mistake that the user can correct.
 
     The command line prints it as one line without a traceback and exits with code 1. The message is one
-    printable line of at most about ``LONGEST`` characters, whatever a library, a file name or an option
-    puts into it.
+    printable line of about ``LONGEST`` characters at most, whatever a library, a file name or an option puts
+    into it.
     """
 
     def __init__(self, sentence: object):

@@ -34,13 +34,13 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "options.md"
 HEAD = """# Options
 
 Every option of an option file, block by block. `python scripts/options_table.py --write` generates this
-page from the tables that check option files. `~` is an empty value. Of a scale or a size in a list, the
-vertical axis comes first: [y, x], [height, width]. An unknown option is refused, with the nearest valid
-name.
+page from the tables that check option files. `~` is an empty value. In a scale or a size with two numbers,
+the vertical axis comes first: [y, x], [height, width]. An unknown option is refused; the message names the
+nearest valid one.
 
 `_base_: FILE` at the top builds a file on another one: blocks are merged key by key, a block of another
-`type` replaces the old one, `block: ~` removes it. `--force_yml KEY:KEY=VALUE ...` on the command line
-changes single options, by the same rules.
+`type` replaces the old one, `block: ~` removes it. `--force_yml KEY:KEY=VALUE ...` on the command line sets
+single options; `block=~` removes a block there too.
 """
 # Set by BasicSR or by the trainer, not by a user.
 INTERNAL = {
@@ -57,11 +57,11 @@ HELP = {
         "val": "Validation and its metrics; needed by `liif test`.",
         "logger": "Log and checkpoints; needed by `liif train`.",
         "dist_params": "Several processes: `backend` and `port`, as in BasicSR, for `--launcher slurm`.",
-        "find_unused_parameters": "Several GPUs: true if an iteration's loss does not use every parameter.",
+        "find_unused_parameters": "Several GPUs: true if an iteration does not use every parameter.",
     },
     "path": {
-        "param_key_g": "Which weights of the file: `params`, or `params_ema`, the averaged ones. A test"
-        " prefers `params_ema`.",
+        "param_key_g": "Which weights of the file: `params`, or `params_ema`, the averaged ones (default of a"
+        " test).",
         "strict_load_g": "Refuse weights that do not fit the network exactly.",
         "ignore_resume_networks": "As in BasicSR.",
     },
@@ -195,8 +195,7 @@ def arguments(types: Mapping[str, object], skip: tuple[str, ...] = ()) -> str:
     """Return the arguments of classes or functions with their defaults, as a table."""
     lines = ["| type | arguments and defaults |", "|---|---|"]
     for name, target in types.items():
-        parameters = inspect.signature(target).parameters  # type: ignore[arg-type]
-        given = [p for p in parameters.values() if p.name not in skip]
+        given = [p for p in inspect.signature(target).parameters.values() if p.name not in skip]  # type: ignore[arg-type]
         words = [
             f"`{p.name}`" if p.default is p.empty else f"`{p.name}` {shown(p.default)}"
             for p in given
@@ -225,8 +224,8 @@ def page() -> str:
         ("### datasets: SizeVariedDataset", table(SIZE_VARIED_OPTIONS, "dataset")),
         (
             "### network_g",
-            "`encoder` is a block like `network_g`: any network of BasicSR with a recipe, `type` and "
-            "arguments.\n\n" + arguments(networks, supplied),
+            "`encoder` is a block like `network_g`: any network of BasicSR with a recipe.\n\n"
+            + arguments(networks, supplied),
         ),
         ("### train", table(checks.TRAIN, "train")),
         ("### train.scheduler", table(SCHEDULER, "scheduler")),
@@ -242,8 +241,8 @@ def page() -> str:
         ("### models", table(plan.MODEL, "model")),
         (
             "### datasets",
-            "With a `type`, a set has the options of that dataset and `at_scale`, the scale of its column. "
-            "Without:\n\n" + table(plan.SET, "set"),
+            "With a `type`, a set has the options of that dataset and `at_scale`, the scale of its column."
+            " Without:\n\n" + table(plan.SET, "set"),
         ),
         ("### figure", table(plan.FIGURE, "figure")),
     ]

@@ -1,6 +1,4 @@
-"""Shared fixtures: golden numbers, small images, the data of ../shared, and runs of our command in a fresh
-process.
-"""
+"""Shared fixtures: golden numbers, small images, the data of ../shared, runs in a fresh process."""
 
 from __future__ import annotations
 
@@ -35,9 +33,7 @@ def golden():
 
 @pytest.fixture(scope="session")
 def one_process(tmp_path_factory):
-    """(losses and scores with all their digits, the folder) of 20 steps in one process, for whatever must
-    give the same.
-    """
+    """(losses and scores with all digits, the folder) of 20 steps in one process."""
     from helpers.record import train
 
     folder = tmp_path_factory.mktemp("one_process")
@@ -69,9 +65,7 @@ def bench():
 
 @pytest.fixture
 def tiny_yml(tmp_path, image_folder):
-    """Write an option file that trains in seconds; returns its path. Keywords fill TINY_YML, ``edit``
-    changes the text.
-    """
+    """Write an option file that trains in seconds; keywords fill TINY_YML, ``edit`` changes the text."""
 
     def write(total=6, every=4, workers=0, root=None, edit=lambda text: text, name="tiny.yml"):
         root = root or (tmp_path / "images" if (tmp_path / "images").is_dir() else image_folder())

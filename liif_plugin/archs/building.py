@@ -29,10 +29,12 @@ def _check_counts(where: str, value: object) -> None:
 
 @contextlib.contextmanager
 def _within_memory(where: str) -> Iterator[None]:
-    """Refuse a network whose parameters need more than the machine's memory, before they are filled."""
-    limit = float("inf")
-    if hasattr(os, "sysconf"):
-        limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """Parameters that together need more than the machine has are refused before they are filled, not by
+    the system's killer.
+    """
+    limit = (
+        os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else float("inf")
+    )
     taken = 0
 
     def count(module, name, parameter) -> None:
@@ -40,7 +42,7 @@ def _within_memory(where: str) -> Iterator[None]:
         taken += 0 if parameter is None else parameter.numel() * parameter.element_size()
         if taken > limit:
             raise UserError(
-                f"{where}: its parameters need more than the {limit / 2**30:.0f} GiB that this machine has."
+                f"{where}: its parameters need more than {limit / 2**30:.0f} GiB, all that this machine has."
             )
 
     hook = register_module_parameter_registration_hook(count)
@@ -51,26 +53,21 @@ def _within_memory(where: str) -> Iterator[None]:
 
 
 def build(network_g: Any, where: str = "network_g") -> nn.Module:
-    """Build the network of a ``network_g`` block.
+    """The network of a ``network_g`` block, {type: LIIF, ...}; the block stays as it is.
 
-    Args:
-        network_g: {type: LIIF, ...}; it is not changed.
-        where: the name of the block, for error messages.
-
-    Raises:
-        UserError: if a name or an argument does not exist, a value has another type, or the network cannot be
-            built.
+    Raises: UserError: for a name or an argument that does not exist, a value of another kind, or a network
+        that cannot be built.
     """
     check_value(where, "network_g", network_g, BLOCK)
     block = copy.deepcopy(dict(network_g))
     name = block.pop("type", None)
-    network: Any = registered(f"{where}.type", ARCH_REGISTRY, name)
+    kind = registered(f"{where}.type", ARCH_REGISTRY, name)
     check_plain(where, block)
     _check_counts(where, block)
-    check_call(f"{where} ({name})", network, block)
+    check_call(f"{where} ({name})", kind, block)
     try:
         with _within_memory(where):
-            return network(**block)
+            return kind(**block)
     except UserError:
         raise
     except Exception as error:  # each network of BasicSR fails in its own way

@@ -1,6 +1,4 @@
-"""The command ``liif``: one module per subcommand, imported only when it is called, so that --help needs no
-torch.
-"""
+"""The command ``liif``: one module per subcommand, imported when it is called: --help needs no torch."""
 
 from __future__ import annotations
 
@@ -27,20 +25,14 @@ COMMANDS = {
     "test": "measure a trained network on any sets and scales",
     "models": "list the networks that come with the package and those that can be downloaded",
     "compare": "measure any models on any sets and scales under one protocol: one table, one figure",
-    "convert": "turn a checkpoint of the authors or of MMagic into one of BasicSR; list and download them",
+    "convert": "turn a checkpoint of the authors or of MMagic into one of BasicSR; fetch published ones",
     "export": "write a network as two files that run without this package: ONNX or torch.export",
     "fit": "fit one sine network to one picture (SIREN) and render it at any size",
-    "prepare": (
-        "pack a folder of images into an LMDB; `prepare lr` makes LR folders, "
-        "`prepare celebahq` the CelebA-HQ task"
-    ),
+    "prepare": "pack a folder of images into an LMDB; `prepare lr`, `prepare celebahq`: other data",
 }
 PARTS = {"prepare": ("lr", "celebahq")}  # `liif prepare lr` is the module prepare_lr
 IMPORTERS = ("train", "test", "compare", "upscale", "view", "export")  # they build what may be the user's own
-EPILOG = (
-    f"liif --debug COMMAND ..., or the environment variable {DEBUG}=1, shows the traceback of an "
-    "unexpected error."
-)
+EPILOG = f"`liif --debug COMMAND ...` or the variable {DEBUG}=1 shows tracebacks of unexpected errors."
 
 
 def _number_expected(found: re.Match) -> str:
@@ -49,15 +41,16 @@ def _number_expected(found: re.Match) -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that names the nearest option for an unknown one, and says what a number is."""
+    """An argument parser that names the nearest option for an unknown one."""
 
     def error(self, message: str):
         if message.startswith("unrecognized arguments: "):
             wrong = message.split(": ", 1)[1].split()[0]
             message += nearest(wrong, self._option_string_actions)
         message = re.sub(r"argument (\S+): invalid (int|float) value: '(.*)'", _number_expected, message)
-        # newer Pythons write the choices without quotes
-        message = re.sub(r"\(choose from .*\)", lambda found: found[0].replace("'", ""), message)
+        message = re.sub(
+            r"\(choose from .*\)", lambda found: found[0].replace("'", ""), message
+        )  # as newer Pythons write it
         self.exit(2, f"liif: {message}. See `{self.prog} --help`.\n")
 
 
@@ -83,8 +76,7 @@ def parser_of(command: str) -> tuple[types.ModuleType, Parser]:
 
 
 def import_own(modules: list[str]) -> None:
-    """Import the user's modules, which register their classes; the current folder comes first, as in
-    `python -m`.
+    """Import the user's modules, which register their classes; search the current folder first.
 
     An error inside such a module keeps its traceback.
 
@@ -114,9 +106,7 @@ class Terminated(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def _sigterm_as_interrupt() -> Iterator[None]:
-    """Treat SIGTERM as Ctrl-C, so that no half-written file stays; a second SIGTERM ends the process at
-    once.
-    """
+    """Treat SIGTERM as Ctrl-C, so that no half-written file stays; a second one ends the process."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -133,9 +123,7 @@ def _sigterm_as_interrupt() -> Iterator[None]:
 
 
 def _split_command(argv: list[str]) -> tuple[str, list[str]]:
-    """Return the subcommand of ``argv``, such as 'train' or 'prepare lr', and its arguments; '' after
-    --help or --version.
-    """
+    """Return the subcommand of ``argv``, such as 'train' or 'prepare lr', and its arguments."""
     parser = Parser(
         prog="liif",
         description="Arbitrary-scale image super-resolution with LIIF on BasicSR.",
@@ -152,8 +140,8 @@ def _split_command(argv: list[str]) -> tuple[str, list[str]]:
     if not argv or argv[0] not in COMMANDS:
         if argv and not argv[0].startswith("-"):
             parser.error(
-                f"there is no subcommand '{argv[0]}'{nearest(argv[0], COMMANDS)}; there are "
-                f"{', '.join(COMMANDS)}"
+                f"there is no subcommand '{argv[0]}'{nearest(argv[0], COMMANDS)};"
+                f" there are {', '.join(COMMANDS)}"
             )
         parser.parse_args(argv or ["--help"])
         return "", []
@@ -164,18 +152,16 @@ def _split_command(argv: list[str]) -> tuple[str, list[str]]:
 
 
 def _discard_output() -> None:
-    """Send what is left of standard output nowhere: Python flushes it once more at exit, and would fail
-    again.
-    """
+    """Discard the rest of standard output; else Python would flush it at exit and fail again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run ``liif COMMAND ...`` and exit.
 
-    The exit code is 0 for success, 1 with one line for an error, 2 for wrong arguments, 130 for Ctrl-C and
-    143 for SIGTERM. An error that is no UserError keeps its traceback under ``liif --debug`` and
-    LIIF_DEBUG=1.
+    The exit code is 0 for success, 1 with one line for an error, 2 for wrong arguments, 130 for Ctrl-C,
+    143 for SIGTERM.
+    An error that is no UserError keeps its traceback under ``liif --debug`` and LIIF_DEBUG=1.
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -215,8 +201,7 @@ def main(argv: list[str] | None = None) -> None:
         if isinstance(error, ModuleNotFoundError) and error.name == "basicsr":
             sys.exit(f"liif {command}: {NO_BASICSR}")
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            # files are written by atomic_write, which raises UserError: this is standard output on a full
-            # disk
+            # atomic_write raises UserError for files: this is standard output on a full disk
             _discard_output()
             full = error.filename or "standard output"
             sys.exit(f"liif {command}: {full} cannot be written ({error.strerror}); make room.")

@@ -1,6 +1,8 @@
-"""See everything work, without a download: real pictures from scikit-image are packed into LMDBs, BasicSR
-trains a small LIIF on them on whatever machine this is, it and the weights that come with the package are
-measured against bicubic on two pictures that neither has seen, and a figure is drawn.
+"""See everything work, without a download.
+
+Real images from scikit-image are packed into LMDBs. BasicSR trains a small LIIF on them. It and the
+weights that come with the package are measured against bicubic on two images that neither has seen, and a
+figure is drawn.
 
   liif demo                     about two minutes on two CPU cores; writes ./liif_demo
   liif demo --iterations 3000   longer training
@@ -50,9 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _write_pictures(folder: str) -> None:
-    """The pictures as PNG files. Of the stereo pair only the left one, so that none has its twin on the
-    other side.
-    """
+    """Write the images as PNG files; of the stereo pair only the left one."""
     import skimage.data
     from PIL import Image
 
@@ -115,7 +115,7 @@ def _train(root: str, option_file: str, total: int, forced: list[str]) -> None:
                 process.kill()
             raise
         if process.wait() != 0:
-            raise UserError(f"training stopped with an error; its last words are in {log_path}.")
+            raise UserError(f"training stopped with an error; see the end of {log_path}.")
 
 
 def _networks(option_file: str, weights: str) -> dict:
@@ -219,8 +219,10 @@ def run(args: argparse.Namespace) -> None:
     print(f"2/4 LMDB -> {shown}/datasets")
     os.makedirs(os.path.join(root, "datasets"), exist_ok=True)
     _prepare(root)
-    weights = f"{shown}/experiments/{opt['name']}/models"
-    print(f"3/4 Training with BasicSR, {total} iterations; log in {shown}/train.log, weights in {weights}")
+    print(
+        f"3/4 Training with BasicSR, {total} iterations; log in {shown}/train.log,"
+        f" weights in {shown}/experiments/{opt['name']}/models"
+    )
     forced = [f"train:total_iter={total}", f"train:scheduler:periods=[{total}]"] if args.iterations else []
     _train(root, option_file, total, forced)
     print(

@@ -36,8 +36,8 @@ def run(_: argparse.Namespace) -> None:
         )
     print(markdown_table(["--model", "parameters", "file", "trained on", "luma PSNR, dB"], lines))
     print(
-        "\nPublished, not included; `liif convert --fetch NAME -o NAME.pth` downloads and verifies one, then "
-        "--model NAME.pth:\n"
+        "\nPublished, not included; `liif convert --fetch NAME -o NAME.pth` downloads and verifies one,"
+        " then --model NAME.pth:\n"
     )
     sizes = {
         name: "" if known.size is None else f"{known.size / 2**20:.0f} MiB" for name, known in KNOWN.items()

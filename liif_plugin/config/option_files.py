@@ -69,9 +69,9 @@ def parse_yaml(where: str, stream: str | IO[str], expected: str = "a readable ym
     """Return the value of a YAML text or file; run no code in it.
 
     Args:
-        where: what is read, for error messages.
+        where: what is read, at the beginning of an error message.
         stream: the text or the open file.
-        expected: what it should be, for error messages.
+        expected: what it should be, for an error message.
 
     Raises:
         UserError: it cannot be read, or holds more than ``MOST_PARTS`` values.
@@ -80,8 +80,9 @@ def parse_yaml(where: str, stream: str | IO[str], expected: str = "a readable ym
         value = yaml.load(stream, Loader=OptionLoader)
     except UserError:
         raise
-    except yaml.MarkedYAMLError as error:
-        # its text names every place that the parser passed, on several lines
+    except (
+        yaml.MarkedYAMLError
+    ) as error:  # its text names every place that the parser passed, on several lines
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else "?"
         raise UserError(f"{where}: not {expected}: line {line}: {error.problem or error.context}") from error
@@ -132,9 +133,7 @@ def merge(base: dict, changes: dict) -> OrderedDict:
 
 
 def packaged_options() -> Path:
-    """Return the folder of the packaged option files: inside an installed wheel, or beside the package in a
-    checkout.
-    """
+    """Return the folder of the packaged option files: in a wheel inside, in a checkout beside the package."""
     package = Path(__file__).resolve().parents[1]
     inside = package / "options"
     return inside if inside.is_dir() else package.parent / "options"
@@ -183,7 +182,7 @@ def _resolve(path: str, parents: tuple[str, ...], resolved: dict[str, OrderedDic
     """Return the option file ``path`` with its bases.
 
     Args:
-        path: the option file.
+        path: the file.
         parents: the real paths of the files that are built on this one, to notice a circle.
         resolved: real path -> options of the files read so far. Without it, files that share bases take
             exponential time.
@@ -232,9 +231,7 @@ def _find_base(path: str, name: object) -> str:
 
 
 def _unshared(value):
-    """Return a copy without shared parts: whoever edits one block must not edit the others that have the
-    same alias.
-    """
+    """Return a copy without shared parts, so that editing one block does not edit its aliases."""
     if isinstance(value, dict):
         return OrderedDict((key, _unshared(entry)) for key, entry in value.items())
     return [_unshared(entry) for entry in value] if isinstance(value, list) else value

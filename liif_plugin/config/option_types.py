@@ -1,7 +1,7 @@
 """The types of options, and the checks that hold a block of an option file against a table of them.
 
-A table maps the name of an option to its type, or to an `Option`, which adds a default and a line of help
-for docs/options.md:
+A table maps the name of an option to its type, or to an `Option`, which adds a default and a line of help for
+docs/options.md:
 
     SOURCE_OPTIONS = {
         "first_k": Option(optional(whole(1)), default=None, help="Use only the first k images."),
@@ -20,8 +20,7 @@ from typing import Any, Union
 
 from ..errors import UserError, check_keys, choices, nearest
 
-# The two limits against absurd input. A larger number, or more parts, is a slip that would only fail later,
-# slowly.
+# The two limits against absurd input: more than that is a slip that would only fail later, slowly.
 LARGEST_INTEGER = 10**9  # of any option
 MOST_PARTS = 100_000  # values in an option file; blocks or features of a network
 
@@ -175,9 +174,7 @@ def _shown(value: object) -> str:
 
 
 def check_values(where: str, block: Mapping, options: Options) -> None:
-    """Raise UserError for the first option of ``block`` that the table knows and whose value is of another
-    type.
-    """
+    """Raise UserError for the first option of ``block`` whose value has another type than the table says."""
     for key, value in block.items():
         if key in options:
             check_value(where, key, value, options[key])
@@ -220,7 +217,7 @@ def check_plain(where: str, value: object) -> None:
             check_plain(where, entry)
 
 
-def registered(where: str, registry, name: object) -> object:
+def registered(where: str, registry, name: object) -> Any:
     """Return the object called ``name`` of a registry of BasicSR.
 
     BasicSR's own message for a missing name recommends NAME_basicsr even where that is missing too.

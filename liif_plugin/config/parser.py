@@ -1,8 +1,7 @@
 """The option file and --force_yml of the command line, read and checked before BasicSR's parser sees them.
 
-BasicSR's own parser runs code that stands in an option file or in --force_yml. Here both are read safely,
-and BasicSR's parser is handed the options instead of the file. ``basicsr_patches/options.py`` calls these
-functions.
+BasicSR's own parser runs code that stands in an option file or in --force_yml. Here both are read safely, and
+BasicSR's parser gets the options instead of the file. ``basicsr_patches/options.py`` calls these functions.
 """
 
 from __future__ import annotations
@@ -42,8 +41,7 @@ from .option_types import (
     whole,
 )
 
-# What BasicSR's parser needs, whatever the model: otherwise it fails, or writes elsewhere, before any other
-# check.
+# What BasicSR's parser needs for any model: otherwise it fails, or writes elsewhere, before any other check.
 EARLY = {
     "name": Option(RUN_NAME, REQUIRED, "Name of the run; results go to experiments/NAME or results/NAME."),
     "num_gpu": Option(NUM_GPU, REQUIRED, "Number of GPUs; `auto` takes all, or the CPU without one."),
@@ -108,9 +106,7 @@ def force(opt: dict, entries: list[str]) -> None:
 
 
 def _check_early(path: str, opt: dict) -> None:
-    """Raise UserError for what EARLY, PATHS and ROOTS do not allow, and for a host dataset that fails
-    later.
-    """
+    """Raise UserError for what the tables do not allow, and for a PairedImageDataset without scale."""
     for key, option in EARLY.items():
         if option.default is REQUIRED and key not in opt:
             raise UserError(f"{path}: '{key}' is missing; compare it with {packaged_options()}.")
@@ -221,8 +217,8 @@ def _hand_over(argv: list[str], opt: OrderedDict) -> Iterator[None]:
 def write_option_copy(opt_file: str, experiments_root: str) -> None:
     """Make the copy of ``opt_file`` that BasicSR has put into ``experiments_root`` readable by itself.
 
-    If the file is built on another one, the copy gets all options in full. BasicSR's lines with the time
-    and the command stay on top. A byte-order mark is removed: it may stand only at the beginning of a file.
+    If the file is built on another one, the copy gets all options in full. BasicSR's lines with the time and
+    the command stay on top. A byte-order mark is removed: it may stand only at the beginning of a file.
     """
     copy = os.path.join(experiments_root, os.path.basename(opt_file))
     with open(copy, encoding="utf-8") as file:

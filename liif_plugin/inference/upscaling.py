@@ -223,7 +223,8 @@ class Engine:
         H, W = where.window[2:]
         return (
             f"memory: about {needed / 2**30:.1f} GiB are needed to enlarge {w} x {h} pixels to {W} x {H} "
-            f"with {network}{whole_file}, but {self.budget / 2**30:.3g} are allowed. Give more, or 0 for no limit."
+            f"with {network}{whole_file}, but {self.budget / 2**30:.3g} are allowed. "
+            "Give more, or 0 for no limit."
         )
 
     def _bytes_per_pixel(self) -> float:

@@ -74,7 +74,7 @@ TRAIN = {
     "compile": optional(FLAG),
     "grad_clip": optional(number(0)),
 }
-PATH = {
+PATH: dict[str, Option | OptionType] = {
     **PATHS,
     "param_key_g": optional(TEXT),
     "strict_load_g": FLAG,

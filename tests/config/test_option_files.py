@@ -1,6 +1,4 @@
-"""Option files that say what differs from another one; every row of the paper's tables is one, trains,
-validates and saves.
-"""
+"""Option files that are built on one another; every row of the paper's tables trains, validates and saves."""
 
 import pytest
 import yaml
@@ -135,9 +133,7 @@ def test_merge_keys_that_double(write):
 
 
 def test_keys_are_compared_in_linear_time(write):
-    """A key more costs the same whether there are 3,000 or 30,000: the comparison of each with each does
-    not.
-    """
+    """2,000 keys would be compared two million times if each were compared with each."""
 
     def comparisons(count):
         class Key(str):
@@ -174,8 +170,8 @@ def test_an_alias_is_a_block_of_its_own(write):
 
 SMALL = (
     "name: {name}\nnum_gpu: auto\nmanual_seed: 0\n"
-    "datasets: {{train: {{num_worker_per_gpu: 0, persistent_workers: true}}, val_x2: {{scale: 2}}, "
-    "val_x3: {val}}}\n"
+    "datasets: {{train: {{num_worker_per_gpu: 0, persistent_workers: true}},"
+    " val_x2: {{scale: 2}}, val_x3: {val}}}\n"
     "path: {{pretrain_network_g: ~}}\n"
 )
 
@@ -266,9 +262,7 @@ def test_the_ablations_differ_from_liif_in_one_thing():
 
 
 def smoke(name: str, root) -> dict:
-    """The changes that let the row ``name`` run 4 iterations on a few small pictures; its network stays as
-    it is.
-    """
+    """The changes that let the row ``name`` run 4 iterations on a few small images; its network stays."""
     opt = read_options(str(packaged_files()[name]))
     tiny = yaml.safe_load(TINY_YML.format(root=root / "hr", total=4, every=4, workers=0))
     celeb = "celebahq" in name

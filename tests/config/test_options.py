@@ -1,6 +1,4 @@
-"""Every packaged option file builds its network and names only registered things; every mistake is refused
-by name.
-"""
+"""Every packaged option file builds its network and names registered things; every mistake is named."""
 
 import copy
 import sys
@@ -183,9 +181,7 @@ def test_validation_without_sets(good):
 
 
 def test_wandb(good, monkeypatch):
-    """What it lacks is said before the experiment's folder is made; what BasicSR misses in new releases is
-    put there.
-    """
+    """A missing package is named before the experiment's folder is made; new releases are adapted to."""
     good["logger"].update(wandb={"project": "x", "resume_id": None}, use_tb_logger=True)
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UserError, match="pip install wandb"):
@@ -220,13 +216,13 @@ def test_tests_need_weights_and_leave_the_training_set_out(good, tmp_path):
         check_options(good)
     (tmp_path / "w.pth").touch()
     good["path"]["pretrain_network_g"] = str(tmp_path / "w.pth")
-    with pytest.raises(UserError, match=r"w\.pth: not a checkpoint"):
+    with pytest.raises(UserError, match=r"w.pth: not a checkpoint"):
         check_options(copy.deepcopy(good))
     save_whole(
         {"params": build_network(dict(good["network_g"], hidden_list=[8])).state_dict()},
         str(tmp_path / "w.pth"),
     )
-    with pytest.raises(UserError, match=r"w\.pth: holds another network"):
+    with pytest.raises(UserError, match=r"w.pth: holds another network"):
         check_options(copy.deepcopy(good))
     save_whole(
         {"params": build_network(copy.deepcopy(good["network_g"])).state_dict()}, str(tmp_path / "w.pth")

@@ -1,6 +1,4 @@
-"""Every option of the packaged files, damaged in every way: refused by name in one line, or a run that
-trains and validates.
-"""
+"""Every option of the packaged files, damaged in every way: named in one line, or it trains and validates."""
 
 import copy
 import json
@@ -82,9 +80,7 @@ def world(tmp_path_factory):
 
 
 def small(name: str, root) -> dict:
-    """The packaged file ``name`` with small parts: every option of it stays, numbers and paths become small
-    ones.
-    """
+    """The packaged file ``name`` with small numbers and paths; every option of it stays."""
     opt = read_options(str(packaged_files()[name]))
     network = opt["network_g"]
     for block in (network, network.get("encoder") or {}):
@@ -156,9 +152,7 @@ def misspelt(key):
 
 
 def cases(opt: dict, below: tuple = ()) -> list[tuple[tuple, object, dict]]:
-    """(keys, value, damaged options) of every wrong value at every place under ``below``, and of every name
-    misspelt.
-    """
+    """(keys, value, damaged options) of every wrong value under ``below``, and of every name misspelt."""
     found = []
     for keys in places(opt):
         if keys[: len(below)] != below:
@@ -174,9 +168,7 @@ def cases(opt: dict, below: tuple = ()) -> list[tuple[tuple, object, dict]]:
 
 @pytest.fixture
 def run(world, monkeypatch):
-    """options -> what `liif train` or `liif test` would do with them; returns the UserError or the model.
-    Files stay as they were.
-    """
+    """options -> the UserError or the model that `liif train` or `liif test` gives; no file changes."""
     monkeypatch.chdir(world)
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     (world / "given.yml").write_text("")
@@ -204,9 +196,7 @@ def run(world, monkeypatch):
 
 
 def ran(opt, is_train):
-    """One training step and one picture of every set; what is written goes into a folder that is gone
-    afterwards.
-    """
+    """One training step and one image of every set; what is written goes into a temporary folder."""
     with tempfile.TemporaryDirectory() as folder:
         for key in ("models", "training_states", "visualization") if is_train else ():
             opt["path"][key] = os.path.join(folder, key)
@@ -301,7 +291,7 @@ models:
   - {name: mine, network_g: {type: LIIF, encoder: {type: EDSR, num_feat: 8, num_block: 1}, hidden_list: [8]},
      weights: net.pth, cell: 1/2}
   - {name: fixed, scales: {2: {network_g: {type: EDSR, num_in_ch: 3, num_out_ch: 3, num_feat: 8, num_block: 1,
-                                           upscale: 2}, weights: e.pth}}}
+                          upscale: 2}, weights: e.pth}}}
   - {name: theirs, images: hr}
   - {name: trained, opt: train.yml, weights: net.pth, published: LIIF}
 datasets:
@@ -320,9 +310,7 @@ precision: fp32
 
 @pytest.fixture
 def compared(world, monkeypatch):
-    """options -> what `liif compare` does with them before it measures: the plan, every set and its first
-    picture, every network.
-    """
+    """options -> what `liif compare` does before it measures: plan, sets and their first items, networks."""
     monkeypatch.chdir(world)
     liif = {"type": "LIIF", "encoder": {"type": "EDSR", "num_feat": 8, "num_block": 1}, "hidden_list": [8]}
     torch.save({"params": build(liif).state_dict()}, world / "net.pth")
