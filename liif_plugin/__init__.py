@@ -28,6 +28,7 @@ __all__ = ["ContinuousImage", "load", "upscale"]
 
 def __getattr__(name: str):
     if name in __all__:
+        from . import register  # noqa: F401  load() builds networks of ours
         from .inference import api
 
         return getattr(api, name)

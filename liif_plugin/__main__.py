@@ -1,4 +1,6 @@
-"""``python -m liif_plugin COMMAND``, also under torchrun. Spawned workers import this module: keep the guard."""
+"""``python -m liif_plugin COMMAND``, also under torchrun. Spawned workers import this module: keep the
+guard.
+"""
 
 from .cli import main
 

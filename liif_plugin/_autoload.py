@@ -78,8 +78,10 @@ def _register():
 
 def _import(name):
     """Import a module of ours. Warn if that fails: a broken plug-in must not take its host down."""
+    import importlib
+
     try:
-        __import__(name)
+        importlib.import_module(name)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # SystemExit too: an imported module may try to end the program

@@ -33,13 +33,14 @@ from liif_plugin.models.samples import DEFAULTS as SAMPLES
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "options.md"
 HEAD = """# Options
 
-Every option of an option file, block by block. `python scripts/options_table.py --write` generates this page from
-the tables that check option files. `~` is an empty value. In a scale or a size with two numbers, the vertical axis
-comes first: [y, x], [height, width]. An unknown option is refused; the message names the nearest valid one.
+Every option of an option file, block by block. `python scripts/options_table.py --write` generates this
+page from the tables that check option files. `~` is an empty value. In a scale or a size with two numbers,
+the vertical axis comes first: [y, x], [height, width]. An unknown option is refused; the message names the
+nearest valid one.
 
-`_base_: FILE` at the top builds a file on another one: blocks are merged key by key, a block of another `type`
-replaces the old one, `block: ~` removes it. `--force_yml KEY:KEY=VALUE ...` on the command line sets single
-options; `block=~` removes a block there too.
+`_base_: FILE` at the top builds a file on another one: blocks are merged key by key, a block of another
+`type` replaces the old one, `block: ~` removes it. `--force_yml KEY:KEY=VALUE ...` on the command line sets
+single options; `block=~` removes a block there too.
 """
 # Set by BasicSR or by the trainer, not by a user.
 INTERNAL = {

@@ -92,10 +92,10 @@ class LatentModulated(ContinuousNetwork):
 
         Args:
             feat: (B, C, h + 2, w + 2), the features and one pixel around them.
-            rel_cell: (B or 1, 2, h or 1, w or 1), the cell in LR pixels times 2.
+            rel_cell: (B or 1, h or 1, w or 1, 2), the cell in LR pixels times 2.
 
         Returns:
-            (B, M, h, w).
+            (B, h, w, M).
         """
         raise NotImplementedError
 
@@ -110,13 +110,12 @@ class LatentModulated(ContinuousNetwork):
         raise NotImplementedError
 
     def first_of_patches(
-        self, mods: _Modulations, codes: Tensor, rel_y: Tensor, rel_x: Tensor, rel_cell: Tensor
+        self, mods: _Modulations, rel_y: Tensor, rel_x: Tensor, rel_cell: Tensor
     ) -> tuple[int, Tensor]:
-        """Return how many layers are done, and their output (n, D, Ly, Lx), on the patches of n LR pixels.
+        """Return how many layers are done, and their output (n, D, Ly * Lx), on the patches of n LR pixels.
 
         Args:
-            mods: of the LR pixels.
-            codes: (n, K).
+            mods: of the n LR pixels.
             rel_y: (Ly,).
             rel_x: (n, Lx).
             rel_cell: (2,).
@@ -151,16 +150,16 @@ class LatentModulated(ContinuousNetwork):
         """Return the same as ``query``, from the result of ``prepare`` for a whole image."""
         check_positions(coord, prepared.size, prepared.region)
         rel_cell = cell * coord.new_tensor(prepared.size)
-        mods = self.modulations(prepared.feat, rel_cell[:, 0].view(-1, 2, 1, 1))
+        mods = self.modulations(prepared.feat, rel_cell[:, 0].view(-1, 1, 1, 2))
         return self.render_modulated(mods, prepared.image, coord, rel_cell)
 
     def render_modulated(self, mods: Tensor, image: Tensor, coord: Tensor, rel_cell: Tensor) -> Tensor:
-        """Return the colours of queries from modulations (B, M, h, w) and the LR image: (B, Q, 3)."""
-        h, w = mods.shape[-2:]
+        """Return the colours of queries from modulations (B, h, w, M) and the LR image: (B, Q, 3)."""
+        h, w = mods.shape[1:3]
         D, L = self.hidden_dim, self.hidden_depth
         index, rel, weight = corners(coord, (h, w), self.local_ensemble)  # (B, T, Q), (B, T, Q, 2), (B, T, Q)
         batch = torch.arange(coord.shape[0], device=index.device).view(-1, 1, 1) * (h * w)
-        near = F.embedding(index + batch, mods.permute(0, 2, 3, 1).flatten(0, 2))  # (B, T, Q, M)
+        near = F.embedding(index + batch, mods.flatten(0, 2))  # (B, T, Q, M)
         with torch.autocast(coord.device.type, enabled=False):
             near = near.to(coord.dtype)
             scale, shift = near[..., : D * L].unflatten(-1, (L, D)), near[..., D * L :][..., : D * L]
@@ -197,27 +196,26 @@ class LatentModulated(ContinuousNetwork):
             lr_columns = slice(first_column - left, x.pixels[-1] - left + 3)
             around = prepared.feat[b : b + 1, :, lr_rows, lr_columns]
             with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
-                table = self.modulations(around, rel_cell.view(1, 2, 1, 1))
-            table = table[0].permute(1, 2, 0).to(kind)
+                table = self.modulations(around, rel_cell.view(1, 1, 1, 2))
+            mods = _Modulations.of(self.imnet.linears[:-1], table[0].to(kind))
             used = torch.tensor(x.pixels, device=device) - first_column
             rel_x = x.rel[x.members]  # (n, Lx)
 
             def answer(row: int, rel_y: Tensor) -> Tensor:
-                of_row = table[row - first_row].index_select(0, used)  # (n, M)
-                out = torch.empty(3, len(rel_y), *rel_x.shape, dtype=kind, device=device)
+                of_row = mods.of_row(row - first_row, used)
                 patch = len(rel_y) * rel_x.shape[1]
                 step = max(1, ROW_BYTES // (4 * patch * self.hidden_dim))
+                parts = []
                 for i in range(0, len(used), step):
-                    part = slice(i, i + step)
-                    mods = _Modulations(self, of_row[part])
-                    done, hidden = self.first_of_patches(mods, mods.codes, rel_y, rel_x[part], rel_cell)
-                    hidden = hidden.flatten(2)  # (n, D, Ly * Lx)
+                    near = of_row.part(i, i + step)
+                    done, hidden = self.first_of_patches(near, rel_y, rel_x[i : i + step], rel_cell)
                     for layer in range(done, self.hidden_depth):
-                        weight, bias = mods.layer(layer)
-                        hidden = torch.baddbmm(bias, weight, hidden).relu_()
-                    rgb = torch.matmul(last.weight, hidden).view(-1, 3, len(rel_y), rel_x.shape[1])
-                    out[:, :, part] = rgb.permute(1, 2, 0, 3)
-                return out
+                        hidden = torch.baddbmm(near.bias(layer), near.weight(layer), hidden).relu_()
+                    parts.append(
+                        torch.bmm(last.weight.expand(len(hidden), -1, -1), hidden)
+                    )  # (n, 3, Ly * Lx)
+                rgb = parts[0] if len(parts) == 1 else torch.cat(parts)
+                return rgb.unflatten(2, (len(rel_y), -1)).permute(1, 2, 0, 3)
 
             return answer
 
@@ -240,26 +238,44 @@ class LatentModulated(ContinuousNetwork):
         return other
 
 
-class _Modulations:
-    """The modulations of n LR pixels: what they make of the render MLP's layers.
+class _Modulations(NamedTuple):
+    """The modulations of LR pixels: what they make of the render MLP's layers.
 
-    Args:
-        net: an LM-LIIF or LM-LTE.
-        values: (n, M).
+    Attributes:
+        linears: the L layers that are modulated, shared by all LR pixels.
+        scales: (..., L, D), 1 + scale.
+        biases: (..., L, D), of the layers as each LR pixel has them.
+        codes: (..., K), what follows.
     """
 
-    def __init__(self, net: LatentModulated, values: Tensor):
-        D, L = net.hidden_dim, net.hidden_depth
-        self.linears = net.imnet.linears
-        self.scale = 1 + values[:, : D * L].reshape(-1, L, D)
-        self.shift = values[:, D * L : 2 * D * L].reshape(-1, L, D)
-        self.codes = values[:, 2 * D * L :]
+    linears: list[nn.Linear]
+    scales: Tensor
+    biases: Tensor
+    codes: Tensor
 
-    def layer(self, i: int) -> tuple[Tensor, Tensor]:
-        """Return weight (n, D, in_dim) and bias (n, D, 1) of layer ``i`` of each LR pixel."""
-        scale, linear = self.scale[:, i], self.linears[i]
-        bias = torch.addcmul(self.shift[:, i], scale, linear.bias)
-        return linear.weight * scale.unsqueeze(-1), bias.unsqueeze(-1)
+    @classmethod
+    def of(cls, linears: list[nn.Linear], values: Tensor) -> _Modulations:
+        """Return what ``values`` (..., M) stand for."""
+        L, D = len(linears), linears[0].out_features
+        scales, shifts, codes = values.split([D * L, D * L, values.shape[-1] - 2 * D * L], dim=-1)
+        scales = 1 + scales.unflatten(-1, (L, D))
+        shared = torch.stack([layer.bias for layer in linears])
+        return cls(linears, scales, scales * shared + shifts.unflatten(-1, (L, D)), codes)
+
+    def of_row(self, row: int, columns: Tensor) -> _Modulations:
+        """Return the modulations of LR pixels of a row."""
+        return _Modulations(self.linears, *(values[row].index_select(0, columns) for values in self[1:]))
+
+    def part(self, start: int, stop: int) -> _Modulations:
+        return _Modulations(self.linears, *(values[start:stop] for values in self[1:]))
+
+    def weight(self, layer: int) -> Tensor:
+        """Return the weight of a layer of each LR pixel: (n, D, in_dim)."""
+        return self.linears[layer].weight * self.scales[:, layer].unsqueeze(-1)
+
+    def bias(self, layer: int) -> Tensor:
+        """Return the bias of a layer of each LR pixel: (n, D, 1)."""
+        return self.biases[:, layer].unsqueeze(-1)
 
 
 @ARCH_REGISTRY.register()
@@ -324,10 +340,10 @@ class LMLIIF(LatentModulated):
         C = feat.shape[1]
         # The first layer's weights of the features, as a convolution: F.unfold orders channels (C, 3, 3) too.
         weight = first.weight[:, : 9 * C].reshape(-1, C, 3, 3)
-        x = F.conv2d(feat, weight, first.bias)
-        x = x + F.conv2d(rel_cell, first.weight[:, 9 * C :, None, None]).to(x.dtype)
+        x = F.conv2d(feat, weight, first.bias).permute(0, 2, 3, 1)
+        x = x + F.linear(rel_cell, first.weight[:, 9 * C :]).to(x.dtype)
         for layer in others:
-            x = F.conv2d(F.relu_(x), layer.weight[:, :, None, None], layer.bias)
+            x = layer(F.relu_(x))
         return x
 
     def first(self, codes: Tensor, rel: Tensor, rel_cell: Tensor) -> Tensor:
@@ -335,17 +351,18 @@ class LMLIIF(LatentModulated):
         return torch.cat([codes, rel, rel_cell], dim=-1)
 
     def first_of_patches(
-        self, mods: _Modulations, codes: Tensor, rel_y: Tensor, rel_x: Tensor, rel_cell: Tensor
+        self, mods: _Modulations, rel_y: Tensor, rel_x: Tensor, rel_cell: Tensor
     ) -> tuple[int, Tensor]:
         """Return the first layer on patches: u + v_y rel_y + v_x rel_x, because it is linear in rel."""
-        D = self.hidden_dim
-        weight, bias = mods.layer(0)  # (n, D, D + 4), (n, D, 1)
+        D, weight, codes = self.hidden_dim, mods.weight(0), mods.codes
         constant = torch.cat([codes, rel_cell.expand(len(codes), 2)], dim=1).unsqueeze(-1)
         of_code = torch.cat([weight[..., :D], weight[..., D + 2 :]], dim=-1)
-        u = torch.baddbmm(bias, of_code, constant)  # (n, D, 1)
-        of_row = u + weight[..., D : D + 1] * rel_y
-        of_column = weight[..., D + 1 : D + 2] * rel_x.unsqueeze(1)
-        return 1, (of_row.unsqueeze(-1) + of_column.unsqueeze(-2)).relu_()
+        u = torch.baddbmm(mods.bias(0), of_code, constant)  # (n, D, 1)
+        # rel of each place of the patches, (n, 2, Ly * Lx).
+        places = rel_x.new_empty(len(rel_x), 2, len(rel_y), rel_x.shape[1])
+        places[:, 0] = rel_y.unsqueeze(-1)
+        places[:, 1] = rel_x.unsqueeze(1)
+        return 1, torch.baddbmm(u, weight[..., D : D + 2], places.flatten(2)).relu_()
 
 
 @ARCH_REGISTRY.register()
@@ -418,14 +435,13 @@ class LMLTE(LatentModulated):
         weight, bias = self.freq.weight, self.freq.bias
         assert bias is not None
         freq = F.conv2d(feat, weight[0::2] + weight[1::2], bias[0::2] + bias[1::2])
+        coef, freq = coef.permute(0, 2, 3, 1), freq.permute(0, 2, 3, 1)
         # The waves, in float32: in half precision an angle is another angle.
         with torch.autocast(feat.device.type, enabled=False):
-            phase = F.conv2d(rel_cell, self.phase.weight.to(rel_cell.dtype)[:, :, None, None])
+            phase = F.linear(rel_cell, self.phase.weight.to(rel_cell.dtype))
             angle = math.pi * (freq.to(rel_cell.dtype) + phase)
-            x = coef.to(rel_cell.dtype) * torch.cat([angle.cos(), angle.sin()], dim=1)
-        for i, layer in enumerate(self.hypernet.linears):
-            x = F.conv2d(F.relu(x) if i else x, layer.weight[:, :, None, None], layer.bias)
-        return x
+            x = coef.to(rel_cell.dtype) * torch.cat([angle.cos(), angle.sin()], dim=-1)
+        return self.hypernet(x)
 
     def first(self, codes: Tensor, rel: Tensor, rel_cell: Tensor) -> Tensor:
         """Return the render MLP's input, see ``LatentModulated``."""
@@ -435,10 +451,10 @@ class LMLTE(LatentModulated):
         return coef * torch.cat([angle.cos(), angle.sin()], dim=-1)
 
     def first_of_patches(
-        self, mods: _Modulations, codes: Tensor, rel_y: Tensor, rel_x: Tensor, rel_cell: Tensor
+        self, mods: _Modulations, rel_y: Tensor, rel_x: Tensor, rel_cell: Tensor
     ) -> tuple[int, Tensor]:
         """Return the waves on patches by the sum rule, cos(a + b) = cos a cos b - sin a sin b."""
-        coef, freq = (part.unsqueeze(-1) for part in codes.chunk(2, dim=-1))
+        coef, freq = (part.unsqueeze(-1) for part in mods.codes.chunk(2, dim=-1))
         J = self.hidden_dim // 2
         phase = F.linear(rel_cell, self.imphase.weight).view(J, 1)
         angle_y = math.pi * (freq[:, 0::2] * rel_y + phase)  # (n, J, Ly)
@@ -446,7 +462,7 @@ class LMLTE(LatentModulated):
         cos_y, sin_y = angle_y.cos().unsqueeze(-1), angle_y.sin().unsqueeze(-1)
         cos_x, sin_x = angle_x.cos(), angle_x.sin()
         A, B = coef[:, :J], coef[:, J:]
-        x = codes.new_empty(len(codes), 2 * J, len(rel_y), rel_x.shape[1])
+        x = coef.new_empty(len(coef), 2 * J, len(rel_y), rel_x.shape[1])
         x[:, :J] = cos_y * (A * cos_x).unsqueeze(-2) - sin_y * (A * sin_x).unsqueeze(-2)
         x[:, J:] = sin_y * (B * cos_x).unsqueeze(-2) + cos_y * (B * sin_x).unsqueeze(-2)
-        return 0, x
+        return 0, x.flatten(2)

@@ -1,4 +1,4 @@
-"""SRNO: Super-Resolution Neural Operator (Wei, Zhang, CVPR 2023): Galerkin attention over the whole target."""
+"""SRNO: Super-Resolution Neural Operator (Wei, Zhang, CVPR 2023), Galerkin attention over the target."""
 
 from __future__ import annotations
 

@@ -145,10 +145,15 @@ def _decode_block(out: Tensor, y: Visits, x: Visits, answer: RowAnswer) -> None:
     """Fill ``out`` (3, R, C)."""
     (T, R), C = y.opposite.shape, x.opposite.shape[1]
     answers = torch.empty(3, T * R, T * C, dtype=out.dtype, device=out.device)
-    for row, count, members in zip(y.pixels, y.counts, y.members):
-        members = members[:count]
-        rgb = answer(row, y.rel[members])  # (3, Ly, n, Lx)
-        answers[:, members] = rgb.flatten(2).index_select(2, x.slots).to(out.dtype)
+    for row, count, members, numbers in zip(y.pixels, y.counts, y.members, y.members.tolist()):
+        rgb = answer(row, y.rel[members[:count]])  # (3, Ly, n, Lx)
+        rgb = rgb.flatten(2).index_select(2, x.slots).to(out.dtype)
+        # The pairs of an LR row are one run of target rows for each side.
+        first = 0
+        for i in range(1, count + 1):
+            if i == count or numbers[i] != numbers[i - 1] + 1:
+                answers[:, numbers[first] : numbers[i - 1] + 1] = rgb[:, first:i]
+                first = i
     answers = answers.view(3, T, R, T, C)
     if T == 1:
         out.copy_(answers[:, 0, :, 0])
@@ -156,8 +161,8 @@ def _decode_block(out: Tensor, y: Visits, x: Visits, answer: RowAnswer) -> None:
     # Blend by the areas of the rectangles diagonally opposite (equation 4 of LIIF).
     area = (y.opposite[:, :, None, None] * x.opposite).add_(EPS_AREA).to(out.dtype)  # (T, R, T, C)
     answers *= area
-    total = area.sum(dim=(0, 2))
-    torch.div(answers.sum(dim=(1, 3)), total, out=out)
+    answers, area = answers[:, 0] + answers[:, 1], area[0] + area[1]
+    torch.div(answers[:, :, 0] + answers[:, :, 1], area[:, 0] + area[:, 1], out=out)
 
 
 class Runs(NamedTuple):

@@ -22,8 +22,7 @@ def save_in_experiment(obj: object, path: str) -> None:
         save_whole(obj, path)
     except UserError as error:
         raise UserError(
-            f"{error} Earlier checkpoints are whole; make room{_room_taken(path)} and go on with "
-            "--auto_resume."
+            f"{error} Earlier checkpoints are whole{_room_taken(path)}; go on with --auto_resume."
         ) from error
 
 

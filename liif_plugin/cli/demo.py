@@ -1,7 +1,8 @@
 """See everything work, without a download.
 
-Real images from scikit-image are packed into LMDBs. BasicSR trains a small LIIF on them. It and
-the weights that come with the package are measured against bicubic on two images that neither has seen, and a figure is drawn.
+Real images from scikit-image are packed into LMDBs. BasicSR trains a small LIIF on them. It and the
+weights that come with the package are measured against bicubic on two images that neither has seen, and a
+figure is drawn.
 
   liif demo                     about two minutes on two CPU cores; writes ./liif_demo
   liif demo --iterations 3000   longer training

@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from .. import register  # noqa: F401  load() builds networks of ours
 from ..archs.base import ContinuousNetwork, as_continuous, tensors_of
 from ..checkpoints.loading import find, load
 from ..config.option_types import number

@@ -87,8 +87,9 @@ def _prepare_in_tiles(
 
     Memory holds the feature map of the whole image, but only one tile of what encoding takes.
     """
-    h, w = lq.shape[:2] if isinstance(lq, np.ndarray) else lq.shape[-2:]
-    whole: Tensor | None = None
+    is_array = isinstance(lq, np.ndarray)
+    h, w = lq.shape[:2] if is_array else lq.shape[-2:]
+    whole = torch.empty(0)
     for rows in _blocks((0, h), side):
         for columns in _blocks((0, w), side):
             (top, bottom), (left, right) = _encoded_spans(net, (h, w), rows, columns)
@@ -98,13 +99,14 @@ def _prepare_in_tiles(
             part = as_float(part, device).contiguous(memory_format=torch.channels_last)
             with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32), whole_float32():
                 feat = net.encode(part)
-            if whole is None:
+            if not len(whole):
                 whole = feat.new_empty(*feat.shape[:2], h, w)
             inside = feat[..., rows[0] - top : rows[1] - top, columns[0] - left : columns[1] - left]
             whole[..., rows[0] : rows[1], columns[0] : columns[1]] = inside
             del feat, inside
             trim_heap()
     with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32), whole_float32():
+        assert whole is not None  # an image has at least one tile
         return _as_float32(net.prepare(whole, size, None, cell))
 
 

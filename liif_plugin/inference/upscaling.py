@@ -214,16 +214,17 @@ class Engine:
             if halo is None
             else f"a network that looks {halo} pixels around each tile"
         )
-        whole_file = (
-            f", {held / 2**30:.1f} of them for a format that is not written row by row like .png and .tif"
-            if held
-            else ""
-        )
+        whole_file = ""
+        if held:
+            whole_file = (
+                f", {held / 2**30:.1f} of them for a format that is not written row by row as .png is"
+            )
         h, w = lr_size
         H, W = where.window[2:]
         return (
-            f"memory: about {needed / 2**30:.1f} GiB are needed to enlarge {w} x {h} pixels to {W} x {H} with "
-            f"{network}{whole_file}, but {self.budget / 2**30:.3g} are allowed. Give more, or 0 for no limit."
+            f"memory: about {needed / 2**30:.1f} GiB are needed to enlarge {w} x {h} pixels to {W} x {H} "
+            f"with {network}{whole_file}, but {self.budget / 2**30:.3g} are allowed. "
+            "Give more, or 0 for no limit."
         )
 
     def _bytes_per_pixel(self) -> float:

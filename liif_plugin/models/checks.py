@@ -25,6 +25,8 @@ from ..config.option_types import (
     FLAG,
     FOLDER_NAME,
     TEXT,
+    Option,
+    OptionType,
     check_block,
     check_call,
     check_plain,
@@ -46,8 +48,10 @@ from .history import BestBy
 from .samples import check_samples
 from .training_run import TrainingRun
 
-SET_BY_BASICSR = dict.fromkeys(("dist", "rank", "world_size", "auto_resume", "is_train", "root_path"), ANY)
-TOP = {
+SET_BY_BASICSR: dict[str, Option | OptionType] = dict.fromkeys(
+    ("dist", "rank", "world_size", "auto_resume", "is_train", "root_path"), ANY
+)
+TOP: dict[str, Option | OptionType] = {
     **EARLY,
     **SET_BY_BASICSR,
     "model_type": TEXT,
@@ -70,7 +74,7 @@ TRAIN = {
     "compile": optional(FLAG),
     "grad_clip": optional(number(0)),
 }
-PATH = {
+PATH: dict[str, Option | OptionType] = {
     **PATHS,
     "param_key_g": optional(TEXT),
     "strict_load_g": FLAG,
@@ -315,8 +319,7 @@ def check_options(opt: dict) -> nn.Module | None:
     if "scale" in opt:
         raise UserError(
             "scale: at the top of an option file BasicSR writes it over every dataset's own; give each "
-            "dataset its "
-            "`scale`."
+            "dataset its `scale`."
         )
     check_plain("", {key: value for key, value in opt.items() if key not in SET_BY_BASICSR})
     check_block("option file", opt, TOP)

@@ -85,12 +85,12 @@ def test_equals_the_authors_network(golden, name):
         around = net.prepare(feat).feat
         size = torch.tensor([h, w])
         if "mod" in numbers:
-            rel_cell = (numbers["uniform_cell"] * size)[:, 0].view(1, 2, 1, 1)
-            assert largest(net.modulations(around, rel_cell), numbers["mod"]) < 1e-5
+            rel_cell = (numbers["uniform_cell"] * size)[:, 0].view(1, 1, 1, 2)
+            assert largest(net.modulations(around, rel_cell), numbers["mod"].permute(0, 2, 3, 1)) < 1e-5
         if "random_pred" in numbers:
             # They take the cell of query i for LR pixel i.
             rel_cell = numbers["random_cell"] * size
-            of_pixels = rel_cell[:, : h * w].transpose(1, 2).reshape(1, 2, h, w)
+            of_pixels = rel_cell[:, : h * w].view(1, h, w, 2)
             mods = net.modulations(around, of_pixels)
             rgb = net.render_modulated(mods, lq, numbers["random_coord"], rel_cell)
             assert largest((rgb - 0.5) / 0.5, numbers["random_pred"]) < 1e-5

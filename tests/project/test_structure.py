@@ -1,4 +1,6 @@
-"""The rules of the source tree: imports run one way, and every version that setup.py allows is one that is tested."""
+"""The rules of the source tree: imports run one way, and every version that setup.py allows is one that is
+tested.
+"""
 
 import ast
 import re
@@ -10,7 +12,8 @@ from packaging.version import Version
 from helpers import ROOT
 
 PACKAGE = ROOT / "liif_plugin"
-# A module imports only from packages further up in this list. This is the one place where the order is written.
+# A module imports only from packages further up in this list. This is the one place where the order is
+# written.
 ORDER = [
     "errors",
     "coords",
@@ -44,7 +47,9 @@ def place(module: str) -> str:
 
 
 def imported_modules(path: Path) -> set[str]:
-    """Modules of liif_plugin that a file imports, inside functions too: 'data.crops', without the package's name."""
+    """Modules of liif_plugin that a file imports, inside functions too: 'data.crops', without the package's
+    name.
+    """
     inside = path.relative_to(PACKAGE).parts[:-1]
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):

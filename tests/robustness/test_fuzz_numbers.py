@@ -1,5 +1,6 @@
-"""Positions, cells, sizes, scales, windows and pictures of the Python interface: what makes sense gives finite colours, the rest is
-refused in one line that names the argument."""
+"""Positions, cells, sizes, scales, windows and pictures of the Python interface: what makes sense gives
+finite colours, the rest is refused in one line that names the argument.
+"""
 
 import itertools
 

@@ -297,10 +297,10 @@ models:
 datasets:
   Set:
     {dataroot_gt: hr, dataroot_lq: "x{scale}", filename_tmpl: "{}x{scale}", lq_scales: [2],
-     scales: [2, 2.5, [2, 3]], protocol: plain, first_k: 1, meta_info_file: ~, how_to_get: Ask., published: Set5}
-  Faces:
-    {type: SizeVariedDataset, at_scale: 2, dataroot_gt: 128.lmdb, dataroot_lq: 64.lmdb,
-     meta_info_file: split.json, split: test, protocol: plain}
+     scales: [2, 2.5, [2, 3]], protocol: plain, first_k: 1, meta_info_file: ~, how_to_get: Ask.,
+     published: Set5}
+  Faces: {type: SizeVariedDataset, at_scale: 2, dataroot_gt: 128.lmdb, dataroot_lq: 64.lmdb,
+          meta_info_file: split.json, split: test, protocol: plain}
 metrics: {psnr: {type: continuous_psnr, gray_as_luma: [a]}, stock: {type: calculate_psnr, crop_border: 2}}
 figure: {dataset: Set, scale: 2, image: '0', box: [4, 4, 8, 8], models: [mine]}
 device: cpu
