@@ -4,6 +4,7 @@ written.
 
 from __future__ import annotations
 
+import os
 import sys
 
 from ..config.parser import parse_command_line, write_option_copy
@@ -61,5 +62,8 @@ def copy_opt_file(opt_file: str, experiments_root: str) -> None:
 
     if get_dist_info()[0] != 0:
         return
+    copy = os.path.join(experiments_root, os.path.basename(opt_file))
+    if os.path.exists(copy) and os.path.samefile(opt_file, copy):
+        return  # a run that is resumed from its own copy
     copy_opt_file.original(opt_file, experiments_root)
     write_option_copy(opt_file, experiments_root)

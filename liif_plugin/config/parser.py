@@ -186,7 +186,21 @@ def parse_command_line(
     if opt is None:
         return stock_parse(root_path, is_train)
     with _hand_over(argv, opt):
-        return stock_parse(root_path, is_train)
+        parsed, args = stock_parse(root_path, is_train)
+    if is_train:
+        _check_not_renamed(parsed, args)
+    return parsed, args
+
+
+def _check_not_renamed(opt: dict, args: argparse.Namespace) -> None:
+    """Raise UserError for an option file in the experiment's folder, which BasicSR renames first."""
+    root = os.path.realpath(opt["path"]["experiments_root"])
+    resumes = args.auto_resume or opt["path"].get("resume_state")
+    if not resumes and os.path.realpath(args.opt).startswith(root + os.sep):
+        raise UserError(
+            f"{args.opt}: lies in the folder of the experiment, which a new run of this name sets aside;"
+            " resume it with --auto_resume, or copy the file to another folder."
+        )
 
 
 @contextlib.contextmanager
