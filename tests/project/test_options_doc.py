@@ -1,4 +1,4 @@
-"""docs/options.md is what the tables say that check option files."""
+"""docs/options.md and the table of patches are what the code says."""
 
 import runpy
 
@@ -10,12 +10,18 @@ from liif_plugin.config.option_files import packaged_files, read_options
 
 @pytest.fixture(scope="module")
 def script():
-    return runpy.run_path(str(ROOT / "scripts" / "options_table.py"))
+    return runpy.run_path(str(ROOT / "scripts" / "generate_docs.py"))
 
 
 def test_the_page_is_generated(script):
     page = (ROOT / "docs" / "options.md").read_text(encoding="utf-8")
-    assert page == script["page"](), "run `python scripts/options_table.py --write`"
+    assert page == script["page"](), "run `python scripts/generate_docs.py --write`"
+
+
+def test_the_table_of_patches_is_generated(script):
+    page = (ROOT / "docs" / "plugin.md").read_text(encoding="utf-8")
+    assert page == script["with_patches"](page), "run `python scripts/generate_docs.py --write`"
+    assert "basicsr.train.load_resume_state" in page
 
 
 def test_every_option_of_the_packaged_files_is_on_the_page():

@@ -1,7 +1,7 @@
 """Write docs/options.md: every option of every block, from the tables that check option files.
 
-  python scripts/options_table.py            print the page
-  python scripts/options_table.py --write    write docs/options.md
+  python scripts/generate_docs.py            print the page
+  python scripts/generate_docs.py --write    write docs/options.md
 
 tests/project/test_options_doc.py compares the page with the tables.
 """
@@ -19,6 +19,7 @@ from liif_plugin.archs.liif_arch import LIIF
 from liif_plugin.archs.metasr_arch import MetaSR
 from liif_plugin.archs.rdn_arch import LIIF_RDN
 from liif_plugin.archs.siren_arch import SIREN
+from liif_plugin.basicsr_patches.patching import patches_table
 from liif_plugin.config.option_types import NO_DEFAULT, REQUIRED, Option, Options, type_of
 from liif_plugin.data.arbitrary_scale_dataset import ARBITRARY_OPTIONS
 from liif_plugin.data.dataset_options import SOURCE_OPTIONS, TRAIN_OPTIONS, VAL_OPTIONS
@@ -31,9 +32,11 @@ from liif_plugin.models.dry_runs import SCHEDULER
 from liif_plugin.models.samples import DEFAULTS as SAMPLES
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "options.md"
+PLUGIN_PAGE = PAGE.with_name("plugin.md")
+PATCHES = ("<!-- patches: begin (generated) -->", "<!-- patches: end -->")
 HEAD = """# Options
 
-Every option of an option file, block by block. `python scripts/options_table.py --write` generates this
+Every option of an option file, block by block. `python scripts/generate_docs.py --write` generates this
 page from the tables that check option files. `~` is an empty value. In a scale or a size with two numbers,
 the vertical axis comes first: [y, x], [height, width]. An unknown option is refused; the message names the
 nearest valid one.
@@ -256,12 +259,20 @@ def type_of_sample(key: str):
     return each(positive(64)) if key == "scales" else whole(1)
 
 
+def with_patches(plugin_page: str) -> str:
+    """Return docs/plugin.md with the table of patches between its two marks."""
+    before, rest = plugin_page.split(PATCHES[0])
+    after = rest.split(PATCHES[1])[1]
+    return f"{before}{PATCHES[0]}\n\n{patches_table()}\n\n{PATCHES[1]}{after}"
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--write", action="store_true", help="write docs/options.md")
+    parser.add_argument("--write", action="store_true", help="write both pages")
     if parser.parse_args().write:
         PAGE.write_text(page(), encoding="utf-8")
+        PLUGIN_PAGE.write_text(with_patches(PLUGIN_PAGE.read_text(encoding="utf-8")), encoding="utf-8")
     else:
         print(page(), end="")
