@@ -109,7 +109,8 @@ def build(network_g: dict, weights: str | None, key: str, where: str) -> nn.Modu
     Raises:
         UserError: if it cannot be built, has no weights, or they are those of another network.
     """
-    net = build_network(network_g, f"{where}: network_g").eval()
+    # float32 whatever torch.set_default_dtype says: pictures and coordinates come in float32
+    net = build_network(network_g, f"{where}: network_g").eval().float()
     if weights is not None:
         state = load_params(weights, key)
         check_fits(state, net, weights)

@@ -1,5 +1,7 @@
 """Every recipe: shapes, the features BasicSR's own forward has, the stated receptive radius, any size."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -89,3 +91,11 @@ def test_mistakes_are_named():
         Encoder({"type": "EDRS"})
     with pytest.raises(UserError, match=r"unknown option 'num_feats'.*did you mean 'num_feat'"):
         Encoder({"type": "EDSR", "num_feats": 8})
+
+
+def test_a_recipe_that_removes_what_is_not_there(monkeypatch):
+    """A misspelt name left the upsampler in the encoder, counted and trained, without a word."""
+    recipe = dataclasses.replace(RECIPES["EDSR"], unused=("upsample", "conv_lst"))
+    monkeypatch.setitem(RECIPES, "EDSR", recipe)
+    with pytest.raises(ValueError, match="the recipe of EDSR: unused names 'conv_lst', but the network has"):
+        Encoder({"type": "EDSR", **SMALL["EDSR"]})

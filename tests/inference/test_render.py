@@ -6,6 +6,7 @@ import torch
 from basicsr.archs import build_network
 
 from helpers.pictures import picture
+from liif_plugin import load, upscale
 from liif_plugin.archs.base import Tile
 from liif_plugin.coords import cell_of, grid, queries_to_image
 from liif_plugin.data.crops import to_tensor
@@ -158,11 +159,12 @@ def test_an_autocast_of_the_caller_does_not_reach_a_render_in_float32(options):
 
 
 def test_another_default_dtype_changes_nothing():
-    net, lq = network(), torch.rand(1, 3, 12, 10)
-    expected = render(net, lq, (30, 25))
+    net, lq, image = network(), torch.rand(1, 3, 12, 10), picture(0, 10, 12)
+    expected, enlarged = render(net, lq, (30, 25)), upscale(image, 2.5, precision="fp32")
     torch.set_default_dtype(torch.float64)
     try:
         assert torch.equal(render(net, lq, (30, 25)), expected)
+        assert np.array_equal(upscale(image, 2.5, model=load(), precision="fp32"), enlarged)
         assert cell_of((3, 4)).dtype == torch.float32
     finally:
         torch.set_default_dtype(torch.float32)
