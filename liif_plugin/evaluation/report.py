@@ -208,7 +208,7 @@ def latex(plan: Plan, results: Results) -> str:
     for dataset, numbers in _columns_by_set(plan).items():
         for metric in plan.metrics:
             ranks = {n: _ranked(plan, results, metric, n) for n in numbers}
-            scales = [f"$\\times${latex_text(plan.columns[n].scale_text[1:])}" for n in numbers]
+            scales = [plan.columns[n].scale_text.replace("x", "$\\times$") for n in numbers]
             rows = []
             for model in plan.models:
                 row = [latex_text(model.name)]

@@ -13,7 +13,7 @@ from PIL import Image
 
 from helpers import ROOT
 from liif_plugin.cli import main
-from liif_plugin.config.option_files import packaged_files, read_options
+from liif_plugin.config.option_files import find_option_file, packaged_files, read_options
 from liif_plugin.data.arbitrary_scale_dataset import ArbitraryScaleDataset
 from liif_plugin.errors import UserError
 from liif_plugin.evaluation import report, results
@@ -333,7 +333,7 @@ def test_packaged_files(path, tmp_path, monkeypatch):
                 weights = (
                     tmp_path
                     / "experiments"
-                    / read_options(str(path.parent / source["opt"]))["name"]
+                    / read_options(find_option_file(source["opt"]))["name"]
                     / "models"
                     / "net_g_latest.pth"
                 )
