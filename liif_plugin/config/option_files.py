@@ -113,8 +113,9 @@ def merge(base: dict, changes: dict) -> OrderedDict:
     ``block: ~`` removes the block.
 
     Example:
-        >>> dict(merge({"a": {"x": 1}, "b": {"y": 2}}, {"a": {"z": 3}, "b": None}))
-        {'a': OrderedDict({'x': 1, 'z': 3})}
+        >>> merged = merge({"a": {"x": 1}, "b": {"y": 2}}, {"a": {"z": 3}, "b": None})
+        >>> list(merged), dict(merged["a"])
+        (['a'], {'x': 1, 'z': 3})
     """
     merged = OrderedDict(base)
     for key, value in changes.items():

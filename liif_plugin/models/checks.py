@@ -288,22 +288,23 @@ def fill_defaults(opt: dict) -> None:
 
 
 def _check_other_model(opt: dict) -> None:
-    """Raise UserError if a model of BasicSR is to train a network that needs coordinates."""
+    """Raise UserError if a model of BasicSR's own is to train a network that needs coordinates."""
+    model = MODEL_REGISTRY.get(opt["model_type"])
+    if not model.__module__.startswith("basicsr."):
+        return  # a user's model may know what to do
     network_g = opt.get("network_g")
     name = network_g.get("type") if isinstance(network_g, dict) else None
     if name in ARCH_REGISTRY and is_continuous(ARCH_REGISTRY.get(name)):
         raise UserError(
             f"model_type: {opt['model_type']} does not hand coordinates to network_g ({name}); write "
-            f"`model_type: "
-            "ContinuousSRModel`."
+            "`model_type: ContinuousSRModel`."
         )
 
 
 def check_options(opt: dict) -> nn.Module | None:
-    """Refuse, by name and with the nearest valid one, what would fail or be ignored later. Changes nothing
-    in ``opt``.
+    """Refuse, by name and with the nearest valid one, what would fail or be ignored later.
 
-    Call ``fill_defaults`` first. Options of other models than ``ContinuousSRModel`` are not checked.
+    Nothing in ``opt`` is changed. Call ``fill_defaults`` first. Options of other models than ``ContinuousSRModel`` are not checked.
 
     Returns:
         The network, built from ``network_g``, without its weights; None for another model.
