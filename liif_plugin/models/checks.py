@@ -304,7 +304,8 @@ def _check_other_model(opt: dict) -> None:
 def check_options(opt: dict) -> nn.Module | None:
     """Refuse, by name and with the nearest valid one, what would fail or be ignored later.
 
-    Nothing in ``opt`` is changed. Call ``fill_defaults`` first. Options of other models than ``ContinuousSRModel`` are not checked.
+    Nothing in ``opt`` is changed. Call ``fill_defaults`` first. Options of other models than
+    ``ContinuousSRModel`` are not checked.
 
     Returns:
         The network, built from ``network_g``, without its weights; None for another model.
