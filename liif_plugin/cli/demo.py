@@ -76,6 +76,15 @@ def _prepare(root: str) -> None:
             print(f"  {printable(output)}: {report.stored} images from {report.sources} pictures")
 
 
+def _is_trained(experiment: str, total: int) -> bool:
+    """Return whether an earlier demo has finished ``total`` iterations."""
+    from ..checkpoints.reading import load_safely
+
+    latest = os.path.join(experiment, "models", "net_g_latest.pth")
+    content = load_safely(latest) if os.path.isfile(latest) else {}
+    return isinstance(content, dict) and content.get("iter") == total
+
+
 def _train(root: str, option_file: str, total: int, forced: list[str]) -> None:
     """BasicSR's trainer in a process of its own, its log in a file, a progress bar here."""
     from tqdm import tqdm
@@ -224,7 +233,8 @@ def run(args: argparse.Namespace) -> None:
         f" weights in {shown}/experiments/{opt['name']}/models"
     )
     forced = [f"train:total_iter={total}", f"train:scheduler:periods=[{total}]"] if args.iterations else []
-    _train(root, option_file, total, forced)
+    if not _is_trained(os.path.join(root, "experiments", opt["name"]), total):
+        _train(root, option_file, total, forced)
     print(
         "4/4 Held-out pictures: bicubic, the network trained now, and the weights that come with the package"
     )
