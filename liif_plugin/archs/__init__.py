@@ -3,4 +3,4 @@ with, encoders.
 """
 
 from ..basicsr_patches import shims  # noqa: F401, I001  must be installed before basicsr's first line
-import basicsr  # noqa: F401  completely imported first: its import hook registers our modules, none half-imported
+import basicsr  # noqa: F401  imported whole first, so that no module of ours is half-imported

@@ -1,4 +1,4 @@
 """Datasets: items of low-resolution images and queries, from LMDB, folders or memory."""
 
-from ..basicsr_patches import shims  # noqa: F401, I001  its stand-ins must be there before basicsr's first line
+from ..basicsr_patches import shims  # noqa: F401, I001  must precede basicsr
 import basicsr  # noqa: F401  first and whole: the hook then registers our modules, none of which may be half-imported
