@@ -1,6 +1,5 @@
 """Files are written whole or not at all, and never into somebody else's file."""
 
-import doctest
 import errno
 import os
 import signal
@@ -13,10 +12,6 @@ import pytest
 from liif_plugin import files
 from liif_plugin.errors import UserError
 from liif_plugin.files import atomic_write, remove_leftovers
-
-
-def test_examples():
-    assert doctest.testmod(files).failed == 0
 
 
 def test_two_writers_of_one_path(tmp_path):

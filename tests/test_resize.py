@@ -1,7 +1,5 @@
 """Pillow's bicubic as the authors used it; MATLAB's imresize against BasicSR's and the field's LR files."""
 
-import doctest
-
 import numpy as np
 import pytest
 import skimage.data
@@ -9,7 +7,6 @@ import torch
 from basicsr.utils.matlab_functions import imresize
 from PIL import Image
 
-from liif_plugin import resize
 from liif_plugin.resize import matlab_imresize, pillow_bicubic
 
 
@@ -65,7 +62,3 @@ def test_the_axis_with_the_smaller_scale_comes_first(size, order):
         for axis in reversed(order):
             other = one_axis(other, axis, size[axis])
         assert not np.array_equal(other, expected)
-
-
-def test_examples():
-    assert doctest.testmod(resize).failed == 0

@@ -1,6 +1,5 @@
 """Files that were once read or written wrongly without a word: damaged, of odd channels, of other colours."""
 
-import doctest
 import io
 import os
 import struct
@@ -15,15 +14,9 @@ from PIL import Image
 
 from helpers.pictures import picture
 from liif_plugin.errors import UserError
-from liif_plugin.image_io import png, reading, writing
+from liif_plugin.image_io import png
 from liif_plugin.image_io.reading import read_picture
 from liif_plugin.image_io.writing import write_picture
-
-
-@pytest.mark.parametrize("module", [png, reading, writing])
-def test_examples(module):
-    result = doctest.testmod(module)
-    assert result.attempted and not result.failed
 
 
 def png_bytes(image: np.ndarray) -> bytes:
