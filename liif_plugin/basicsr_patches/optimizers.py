@@ -13,7 +13,7 @@ from .patching import patch
 @patch(
     "basicsr.models.base_model.BaseModel",
     name="get_optimizer",
-    cures="NotImplementedError for every optimiser but Adam (PyPI release)",
+    cures="NotImplementedError for every optimiser except Adam (PyPI release)",
 )
 def get_optimizer(self, optim_type: str, params, lr: float, **kwargs) -> torch.optim.Optimizer:
     """Build the optimiser that torch.optim has under this name."""

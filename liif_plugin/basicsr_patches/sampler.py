@@ -16,8 +16,8 @@ SAMPLER = "basicsr.data.data_sampler.EnlargedSampler"
 @patch(
     SAMPLER,
     name="set_epoch",
-    cures="the model is not told the epoch, which it needs to save at a moment of its own",
-    until="BasicSR tells its model the epoch",
+    cures="the model does not know the epoch, which it needs to save a checkpoint after Ctrl-C",
+    until="BasicSR passes the epoch to the model",
 )
 def set_epoch(self, epoch: int) -> None:
     """Begin an epoch."""
@@ -28,8 +28,8 @@ def set_epoch(self, epoch: int) -> None:
 @patch(
     SAMPLER,
     name="__iter__",
-    cures="a resumed run starts its epoch again; samples depend on the number of workers and processes",
-    until="BasicSR's sampler can be resumed",
+    cures="a resumed run repeats its epoch; samples depend on the number of workers and processes",
+    until="BasicSR's sampler can resume within an epoch",
 )
 def resumable_iter(self) -> Iterator[int]:
     """Yield this rank's indices of the epoch, from where the run was interrupted; see

@@ -23,7 +23,7 @@ NOISE = "Multiple validation datasets are *only* supported by SRModel."
     "basicsr.train",
     "basicsr.test",
     name="build_dataset",
-    cures="data that are missing or too small are noticed after an older experiment was renamed",
+    cures="missing data and too small images are reported only after the old experiment was renamed",
 )
 def build_dataset(dataset_opt: dict) -> Dataset:
     """Return the dataset that the checks have built, see ``models.checks.build_datasets``."""
@@ -40,8 +40,8 @@ def build_dataset(dataset_opt: dict) -> Dataset:
 @patch(
     "basicsr.models.sr_model",
     name="build_network",
-    cures="the network is built twice, once to check it and once to train it",
-    until="BasicSR's models take a network",
+    cures="the network would be built twice: once to check it, once to train it",
+    until="BasicSR's models accept a built network",
 )
 def build_network(network_g: dict) -> nn.Module:
     """Return the network that the checks have built; a second one (EMA) is built anew."""
@@ -62,8 +62,8 @@ def _contents(dataset: Dataset) -> str:
 @patch(
     "basicsr.train",
     name="create_train_val_dataloader",
-    cures="ranks without the data, or with other data, leave the others waiting or train on it; the model "
-    "does not know its loaders, which it needs to resume and to stop",
+    cures="a rank without the data lets the other ranks wait forever, a rank with different data trains on "
+    "it; the model has no access to the data loaders, which it needs to resume and to stop",
     until="BasicSR offers hooks in its loop",
 )
 def create_train_val_dataloader(opt: dict, logger: logging.Logger) -> tuple:
@@ -125,7 +125,7 @@ class _Failed:
 PREFETCHER = "basicsr.data.prefetch_dataloader.PrefetchGenerator"
 
 
-@patch(PREFETCHER, name="run", cures="prefetch_mode: cpu waits forever after an error in the data")
+@patch(PREFETCHER, name="run", cures="with prefetch_mode: cpu, an error in a dataset hangs the training")
 def run(self) -> None:
     """Prefetch; hand an error on to the other thread, which would wait for the next item otherwise."""
     try:
@@ -134,7 +134,7 @@ def run(self) -> None:
         self.queue.put(_Failed(error))
 
 
-@patch(PREFETCHER, name="__next__", cures="prefetch_mode: cpu waits forever after an error in the data")
+@patch(PREFETCHER, name="__next__", cures="with prefetch_mode: cpu, an error in a dataset hangs the training")
 def next_item(self):
     """Return the next batch, or raise the error of the prefetching thread."""
     item = next_item.original(self)
