@@ -160,8 +160,8 @@ def _swinir(state: State) -> tuple[dict, State]:
 
     Its features go through ``conv_before_upsample``, as with BasicSR's ``upsampler: pixelshuffle``.
     """
-    tables = {}  # (layer, block) -> the table of relative positions ((2 window - 1)^2, heads)
-    masks = {}  # (layer, block) -> (windows, window^2, window^2)
+    tables: dict[tuple[int, int], torch.Tensor] = {}  # (layer, block) -> the table of relative positions ((2 window - 1)^2, heads)
+    masks: dict[tuple[int, int], torch.Tensor] = {}  # (layer, block) -> (windows, window^2, window^2)
     for name, value in state.items():
         match = re.match(
             r"layers\.(\d+)\.residual_group\.blocks\.(\d+)\.(attn\.rel\w+_table|attn_mask)$", name
@@ -270,10 +270,9 @@ def _split(model: dict) -> tuple[dict, State, State, dict]:
 def _liif(model: dict) -> tuple[dict, State]:
     """Convert a LIIF or MetaSR."""
     encoder_block, encoder, decoder, args = _split(model)
-    decoder = {name: value for name, value in decoder.items() if name.startswith("imnet.")}
     is_liif = model["name"] == "liif"
-    block = {"type": "LIIF" if is_liif else "MetaSR", "encoder": encoder_block}
-    block["hidden_list"] = _hidden_list(decoder)
+    block: dict = {"type": "LIIF" if is_liif else "MetaSR", "encoder": encoder_block}
+    block["hidden_list"] = _hidden_list(_below("imnet.", decoder))
     if is_liif:
         for switch in ("feat_unfold", "local_ensemble", "cell_decode"):
             block[switch] = bool(args.get(switch, True))
@@ -300,6 +299,8 @@ def _of_lte_plus(decoder: State) -> State:
     Its frequencies are all of y, then all of x; LTE's follow each other in pairs. Its MLP is made of 1x1
     convolutions.
     """
+    if "layers.0.weight" not in decoder:
+        raise UserError("expected the layers of LTE+, layers.0 and so on, found none.")
     converted = {}
     K = len(decoder["phase.weight"])
     for name, value in decoder.items():
