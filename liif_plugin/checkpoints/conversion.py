@@ -160,7 +160,8 @@ def _swinir(state: State) -> tuple[dict, State]:
 
     Its features go through ``conv_before_upsample``, as with BasicSR's ``upsampler: pixelshuffle``.
     """
-    tables: dict[tuple[int, int], torch.Tensor] = {}  # (layer, block) -> the table of relative positions ((2 window - 1)^2, heads)
+    # (layer, block) -> the table of relative positions ((2 window - 1)^2, heads)
+    tables: dict[tuple[int, int], torch.Tensor] = {}
     masks: dict[tuple[int, int], torch.Tensor] = {}  # (layer, block) -> (windows, window^2, window^2)
     for name, value in state.items():
         match = re.match(
