@@ -13,7 +13,7 @@ from basicsr.models import build_model
 from PIL import Image
 
 from helpers.pictures import picture
-from helpers.training import EDSR, LIIF, options, steps, train_set, val_loader
+from helpers.training import EDSR, LIIF, batch, options, steps, train_set, val_loader
 from liif_plugin.checkpoints import files as checkpoint
 from liif_plugin.checkpoints.files import newest_weights
 from liif_plugin.errors import UserError
@@ -75,6 +75,22 @@ def test_parts_have_their_own_rates(tmp_path, image_folder):
 def test_mistakes_in_the_rates_of_parts(part_lr, message):
     with pytest.raises(UserError, match=message):
         check_part_lr(build_network(LIIF), part_lr)
+
+
+def test_the_gradient_penalty_is_a_term_of_the_loss(tmp_path, image_folder):
+    """It is logged, it is what the network says, and it makes the field smoother."""
+    thera = {"type": "Thera", "encoder": {"type": "EDSR", "num_feat": 8, "num_block": 1}, "waves": 8}
+    torch.manual_seed(0)
+    model = build_model(options(tmp_path, thera, gradient_weight=0.01))
+    dataset = train_set(image_folder())
+    data = batch(dataset, 0)
+    _, gradient = model.net_g(data["lq"], data["coord"], data["cell"], with_gradient=True)
+    expected = 0.01 * gradient.abs().mean().item()
+    steps(model, dataset, 1)
+    assert list(model.log_dict) == ["l_pix", "l_gradient"]
+    assert abs(model.log_dict["l_gradient"] - expected) < 1e-6 * expected
+    steps(model, dataset, 19, start=1)
+    assert model.log_dict["l_gradient"] < 0.7 * expected
 
 
 @pytest.mark.slow
