@@ -16,7 +16,7 @@ from basicsr.utils.logger import initialized_logger
 from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
 from torch import nn
 
-from ..archs.base import is_continuous
+from ..archs.base import ContinuousNetwork, as_continuous, is_continuous
 from ..archs.building import build
 from ..checkpoints.reading import check_fits, load_params
 from ..config.option_types import (
@@ -73,6 +73,7 @@ TRAIN = {
     "channels_last": optional(FLAG),
     "compile": optional(FLAG),
     "grad_clip": optional(number(0)),
+    "gradient_weight": optional(number(0)),
 }
 PATH: dict[str, Option | OptionType] = {
     **PATHS,
@@ -255,6 +256,18 @@ def _check_training(opt: dict) -> None:
         BestBy(opt)
 
 
+def _check_gradient_weight(train: dict, network: nn.Module) -> None:
+    """Raise UserError if the loss has a term that the network cannot compute."""
+    continuous = as_continuous(network)
+    if train.get("gradient_weight") and not (
+        isinstance(continuous, ContinuousNetwork) and continuous.has_gradient
+    ):
+        raise UserError(
+            f"train.gradient_weight: expected a network with has_gradient, such as Thera, got "
+            f"{type(network).__name__}; leave the option out."
+        )
+
+
 def fill_defaults(opt: dict) -> None:
     """Write into ``opt`` what BasicSR or our datasets need and the option file may leave out.
 
@@ -341,6 +354,7 @@ def check_options(opt: dict) -> nn.Module | None:
     _check_metrics(opt)
     if opt["is_train"]:
         _check_training(opt)
+        _check_gradient_weight(opt["train"], network)
     return network
 
 

@@ -36,6 +36,7 @@ class ContinuousSRModel(ResumableSRModel):
         train.precision: fp32, bf16, fp16 (autocast), or auto (bf16 if the hardware multiplies it).
         train.channels_last, train.compile (torch.compile).
         train.grad_clip: largest norm of the gradient.
+        train.gradient_weight: weight of the mean absolute gradient of the predicted field (Thera).
         val.precision; each val set may have its own ``metrics`` and has its ``protocol``.
         val.best_by: what makes net_g_best.pth, see history.BestBy.
         val.samples: images after each validation, see samples.py.
@@ -132,10 +133,8 @@ class ContinuousSRModel(ResumableSRModel):
             )
         # forward and backward
         self.optimizer_g.zero_grad(set_to_none=True)
-        with torch.autocast(self.device.type, dtype=DTYPES[self.precision], enabled=self.precision != "fp32"):
-            self.output = self.train_net(*self.inputs)
-        loss = self.cri_pix(self.output.float(), self.gt)
-        self.scaler.scale(loss).backward()
+        losses = self._losses()
+        self.scaler.scale(torch.stack(list(losses.values())).sum()).backward()
         # step
         if self.opt["train"].get("grad_clip"):
             self.scaler.unscale_(self.optimizer_g)
@@ -143,9 +142,10 @@ class ContinuousSRModel(ResumableSRModel):
         self.scaler.step(self.optimizer_g)
         self.scaler.update()
         self._steps, self._iteration = self._steps + 1, current_iter
-        # the loss of all ranks
-        mean_loss, stop = self._share(loss.detach())
-        self.log_dict = OrderedDict(l_pix=mean_loss)
+        # the losses of all ranks
+        means, stop = self._share(losses)
+        self.log_dict = OrderedDict(means)
+        mean_loss = sum(means.values())
         if not math.isfinite(mean_loss):
             raise UserError(
                 f"the loss became {mean_loss} at iteration {current_iter}; resume from the last checkpoint "
@@ -179,18 +179,31 @@ class ContinuousSRModel(ResumableSRModel):
         self.bar.set_postfix({"loss": f"{loss:.4f}", "lr": f"{lr:.1e}"}, refresh=False)
         self.bar.update()
 
-    def _share(self, loss: torch.Tensor) -> tuple[float, bool]:
-        """Return the mean loss of all ranks, and whether any of them was asked to stop.
+    def _losses(self) -> dict[str, torch.Tensor]:
+        """Run the network on the batch; return the weighted terms of the loss by their names in the log."""
+        weight = self.opt["train"].get("gradient_weight") or 0
+        more = {"with_gradient": True} if weight else {}
+        with torch.autocast(self.device.type, dtype=DTYPES[self.precision], enabled=self.precision != "fp32"):
+            output = self.train_net(*self.inputs, **more)
+        self.output, gradient = output if weight else (output, None)
+        losses = {"l_pix": self.cri_pix(self.output.float(), self.gt)}
+        if gradient is not None:
+            losses["l_gradient"] = weight * gradient.float().abs().mean()
+        return losses
+
+    def _share(self, losses: dict[str, torch.Tensor]) -> tuple[dict[str, float], bool]:
+        """Return the means of the losses over all ranks, and whether any rank was asked to stop.
 
         Both in one exchange, so that all ranks stop after the same step.
         """
         stop = self.run.stop.requested()
+        values = torch.stack([loss.detach().float() for loss in losses.values()])
         if not self.opt["dist"]:
-            return loss.item(), stop
-        both = torch.stack([loss.float(), torch.tensor(float(stop), device=loss.device)])
+            return dict(zip(losses, values.tolist())), stop
+        both = torch.cat([values, values.new_tensor([float(stop)])])
         torch.distributed.all_reduce(both)
-        total, asked = both.tolist()
-        return total / self.opt["world_size"], asked > 0
+        *totals, asked = both.tolist()
+        return {name: total / self.opt["world_size"] for name, total in zip(losses, totals)}, asked > 0
 
     def _net_to_evaluate(self) -> torch.nn.Module:
         """Return the bare network, EMA if there is one."""

@@ -12,7 +12,7 @@ from basicsr.models import build_model
 from PIL import Image
 
 from helpers.pictures import picture
-from helpers.training import EDSR, options, steps, train_set, val_loader
+from helpers.training import EDSR, batch, options, steps, train_set, val_loader
 from liif_plugin.checkpoints import files as checkpoint
 from liif_plugin.checkpoints.files import newest_weights
 from liif_plugin.errors import UserError
@@ -44,6 +44,22 @@ def test_twenty_steps_lower_the_loss(tmp_path, image_folder, train):
     if train.get("grad_clip"):
         norm = torch.nn.utils.clip_grad_norm_(model.net_g.parameters(), 1e9)
         assert norm < 0.1 + 1e-5
+
+
+def test_the_gradient_penalty_is_a_term_of_the_loss(tmp_path, image_folder):
+    """It is logged, it is what the network says, and it makes the field smoother."""
+    thera = {"type": "Thera", "encoder": {"type": "EDSR", "num_feat": 8, "num_block": 1}, "waves": 8}
+    torch.manual_seed(0)
+    model = build_model(options(tmp_path, thera, gradient_weight=0.01))
+    dataset = train_set(image_folder())
+    data = batch(dataset, 0)
+    _, gradient = model.net_g(data["lq"], data["coord"], data["cell"], with_gradient=True)
+    expected = 0.01 * gradient.abs().mean().item()
+    steps(model, dataset, 1)
+    assert list(model.log_dict) == ["l_pix", "l_gradient"]
+    assert abs(model.log_dict["l_gradient"] - expected) < 1e-6 * expected
+    steps(model, dataset, 19, start=1)
+    assert model.log_dict["l_gradient"] < 0.7 * expected
 
 
 @pytest.mark.slow
