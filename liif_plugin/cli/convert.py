@@ -57,8 +57,8 @@ def _convert(args: argparse.Namespace) -> None:
     from ..archs.building import build
     from ..checkpoints.conversion import convert, load_foreign
     from ..checkpoints.download import fetch
+    from ..checkpoints.files import save_whole
     from ..checkpoints.reading import check_fits
-    from ..checkpoints.writing import save_whole
     from ..errors import UserError, printable
     from ..files import atomic_write
 
