@@ -57,7 +57,7 @@ INTERNAL = {
 # Help for entries whose table has none, by block and option.
 HELP = {
     "top": {
-        "model_type": "`ContinuousSRModel`, the trainer of this package, or any model of BasicSR with its own options.",
+        "model_type": "`ContinuousSRModel` (of this package), or any model of BasicSR with its own options.",
         "network_g": "The network: `type` and its arguments, see below.",
         "train": "Training; needed by `liif train`.",
         "val": "Validation and its metrics; needed by `liif test`.",
@@ -78,10 +78,11 @@ HELP = {
         "scheduler": "Learning rate over time: `type` and its arguments, see below.",
         "pixel_opt": "Loss: `type`, any of BasicSR's losses, and its arguments.",
         "ema_decay": "Decay of the moving average of the weights; 0: no average.",
-        "precision": "Number format of the layers; `auto`: bf16 if the hardware has bfloat16 units, else fp32.",
+        "precision": "Number format of the layers; `auto`: bf16 if the hardware has units for it, else fp32.",
         "channels_last": "Memory layout that convolutions prefer on some hardware.",
         "compile": "Compile the network with torch.compile.",
         "grad_clip": "Largest norm of the gradient; a larger gradient is scaled down.",
+        "part_lr": "Rates of parts of the network, such as `{encoder: 1e-4}`; other parts take `lr`.",
         "gradient_weight": "Thera: weight of the mean absolute gradient of the field per LR pixel, undamped.",
     },
     "scheduler": {
@@ -135,7 +136,7 @@ HELP = {
         "published": "Row of the published table to print beside it.",
         "scale": "The one scale of a fixed-scale network.",
         "scales": "Fixed-scale networks: scale -> block with `network_g`, `opt`, `model`, `weights`.",
-        "images": "Pattern of the paths of images that another program made, with {dataset}, {scale}, {name}.",
+        "images": "Path of images that another program made, with {dataset}, {scale} and {name}.",
     },
     "set": {
         "protocol": "div2k, benchmark or plain.",
@@ -231,8 +232,8 @@ def page() -> str:
         ("### datasets: SizeVariedDataset", table(SIZE_VARIED_OPTIONS, "dataset")),
         (
             "### network_g",
-            "[reproduce.md](reproduce.md#the-networks-and-metrics) describes the networks. `encoder` is a block like"
-            " `network_g`; [extending.md](extending.md#an-encoder) lists the possible types.\n\n"
+            "[reproduce.md](reproduce.md#the-networks-and-metrics) describes the networks. `encoder` is a block"
+            " like `network_g`; [extending.md](extending.md#an-encoder) lists the possible types.\n\n"
             + arguments(networks, supplied),
         ),
         ("### train", table(checks.TRAIN, "train")),

@@ -49,10 +49,14 @@ SOURCE_OPTIONS = {
     ),
     "first_k": Option(optional(whole(1)), default=None, help="Use the first k images only."),
     "how_to_get": Option(
-        optional(TEXT), default=None, help="Sentence that is added to the error message if the data are missing."
+        optional(TEXT),
+        default=None,
+        help="Sentence that is added to the error message if the data are missing.",
     ),
     "too_small": Option(
-        choice("fail", "skip"), default="fail", help="Images smaller than the largest crop: end with an error, or leave them out."
+        choice("fail", "skip"),
+        default="fail",
+        help="Images smaller than the largest crop: end with an error, or leave them out.",
     ),
     "num_worker_per_gpu": Option(whole(0, 4096), help="Processes that load data, for each GPU."),
 }
@@ -69,7 +73,9 @@ TRAIN_OPTIONS = {
         optional(whole(1)), default=NO_DEFAULT, help="Set by the trainer: the length of the run."
     ),
     "batch_size_per_gpu": Option(whole(1), help="Items in a batch, for each GPU."),
-    "dataset_enlarge_ratio": Option(whole(1), default=1, help="Number of times that an epoch uses each image."),
+    "dataset_enlarge_ratio": Option(
+        whole(1), default=1, help="Number of times that an epoch uses each image."
+    ),
     "prefetch_mode": Option(optional(choice("cuda", "cpu")), default=None, help="As in BasicSR."),
     "num_prefetch_queue": Option(whole(1, 4096), default=1, help="As in BasicSR, for prefetch_mode: cpu."),
     "pin_memory": Option(optional(FLAG), help="As in BasicSR."),
