@@ -232,8 +232,8 @@ def page() -> str:
         ("### datasets: SizeVariedDataset", table(SIZE_VARIED_OPTIONS, "dataset")),
         (
             "### network_g",
-            "[reproduce.md](reproduce.md#the-networks-and-metrics) describes the networks. `encoder` is a block"
-            " like `network_g`; [extending.md](extending.md#an-encoder) lists the possible types.\n\n"
+            "[reproduce.md](reproduce.md#the-networks-and-metrics) describes the networks. `encoder` is a"
+            " block like `network_g`; [extending.md](extending.md#an-encoder) lists the possible types.\n\n"
             + arguments(networks, supplied),
         ),
         ("### train", table(checks.TRAIN, "train")),

@@ -1,4 +1,4 @@
-"""List the networks that --model takes by name, and the published ones that can be downloaded.
+"""List the networks that come with the package, and the published ones that can be downloaded.
 
 liif models
 """
