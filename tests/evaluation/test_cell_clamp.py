@@ -13,7 +13,7 @@ from helpers.training import EDSR as FIXED_SCALE
 from helpers.training import val_loader
 from liif_plugin.coords import cell_of
 from liif_plugin.errors import UserError
-from liif_plugin.evaluation.predict import predict
+from liif_plugin.evaluation.single_image import predict
 from liif_plugin.evaluation.validation import validate
 from liif_plugin.inference.render import render
 from liif_plugin.metrics.continuous_metric import continuous_psnr
