@@ -41,8 +41,8 @@ def atomic_write(path: str | os.PathLike, text: bool = False, flush: bool = True
     Args:
         path: the file to write. Its folder must exist.
         text: open in text mode (UTF-8) instead of binary mode.
-        flush: wait until the file is on the disk, so that it survives a loss of power. That takes milliseconds:
-            for thousands of small files pass False, and call ``flush_disks`` once at the end.
+        flush: wait until the file is on the disk, so that it survives a loss of power. That takes
+            milliseconds: for thousands of files pass False, and call ``flush_disks`` once at the end.
 
     Yields:
         The open temporary file.
