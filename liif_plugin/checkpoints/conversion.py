@@ -9,9 +9,13 @@ import math
 import re
 
 import torch
+import yaml
 
+from ..archs.building import build
 from ..errors import UserError
-from .reading import contents, load_safely
+from ..files import atomic_write
+from .reading import check_fits, contents, load_safely
+from .writing import save_whole
 
 State = dict[str, torch.Tensor]
 _EXPECTED = "expected the authors' format {'model': {'name', 'args', 'sd'}} or MMagic's"
@@ -264,3 +268,46 @@ def _converted(model: dict) -> tuple[dict, State]:
         for switch in ("feat_unfold", "local_ensemble", "cell_decode"):
             block[switch] = bool(args.get(switch, True))
     return block, _continuous(encoder, decoder)
+
+
+def convert_file(checkpoint: str) -> tuple[dict, State]:
+    """Convert a checkpoint of somebody else's, and check that the network it names takes every tensor.
+
+    Args:
+        checkpoint: its path.
+
+    Returns:
+        The network_g block and the state dict.
+
+    Raises:
+        UserError: if it cannot be read safely or no known network fits.
+    """
+    try:
+        block, state = convert(load_foreign(checkpoint))
+        network = build(block)
+    except UserError as error:
+        raise UserError(
+            str(error) if str(error).startswith(checkpoint) else f"{checkpoint}: {error}"
+        ) from error
+    check_fits(state, network, checkpoint)
+    return block, state
+
+
+def write_converted(block: dict, state: State, path: str, about: dict | None = None) -> str:
+    """Write a converted checkpoint to ``path`` and the option file of its network beside it.
+
+    Args:
+        block: the network_g block.
+        state: the state dict.
+        path: NAME.pth.
+        about: facts for the option file's block ``about``.
+
+    Returns:
+        The text of the option file, NAME.yml.
+    """
+    options = {"network_g": block, **({} if about is None else {"about": about})}
+    text = yaml.safe_dump(options, sort_keys=False, default_flow_style=None)
+    save_whole({"params": state}, path)
+    with atomic_write(path.removesuffix(".pth") + ".yml", text=True) as file:
+        file.write(text)
+    return text
