@@ -45,6 +45,7 @@ from ..metrics.protocols import PROTOCOLS
 from ..precision import DTYPES
 from .dry_runs import dry_run_loss, dry_run_metric, dry_run_network, dry_run_optimiser
 from .history import BestBy
+from .part_rates import check_part_lr
 from .samples import check_samples
 from .training_run import TrainingRun
 
@@ -73,6 +74,7 @@ TRAIN = {
     "channels_last": optional(FLAG),
     "compile": optional(FLAG),
     "grad_clip": optional(number(0)),
+    "part_lr": optional(BLOCK),
     "gradient_weight": optional(number(0)),
 }
 PATH: dict[str, Option | OptionType] = {
@@ -354,6 +356,7 @@ def check_options(opt: dict) -> nn.Module | None:
     _check_metrics(opt)
     if opt["is_train"]:
         _check_training(opt)
+        check_part_lr(network, opt["train"].get("part_lr") or {})
         _check_gradient_weight(opt["train"], network)
     return network
 

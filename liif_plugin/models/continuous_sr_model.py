@@ -23,6 +23,7 @@ from ..evaluation.validation import picture_writer, validate
 from ..metrics.properties import better_of
 from ..precision import DTYPES, choose_precision
 from .history import History, label, metrics_of, val_sets
+from .part_rates import parameter_groups
 from .resumable import ResumableSRModel
 
 
@@ -36,6 +37,7 @@ class ContinuousSRModel(ResumableSRModel):
         train.precision: fp32, bf16, fp16 (autocast), or auto (bf16 if the hardware multiplies it).
         train.channels_last, train.compile (torch.compile).
         train.grad_clip: largest norm of the gradient.
+        train.part_lr: learning rates of parts of the network, see part_rates.py.
         train.gradient_weight: weight of the mean absolute gradient of the predicted field (Thera).
         val.precision; each val set may have its own ``metrics`` and has its ``protocol``.
         val.best_by: what makes net_g_best.pth, see history.BestBy.
@@ -79,6 +81,17 @@ class ContinuousSRModel(ResumableSRModel):
             remove_partial(
                 folder, *(os.path.join(folder, name) for name in ("models", "training_states", "samples"))
             )
+
+    def setup_optimizers(self) -> None:
+        """Build the optimiser, with the learning rates of ``train.part_lr``."""
+        part_lr = self.opt["train"].get("part_lr")
+        if not part_lr:
+            super().setup_optimizers()
+            return
+        groups = parameter_groups(self.get_bare_model(self.net_g), part_lr)
+        arguments = dict(self.opt["train"]["optim_g"])
+        self.optimizer_g = self.get_optimizer(arguments.pop("type"), groups, **arguments)
+        self.optimizers.append(self.optimizer_g)
 
     def _val_dtype(self) -> torch.dtype:
         return DTYPES[(self.opt.get("val") or {}).get("precision") or "fp32"]
