@@ -66,12 +66,12 @@ def install(
     # The published file is several times larger, because it holds the state of the optimizer: it is not kept.
     original = fetch(name, os.path.join(cache_folder(), "downloads"), unverified, tell)
     try:
-        block, state = convert_file(original)
+        converted = convert_file(original)
         remove_leftovers(cache_folder())
         with atomic_write(path.removesuffix(".pth") + ".licence.txt", text=True) as file:
             file.write(weights.notice)
         about = {"what": weights.what, "source": weights.url, "sha256": weights.sha256 or "not published"}
-        write_converted(block, state, path, about)
+        write_converted(converted, path, about)
     finally:
         os.remove(original)
     return path

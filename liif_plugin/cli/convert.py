@@ -1,4 +1,7 @@
-"""Convert a checkpoint of the authors' code (LIIF, MetaSR, EDSR, RDN) or of MMagic (LIIF) to a BasicSR .pth.
+"""Convert a checkpoint of the authors' code or of MMagic (LIIF) to a BasicSR .pth.
+
+The authors' code is that of LIIF (LIIF, MetaSR, EDSR, RDN), LTE (LTE, LTE+), LMF (LM-LIIF, LM-LTE), SRNO, or
+Thera, whose .pkl files hold arrays of JAX; JAX is not needed.
 
   liif convert edsr-baseline-liif.pth -o liif_edsr.pth
   liif convert --known                                          published weights: size, SHA-256, address
@@ -63,14 +66,13 @@ def _convert(args: argparse.Namespace) -> None:
             f"`liif models --download {args.fetch} --unverified` takes the file all the same."
         )
     folder = os.path.dirname(args.output) or "."
-    block, state = convert_file(args.checkpoint or fetch(args.fetch, folder))
+    converted = convert_file(args.checkpoint or fetch(args.fetch, folder))
     try:
         os.makedirs(folder, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder}: this folder cannot be made ({error.strerror}).") from error
-    text = write_converted(block, state, args.output)
-    parameters = sum(value.numel() for value in state.values())
+    text = write_converted(converted, args.output)
     print(
-        f"{printable(args.output)}: {block['type']}, {parameters:,} parameters in {len(state)} "
-        f"tensors.\n\n{text}"
+        f"{printable(args.output)}: {converted.block['type']}, {converted.parameters:,} parameters in "
+        f"{len(converted.state)} tensors.\n\n{text}"
     )

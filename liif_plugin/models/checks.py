@@ -40,8 +40,8 @@ from ..config.option_types import (
 from ..config.parser import EARLY, PATHS
 from ..distributed import require_gpu_per_process
 from ..errors import UserError
+from ..metrics.continuous_metric import PROTOCOLS
 from ..metrics.properties import is_float_metric, unchecked_arguments
-from ..metrics.protocols import PROTOCOLS
 from ..precision import DTYPES
 from .dry_runs import dry_run_loss, dry_run_metric, dry_run_network, dry_run_optimiser
 from .history import BestBy

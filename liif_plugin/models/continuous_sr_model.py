@@ -18,7 +18,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from ..archs.base import is_continuous
 from ..checkpoints.files import remove_partial
 from ..errors import UserError
-from ..evaluation.predict import evaluating, predict
+from ..evaluation.single_image import evaluating, predict
 from ..evaluation.validation import picture_writer, validate
 from ..metrics.properties import better_of
 from ..precision import DTYPES, choose_precision
