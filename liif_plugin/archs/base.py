@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves
 
 from ..coords import mesh, queries_to_image
@@ -42,6 +43,23 @@ class Features(NamedTuple):
 
     feat: Tensor
     tile: Tile | None
+
+
+def cut(feat: Tensor, tile: Tile, margin: int) -> Tensor:
+    """Cut the tile's region and ``margin`` pixels around it out of ``feat``; zeros outside the image."""
+    spans, pads = [], []
+    for axis in (0, 1):
+        first = tile.region[axis] - margin
+        stop = tile.region[axis] + tile.region[axis + 2] + margin
+        if max(first, 0) < tile.origin[axis]:
+            raise ValueError(
+                f"tile: its region {tile.region} needs {margin} pixels around it, but the features begin at "
+                f"{tile.origin}."
+            )
+        spans.append(slice(max(first, 0) - tile.origin[axis], min(stop, tile.size[axis]) - tile.origin[axis]))
+        pads.append((max(-first, 0), max(stop - tile.size[axis], 0)))
+    part = feat[..., spans[0], spans[1]]
+    return F.pad(part, (*pads[1], *pads[0])) if any(map(any, pads)) else part
 
 
 class ContinuousNetwork(nn.Module):
