@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""List the networks that come with the package, and the published ones that can be downloaded.
-=======
 """List the networks that --model takes by name, and download published ones.
->>>>>>> main
 
   liif models
   liif models --download edsr-baseline-liif
