@@ -82,6 +82,19 @@ PROTOCOL_OF = {
     "celebAHQ_32_256": "plain",
 }  # the others: benchmark
 
+# Images that a set stores in gray, by name without extension: Set14's bridge.
+GRAY_IMAGES = {"Set14": ("img_003",)}
+# How the PSNR of a published row takes a gray image. "RGB": as three equal channels, which gives +1.32 dB on
+# bridge and +0.09 dB on the average of Set14. "luma": its gray value is its luma, as in MATLAB-based work.
+# EDSR-baseline-LIIF was checked with the authors' weights, Bicubic by computing it; the others with "RGB" come
+# from LIIF's evaluation code. The rule of a row that is not here is not known.
+GRAY_RULES = {
+    "Bicubic": "luma",
+    "EDSR-baseline-LIIF": "RGB",
+    "RDN-LIIF": "RGB",
+    "RDN-MetaSR": "RGB",
+}
+
 
 def published(dataset: str | None, model: str | None, scale: float | None, metric_type: str) -> float | None:
     """Return a published value in dB, or None if there is none. Only PSNR on floats was published.
