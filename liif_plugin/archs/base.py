@@ -77,6 +77,7 @@ class ContinuousNetwork(nn.Module):
         whole_features: True if ``prepare`` needs the feature map of the whole image, because a pixel depends
             on all others of the target. The image is still encoded in tiles, the features are put together.
         uses_cell: False if the result does not depend on the size of the queried pixel.
+        residual: name of the interpolation of the input that the network adds its result to, or None.
         has_gradient: True if the network defines ``query_with_gradient``, which ``train.gradient_weight``
             needs.
 
@@ -101,6 +102,7 @@ class ContinuousNetwork(nn.Module):
     pad_multiple: int = 1
     whole_features: bool = False
     uses_cell: bool = True
+    residual: str | None = None
     has_gradient: bool = False
 
     def encode(self, lq: Tensor) -> Tensor:
