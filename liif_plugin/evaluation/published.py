@@ -86,7 +86,7 @@ PROTOCOL_OF = {
 GRAY_IMAGES = {"Set14": ("img_003",)}
 # How the PSNR of a published row takes a gray image. "RGB": as three equal channels, which gives +1.32 dB on
 # bridge and +0.09 dB on the average of Set14. "luma": its gray value is its luma, as in MATLAB-based work.
-# EDSR-baseline-LIIF was checked with the authors' weights, Bicubic by computing it; the others with "RGB" come
+# EDSR-baseline-LIIF was checked with the authors' weights, Bicubic by computing it; the other RGB rows come
 # from LIIF's evaluation code. The rule of a row that is not here is not known.
 GRAY_RULES = {
     "Bicubic": "luma",
