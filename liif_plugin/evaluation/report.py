@@ -10,7 +10,7 @@ import math
 from .. import __version__
 from ..metrics.properties import better_of, is_float_metric
 from .entries import Model, Plan, gray_rule
-from .published import GRAY_IMAGES, GRAY_RULES, PROTOCOL_OF, published
+from .published import GRAY_IMAGES, GRAY_RULES, PROTOCOL_OF, SOURCES, published, same_cells
 from .results import Result, Results
 from .tables import latex_table, latex_text, markdown_table
 
@@ -36,12 +36,12 @@ def _published(plan: Plan, model: Model, number: int, metric: str) -> float | No
         not column.options.get("meta_info_file") or column.options.get("split") == "test"
     )
     same_protocol = _protocol(plan, number, metric) == PROTOCOL_OF.get(column.published or "", "benchmark")
-    by_other_rule = column.published in GRAY_IMAGES and GRAY_RULES.get(
-        model.published or "", gray_rule(options)
-    ) != gray_rule(options)
-    if by_other_rule:
-        return None
-    if sy != sx or not whole_set or not same_protocol or model.cell is not None:
+    own_rule = gray_rule(options)
+    same_gray = column.published not in GRAY_IMAGES or (
+        GRAY_RULES.get(model.published or "", own_rule) == own_rule
+    )
+    cells_agree = model.cell is None and same_cells(model.published, sy, model.cell_clamp)
+    if sy != sx or not whole_set or not same_protocol or not same_gray or not cells_agree:
         return None
     return published(column.published, model.published, sy, options["type"])
 
@@ -107,7 +107,16 @@ def _against_published(plan: Plan, results: Results, metric: str, numbers: list[
                 value = result["metrics"][metric]
                 texts = [f"{known:.2f}", f"{value:.2f}", f"{value - known:+.2f}"]
                 rows.append([model.name, plan.columns[n].scale_text, *texts])
-    return markdown_table(["model", "scale", "published", "measured", "difference"], rows) if rows else None
+    if not rows:
+        return None
+    named = {row[0] for row in rows}
+    sources = {
+        model.published: SOURCES[model.published]
+        for model in plan.models
+        if model.published and model.name in named
+    }
+    table = markdown_table(["model", "scale", "published", "measured", "difference"], rows)
+    return "\n".join([table, "", *(f"* {row}: {source}" for row, source in sources.items())])
 
 
 def _costs(plan: Plan, results: Results) -> str:
