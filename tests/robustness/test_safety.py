@@ -16,7 +16,7 @@ import requests
 import torch
 
 from helpers import ROOT
-from helpers.processes import liif, python
+from helpers.processes import forked, liif
 from liif_plugin.basicsr_patches import slurm
 from liif_plugin.checkpoints import download as weights
 from liif_plugin.errors import UserError
@@ -141,7 +141,7 @@ def test_option_files_and_forced_values_are_not_run(checkout, tmp_path, tiny_yml
         yml.write_text(text)
     argv = ["-opt", yml, *(["--force_yml", *force] if force else [])]
     if way == "train.py":
-        done = python(checkout / "basicsr" / "train.py", *argv, cwd=checkout)
+        done = forked(checkout / "basicsr" / "train.py", *argv, cwd=checkout)
     else:
         done = liif(way.split()[1], *argv, cwd=tmp_path)
     assert done.returncode == 1 and words in done.stderr and "Traceback" not in done.stderr, done.stderr
