@@ -79,6 +79,8 @@ HELP = {
         "channels_last": "Memory layout that convolutions prefer on some hardware.",
         "compile": "Compile the network with torch.compile.",
         "grad_clip": "Largest norm of the gradient; a larger gradient is scaled down.",
+        "part_lr": "Rates of parts of the network, such as `{encoder: 1e-4}`; other parts take `lr`.",
+        "gradient_weight": "Thera: weight of the mean absolute gradient of the field per LR pixel, undamped.",
     },
     "scheduler": {
         "milestones": "MultiStepLR: iterations at which the rate is multiplied by `gamma`.",

@@ -59,6 +59,8 @@ class ContinuousNetwork(nn.Module):
         whole_features: True if ``prepare`` needs the feature map of the whole image, because a pixel depends
             on all others of the target. The image is still encoded in tiles, the features are put together.
         uses_cell: False if the result does not depend on the size of the queried pixel.
+        has_gradient: True if the network defines ``query_with_gradient``, which ``train.gradient_weight``
+            needs.
 
     Example:
         The smallest network for any scale, the nearest pixel:
@@ -81,6 +83,7 @@ class ContinuousNetwork(nn.Module):
     pad_multiple: int = 1
     whole_features: bool = False
     uses_cell: bool = True
+    has_gradient: bool = False
 
     def encode(self, lq: Tensor) -> Tensor:
         """Return the feature map of an image.
@@ -106,9 +109,31 @@ class ContinuousNetwork(nn.Module):
         """
         raise NotImplementedError(f"{type(self).__name__} does not define query(feat, coord, cell).")
 
-    def forward(self, lq: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
-        """Return ``query(encode(lq), coord, cell)``: (B, Q, 3)."""
-        return self.query(self.encode(lq), coord, cell)
+    def query_with_gradient(self, feat: Tensor, coord: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ``query(feat, coord, cell)`` and the gradient of the predicted field at the same positions.
+
+        Args:
+            feat: as ``encode`` returns it.
+            coord: as for ``query``.
+            cell: as for ``query``.
+
+        Returns:
+            (B, Q, 3) RGB, and (B, Q, 2, 3): the derivative of each colour by y and by x, per LR pixel.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define query_with_gradient.")
+
+    def forward(
+        self, lq: Tensor, coord: Tensor, cell: Tensor, with_gradient: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Return ``query(encode(lq), coord, cell)``: (B, Q, 3).
+
+        With ``with_gradient`` return what ``query_with_gradient`` returns. Training calls ``forward`` alone,
+        because DistributedDataParallel and torch.compile wrap it.
+        """
+        feat = self.encode(lq)
+        if with_gradient:
+            return self.query_with_gradient(feat, coord, cell)
+        return self.query(feat, coord, cell)
 
     def prepare(
         self,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Callable
 
 import torch
@@ -27,6 +28,7 @@ class Recipe:
         halo: net -> receptive radius in LR pixels, None if it is the whole image.
         fixed: constructor arguments that the recipe sets itself.
         pad_multiple: net -> the window size of a windowed network, 1 for others.
+        choices: constructor argument -> the values of it for which the recipe holds.
     """
 
     features: Callable[[Any, Tensor], Tensor]
@@ -35,6 +37,7 @@ class Recipe:
     halo: Callable[[Any], int | None]
     fixed: dict
     pad_multiple: Callable[[Any], int] = lambda net: 1
+    choices: Mapping[str, tuple] = field(default_factory=dict)
 
 
 def _edsr_features(net, x):
@@ -51,9 +54,21 @@ def _rrdbnet_features(net, x):
     return net.conv_body(net.body(x)) + x
 
 
+# SwinIR's own upsampler begins with a convolution to 64 channels. LTE and LMF take the features behind it
+# (`upsampler: pixelshuffle`). At upscale 1 the rest of that upsampler is empty.
+_BEHIND_CONVOLUTION = "pixelshuffle"
+
+
 def _swinir_features(net, x):
     x = net.conv_first(x)
-    return net.conv_after_body(net.forward_features(x)) + x
+    x = net.conv_after_body(net.forward_features(x)) + x
+    return net.conv_before_upsample(x) if net.upsampler == _BEHIND_CONVOLUTION else x
+
+
+def _swinir_channels(net) -> int:
+    if net.upsampler == _BEHIND_CONVOLUTION:
+        return net.conv_before_upsample[0].out_channels
+    return net.conv_first.out_channels
 
 
 def _swinir_window(net) -> int:
@@ -64,7 +79,8 @@ def _swinir_halo(net) -> int:
     # Every block sees one window more, every layer ends in a 3x3 convolution, and so do the input and the
     # output.
     blocks = sum(len(layer.residual_group.blocks) for layer in net.layers)
-    return blocks * (_swinir_window(net) - 1) + len(net.layers) + 2
+    behind = net.upsampler == _BEHIND_CONVOLUTION
+    return blocks * (_swinir_window(net) - 1) + len(net.layers) + 2 + behind
 
 
 def _channels(net: Any) -> int:
@@ -111,11 +127,12 @@ RECIPES = {
     ),
     "SwinIR": Recipe(
         features=_swinir_features,
-        channels=_channels,
+        channels=_swinir_channels,
         unused=("conv_last",),
         halo=_swinir_halo,
-        fixed={"in_chans": 3, "upscale": 1, "upsampler": ""},
+        fixed={"in_chans": 3, "upscale": 1},
         pad_multiple=_swinir_window,
+        choices={"upsampler": ("", _BEHIND_CONVOLUTION)},
     ),
 }
 
@@ -166,6 +183,12 @@ class Encoder(nn.Module):
         valid = parameters - set(recipe.fixed) - {"kwargs", "upscale", "img_range", "rgb_mean"}
         check_keys(f"network_g.encoder ({name})", arguments, valid)
         check_call(f"network_g.encoder ({name})", network, arguments, tuple(parameters))
+        for argument, values in recipe.choices.items():
+            if arguments.get(argument, values[0]) not in values:
+                raise UserError(
+                    f"network_g.encoder.{argument}: expected one of {', '.join(map(repr, values))}, got "
+                    f"{arguments[argument]!r}."
+                )
         self.net = network(**{**arguments, **recipe.fixed})
         self.out_channels = recipe.channels(self.net)
         self.pad_multiple = recipe.pad_multiple(self.net)

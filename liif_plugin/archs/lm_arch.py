@@ -67,7 +67,7 @@ class LatentModulated(ContinuousNetwork):
     std: Tensor
     hypernet: MLP
     imnet: MLP
-    residual: bool
+    residual: str | None
 
     def __init__(self, encoder: dict, hidden_dim: int, hidden_depth: int, local_ensemble: bool):
         super().__init__()
@@ -287,7 +287,7 @@ class LMLIIF(LatentModulated):
         m = hypernet([unfold3x3(feat), rel_cell]) = [scales (L D) | shifts (L D) | code (D)]
         x = [code, rel, rel_cell]
         for l in 1..L:  x <- ReLU((W_l x + b_l) * (1 + scale_l) + shift_l)
-        rgb = sum of weight * (W_out x + b_out) over the corners
+        rgb = sum of weight * (W_out x + b_out) over the corners [+ bilinear(lq)]
 
     Once per LR pixel: encoder and hypernet. Its first layer is a 3x3 convolution, so the unfolded map never
     exists. Once per query and corner: the L narrow layers. See ``LatentModulated`` for the fast form.
@@ -305,9 +305,10 @@ class LMLIIF(LatentModulated):
         hidden_depth: L, number of its hidden layers.
         hypernet_list: widths of the hypernet's hidden layers.
         local_ensemble: ask four codes for each query; false asks the nearest one.
+        residual: 'bilinear' adds the bilinearly enlarged input to the output; None is the published form.
 
     Raises:
-        UserError: if a size is not possible, or the encoder cannot be built.
+        UserError: if ``residual`` is another word, a size is not possible, or the encoder cannot be built.
 
     Example:
         >>> import torch
@@ -317,8 +318,6 @@ class LMLIIF(LatentModulated):
         torch.Size([1, 5, 3])
     """
 
-    residual = False
-
     def __init__(
         self,
         encoder: dict,
@@ -326,8 +325,12 @@ class LMLIIF(LatentModulated):
         hidden_depth: int = 6,
         hypernet_list: Sequence[int] = (208,),
         local_ensemble: bool = True,
+        residual: str | None = None,
     ):
         super().__init__(encoder, hidden_dim, hidden_depth, local_ensemble)
+        if residual not in (None, "bilinear"):
+            raise UserError(f"network_g.residual: expected 'bilinear' or nothing (~), got '{residual}'.")
+        self.residual = residual
         if not hypernet_list:
             raise UserError("network_g.hypernet_list: expected at least one width, such as [208], got [].")
         size = 2 * hidden_dim * hidden_depth + hidden_dim
@@ -407,7 +410,7 @@ class LMLTE(LatentModulated):
         torch.Size([1, 5, 3])
     """
 
-    residual = True
+    residual = "bilinear"
 
     def __init__(
         self,

@@ -223,6 +223,7 @@ class Thera(ContinuousNetwork):
     """
 
     mean: Tensor
+    has_gradient = True
 
     def __init__(
         self,
@@ -307,13 +308,43 @@ class Thera(ContinuousNetwork):
         code = part[:, :-3].permute(0, 2, 3, 1).contiguous()
         return Codes(code, part[:, -3:].contiguous(), tile.size, tile.region, size)
 
+    def query_with_gradient(self, feat: Tensor, coord: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ``query`` and the gradient of the field at t = 0, as the published training asks for it.
+
+        Args:
+            feat: (B, C + 3, h, w), from ``encode``.
+            coord: (B, Q, 2), float32.
+            cell: (B, Q, 2), float32.
+
+        Returns:
+            rgb (B, Q, 3), and d field / d rel (B, Q, 2, 3), by y and by x, in 1 / LR pixel. At t = 0 no wave
+            is damped, so the gradient does not depend on ``cell``::
+
+                d field / d rel = sum_j A_j W_j cos(rel . W_j + b_j)
+        """
+        prepared = self.prepare(feat)
+        flat, A, angle = self._waves_at(prepared, coord)
+        rgb = self._colours(prepared, coord, cell, flat, A, angle)
+        with torch.autocast(coord.device.type, enabled=False):
+            slopes = angle.cos().unsqueeze(-2) * self.components  # (B, Q, 2, waves)
+            return rgb, slopes @ A
+
     def sample(self, prepared: Codes, coord: Tensor, cell: Tensor) -> Tensor:
         """Return the same as ``query``, from the result of ``prepare``."""
+        return self._colours(prepared, coord, cell, *self._waves_at(prepared, coord))
+
+    def _waves_at(self, prepared: Codes, coord: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what the waves are at the queries.
+
+        Returns:
+            The number of the nearest LR pixel, (B, Q), among those of all images that are held; the
+            amplitudes A, (B, Q, waves, 3); the angles rel . W + b, (B, Q, waves).
+        """
         if coord.dtype not in (torch.float32, torch.float64) or coord.shape[-1] != 2 or coord.dim() != 3:
             raise ValueError(
                 f"coord: expected float32 of shape (B, Q, 2), got {coord.dtype} of {tuple(coord.shape)}."
             )
-        code, image, size, (top, left, height, width), _ = prepared
+        code, _, size, (top, left, height, width), _ = prepared
         index, rel = zip(*(nearest_below_half(coord[..., axis], n) for axis, n in enumerate(size)))
         flat = (index[0] - top) * width + (index[1] - left)  # (B, Q)
         flat = flat + torch.arange(coord.shape[0], device=flat.device).view(-1, 1) * (height * width)
@@ -322,11 +353,19 @@ class Thera(ContinuousNetwork):
             # The amplitudes and phases of the LR pixel's waves.
             weight, bias = self.out_conv.weight.flatten(1), self.out_conv.bias
             A, b = F.linear(near, weight, bias).split([3 * self.waves, self.waves], dim=-1)
+            angle = torch.stack(rel, dim=-1) @ self.components + b
+        return flat, A.unflatten(-1, (-1, 3)), angle
+
+    def _colours(
+        self, prepared: Codes, coord: Tensor, cell: Tensor, flat: Tensor, A: Tensor, angle: Tensor
+    ) -> Tensor:
+        """Return the colours (B, Q, 3) from what ``_waves_at`` returns."""
+        _, image, size, (_, _, height, width), _ = prepared
+        with torch.autocast(coord.device.type, enabled=False):
             # The waves at the query, damped.
-            wave = torch.sin(torch.stack(rel, dim=-1) @ self.components + b)
             t = (cell * coord.new_tensor(size) / 2).square()
-            wave = wave * torch.exp(-self.k * (t @ self.components.square()))  # (B, Q, waves)
-            field = (wave.unsqueeze(-2) @ A.unflatten(-1, (-1, 3))).squeeze(-2)  # (B, Q, 3)
+            wave = angle.sin() * torch.exp(-self.k * (t @ self.components.square()))  # (B, Q, waves)
+            field = (wave.unsqueeze(-2) @ A).squeeze(-2)  # (B, Q, 3)
             rgb = field / 2 + self.mean
         if self.residual == "nearest":
             return rgb + F.embedding(flat, image.to(coord.dtype).permute(0, 2, 3, 1).reshape(-1, 3))

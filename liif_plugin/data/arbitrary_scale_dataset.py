@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from basicsr.utils.registry import DATASET_REGISTRY
 
-from ..config.option_types import ANY, Option
+from ..config.option_types import ANY, Option, number
 from ..errors import UserError
 from ..resize import pillow_bicubic
 from .crops import draw_flips
@@ -25,6 +25,14 @@ ARBITRARY_OPTIONS = {
     "scale_range": Option(
         ANY, default=[1, 4], help="Smallest and largest scale of training crops; both may be the same."
     ),
+    "shrink_range": Option(
+        ANY,
+        default=None,
+        help="Shrink some HR crops first, by a factor drawn from [low, high]: sharper targets (Thera).",
+    ),
+    "shrink_probability": Option(
+        number(0, 1), default=0.5, help="With shrink_range: the part of the crops that is shrunk."
+    ),
 }
 
 
@@ -34,6 +42,8 @@ class ArbitraryScaleDataset(QueryDataset):
 
     Training item: each has its own scale s ~ U(scale_range). A crop of round(lq_size * s) pixels of the HR
     image is shrunk to lq_size by Pillow's bicubic on 8 bits; ``num_queries`` of its pixels are asked for.
+    With ``shrink_range`` a part of the crops is taken larger by a ~ U(shrink_range), or by what the image
+    allows, and shrunk by a first: Thera's augmentation.
     Validation item: h = floor(H / s), the HR image is cropped to round(h * s) and shrunk to h; the same for
     w.
 
@@ -70,7 +80,9 @@ class ArbitraryScaleDataset(QueryDataset):
         too_small = opt.get("too_small", "fail")
         if self.train:
             self.lq_size = opt.get("lq_size", 48)
-            self.scale_range = self._parse_range(opt.get("scale_range", [1, 4]))
+            self.scale_range = self._parse_range("scale_range", opt.get("scale_range", [1, 4]))
+            shrink = opt.get("shrink_range")
+            self.shrink_range = None if shrink is None else self._parse_range("shrink_range", shrink)
             self.num_queries = opt.get("num_queries", self.lq_size**2)
             low, high = self.scale_range
             if self.num_queries is None and low != high:
@@ -84,12 +96,10 @@ class ArbitraryScaleDataset(QueryDataset):
             self.scale = parse_scale(self.where, opt.get("scale"))
             self.kept = require_size(self.source, int(np.ceil(max(self.scale))), too_small)
 
-    def _parse_range(self, scale_range: object) -> tuple[float, float]:
-        low, high = parse_scale(f"{self.where}: scale_range", scale_range)
+    def _parse_range(self, name: str, value: object) -> tuple[float, float]:
+        low, high = parse_scale(f"{self.where}: {name}", value)
         if low < 1 or high < low:
-            raise UserError(
-                f"{self.where}: scale_range: expected [low, high] with 1 <= low <= high, got {scale_range}."
-            )
+            raise UserError(f"{self.where}: {name}: expected [low, high] with 1 <= low <= high, got {value}.")
         return low, high
 
     def __len__(self) -> int:
@@ -103,11 +113,21 @@ class ArbitraryScaleDataset(QueryDataset):
         hr = self.source.read(self.kept[index])
         # a crop of random scale and place
         side = round(self.lq_size * rng.uniform(*self.scale_range))
-        y, x = rng.integers(0, hr.shape[0] - side + 1), rng.integers(0, hr.shape[1] - side + 1)
-        hr = np.ascontiguousarray(hr[y : y + side, x : x + side])
+        larger = self._side_before_shrinking(side, min(hr.shape[:2]), rng)
+        y, x = rng.integers(0, hr.shape[0] - larger + 1), rng.integers(0, hr.shape[1] - larger + 1)
+        hr = np.ascontiguousarray(hr[y : y + larger, x : x + larger])
+        if larger != side:
+            hr = pillow_bicubic(hr, (side, side))
         lq = pillow_bicubic(hr, (self.lq_size, self.lq_size))
         flips = draw_flips(rng, self.opt.get("use_hflip", True), self.opt.get("use_rot", True))
         return self.training_item(lq, hr, rng, flips)
+
+    def _side_before_shrinking(self, side: int, largest: int, rng: np.random.Generator) -> int:
+        """Return the side of the crop that becomes ``side`` pixels, at most ``largest``."""
+        if self.shrink_range is None or rng.random() >= self.opt.get("shrink_probability", 0.5):
+            return side
+        low, high = (min(factor, largest / side) for factor in self.shrink_range)
+        return min(round(side * rng.uniform(low, high)), largest)
 
     def _val_item(self, index: int) -> dict:
         hr = self.source.read(self.kept[index])

@@ -54,7 +54,7 @@ class Column:
     Attributes:
         dataset: the label of the set.
         scale: (sy, sx).
-        protocol: the name of a row of metrics/protocols.py.
+        protocol: the name of a row of PROTOCOLS in metrics/continuous_metric.py.
         options: for BasicSR's build_dataset.
         published: the set of published.py that the option file names for it, or None.
     """

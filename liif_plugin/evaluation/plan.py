@@ -28,8 +28,8 @@ from ..config.option_types import (
 )
 from ..data.dataset_options import parse_scale
 from ..errors import UserError, check_choice, check_keys, choices
+from ..metrics.continuous_metric import PROTOCOLS
 from ..metrics.properties import unchecked_arguments
-from ..metrics.protocols import PROTOCOLS
 from ..precision import DTYPES
 from .entries import Column, Model, Plan, Source
 from .published import PUBLISHED

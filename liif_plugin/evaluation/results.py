@@ -23,9 +23,8 @@ from ..files import atomic_write
 from ..precision import DTYPES
 from .costs import PeakMemory, complexity, machine
 from .entries import Column, Model, Plan, Source
-from .measure import measure, picture_name
 from .plan import open_column
-from .predict import predict
+from .single_image import measure, picture_name, predict
 
 Result = dict  # see measure_model
 Results = dict[tuple[str, int], "Result | None"]  # (model name, column number) -> result

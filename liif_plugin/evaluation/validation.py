@@ -13,8 +13,7 @@ from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
 from ..data.workers import ignore_first_signal
-from .measure import measure, picture_name
-from .predict import predict
+from .single_image import measure, picture_name, predict
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from basicsr.utils.logger import initialized_logger
 from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
 from torch import nn
 
-from ..archs.base import is_continuous
+from ..archs.base import ContinuousNetwork, as_continuous, is_continuous
 from ..archs.building import build
 from ..checkpoints.reading import check_fits, load_params
 from ..config.option_types import (
@@ -40,11 +40,12 @@ from ..config.option_types import (
 from ..config.parser import EARLY, PATHS
 from ..distributed import require_gpu_per_process
 from ..errors import UserError
+from ..metrics.continuous_metric import PROTOCOLS
 from ..metrics.properties import is_float_metric, unchecked_arguments
-from ..metrics.protocols import PROTOCOLS
 from ..precision import DTYPES
 from .dry_runs import dry_run_loss, dry_run_metric, dry_run_network, dry_run_optimiser
 from .history import BestBy
+from .part_rates import check_part_lr
 from .samples import check_samples
 from .training_run import TrainingRun
 
@@ -73,6 +74,8 @@ TRAIN = {
     "channels_last": optional(FLAG),
     "compile": optional(FLAG),
     "grad_clip": optional(number(0)),
+    "part_lr": optional(BLOCK),
+    "gradient_weight": optional(number(0)),
 }
 PATH: dict[str, Option | OptionType] = {
     **PATHS,
@@ -255,6 +258,18 @@ def _check_training(opt: dict) -> None:
         BestBy(opt)
 
 
+def _check_gradient_weight(train: dict, network: nn.Module) -> None:
+    """Raise UserError if the loss has a term that the network cannot compute."""
+    continuous = as_continuous(network)
+    if train.get("gradient_weight") and not (
+        isinstance(continuous, ContinuousNetwork) and continuous.has_gradient
+    ):
+        raise UserError(
+            f"train.gradient_weight: expected a network with has_gradient, such as Thera, got "
+            f"{type(network).__name__}; leave the option out."
+        )
+
+
 def fill_defaults(opt: dict) -> None:
     """Write into ``opt`` what BasicSR or our datasets need and the option file may leave out.
 
@@ -341,6 +356,8 @@ def check_options(opt: dict) -> nn.Module | None:
     _check_metrics(opt)
     if opt["is_train"]:
         _check_training(opt)
+        check_part_lr(network, opt["train"].get("part_lr") or {})
+        _check_gradient_weight(opt["train"], network)
     return network
 
 

@@ -18,11 +18,12 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from ..archs.base import is_continuous
 from ..checkpoints.files import remove_partial
 from ..errors import UserError
-from ..evaluation.predict import evaluating, predict
+from ..evaluation.single_image import evaluating, predict
 from ..evaluation.validation import picture_writer, validate
 from ..metrics.properties import better_of
 from ..precision import DTYPES, choose_precision
 from .history import History, label, metrics_of, val_sets
+from .part_rates import parameter_groups
 from .resumable import ResumableSRModel
 
 
@@ -36,6 +37,8 @@ class ContinuousSRModel(ResumableSRModel):
         train.precision: fp32, bf16, fp16 (autocast), or auto (bf16 if the hardware multiplies it).
         train.channels_last, train.compile (torch.compile).
         train.grad_clip: largest norm of the gradient.
+        train.part_lr: learning rates of parts of the network, see part_rates.py.
+        train.gradient_weight: weight of the mean absolute gradient of the predicted field (Thera).
         val.precision; each val set may have its own ``metrics`` and has its ``protocol``.
         val.best_by: what makes net_g_best.pth, see history.BestBy.
         val.samples: images after each validation, see samples.py.
@@ -78,6 +81,17 @@ class ContinuousSRModel(ResumableSRModel):
             remove_partial(
                 folder, *(os.path.join(folder, name) for name in ("models", "training_states", "samples"))
             )
+
+    def setup_optimizers(self) -> None:
+        """Build the optimiser, with the learning rates of ``train.part_lr``."""
+        part_lr = self.opt["train"].get("part_lr")
+        if not part_lr:
+            super().setup_optimizers()
+            return
+        groups = parameter_groups(self.get_bare_model(self.net_g), part_lr)
+        arguments = dict(self.opt["train"]["optim_g"])
+        self.optimizer_g = self.get_optimizer(arguments.pop("type"), groups, **arguments)
+        self.optimizers.append(self.optimizer_g)
 
     def _val_dtype(self) -> torch.dtype:
         return DTYPES[(self.opt.get("val") or {}).get("precision") or "fp32"]
@@ -132,10 +146,8 @@ class ContinuousSRModel(ResumableSRModel):
             )
         # forward and backward
         self.optimizer_g.zero_grad(set_to_none=True)
-        with torch.autocast(self.device.type, dtype=DTYPES[self.precision], enabled=self.precision != "fp32"):
-            self.output = self.train_net(*self.inputs)
-        loss = self.cri_pix(self.output.float(), self.gt)
-        self.scaler.scale(loss).backward()
+        losses = self._losses()
+        self.scaler.scale(torch.stack(list(losses.values())).sum()).backward()
         # step
         if self.opt["train"].get("grad_clip"):
             self.scaler.unscale_(self.optimizer_g)
@@ -143,9 +155,10 @@ class ContinuousSRModel(ResumableSRModel):
         self.scaler.step(self.optimizer_g)
         self.scaler.update()
         self._steps, self._iteration = self._steps + 1, current_iter
-        # the loss of all ranks
-        mean_loss, stop = self._share(loss.detach())
-        self.log_dict = OrderedDict(l_pix=mean_loss)
+        # the losses of all ranks
+        means, stop = self._share(losses)
+        self.log_dict = OrderedDict(means)
+        mean_loss = sum(means.values())
         if not math.isfinite(mean_loss):
             raise UserError(
                 f"the loss became {mean_loss} at iteration {current_iter}; resume from the last checkpoint "
@@ -179,18 +192,31 @@ class ContinuousSRModel(ResumableSRModel):
         self.bar.set_postfix({"loss": f"{loss:.4f}", "lr": f"{lr:.1e}"}, refresh=False)
         self.bar.update()
 
-    def _share(self, loss: torch.Tensor) -> tuple[float, bool]:
-        """Return the mean loss of all ranks, and whether any of them was asked to stop.
+    def _losses(self) -> dict[str, torch.Tensor]:
+        """Run the network on the batch; return the weighted terms of the loss by their names in the log."""
+        weight = self.opt["train"].get("gradient_weight") or 0
+        more = {"with_gradient": True} if weight else {}
+        with torch.autocast(self.device.type, dtype=DTYPES[self.precision], enabled=self.precision != "fp32"):
+            output = self.train_net(*self.inputs, **more)
+        self.output, gradient = output if weight else (output, None)
+        losses = {"l_pix": self.cri_pix(self.output.float(), self.gt)}
+        if gradient is not None:
+            losses["l_gradient"] = weight * gradient.float().abs().mean()
+        return losses
+
+    def _share(self, losses: dict[str, torch.Tensor]) -> tuple[dict[str, float], bool]:
+        """Return the means of the losses over all ranks, and whether any rank was asked to stop.
 
         Both in one exchange, so that all ranks stop after the same step.
         """
         stop = self.run.stop.requested()
+        values = torch.stack([loss.detach().float() for loss in losses.values()])
         if not self.opt["dist"]:
-            return loss.item(), stop
-        both = torch.stack([loss.float(), torch.tensor(float(stop), device=loss.device)])
+            return dict(zip(losses, values.tolist())), stop
+        both = torch.cat([values, values.new_tensor([float(stop)])])
         torch.distributed.all_reduce(both)
-        total, asked = both.tolist()
-        return total / self.opt["world_size"], asked > 0
+        *totals, asked = both.tolist()
+        return {name: total / self.opt["world_size"] for name, total in zip(losses, totals)}, asked > 0
 
     def _net_to_evaluate(self) -> torch.nn.Module:
         """Return the bare network, EMA if there is one."""

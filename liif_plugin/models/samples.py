@@ -16,7 +16,7 @@ from ..archs.base import is_continuous
 from ..archs.building import build
 from ..errors import UserError, check_keys
 from ..evaluation.figure import contact_sheet, to_picture
-from ..evaluation.predict import own_scale, predict
+from ..evaluation.single_image import own_scale, predict
 from ..files import atomic_write
 
 DEFAULTS = {"count": 2, "scales": [2, 4, 8], "size": 48}

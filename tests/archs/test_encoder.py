@@ -62,6 +62,25 @@ def test_swinir_halo_bounds_the_receptive_radius():
     assert 4 < (changed - n // 2).abs().max() <= encoder.halo
 
 
+def test_swinir_features_behind_its_convolution_are_those_of_the_stock_network():
+    """LTE and LMF take the 64 channels in front of the pixel shuffle; the stock network enlarges x2 there."""
+    torch.manual_seed(0)
+    options = {**SMALL["SwinIR"], "upsampler": "pixelshuffle"}
+    stock = build_network({"type": "SwinIR", "in_chans": 3, "upscale": 2, **options}).eval()
+    encoder = Encoder({"type": "SwinIR", **options}).eval()
+    encoder.net.load_state_dict(stock.state_dict(), strict=False)
+    seen = []
+    stock.upsample.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    x = torch.rand(1, 3, 8, 12)
+    stock(x)
+    feat = encoder(x - stock.mean)
+    assert feat.shape == (1, encoder.out_channels, 8, 12) == (1, 64, 8, 12)
+    assert torch.allclose(feat, seen[0], atol=1e-6)
+    feat.sum().backward()
+    assert not [name for name, p in encoder.named_parameters() if p.grad is None]
+    assert encoder.halo == Encoder({"type": "SwinIR", **SMALL["SwinIR"]}).halo + 1
+
+
 def test_swinir_at_an_odd_scale_and_size():
     torch.manual_seed(0)
     net = build_network(
@@ -91,6 +110,8 @@ def test_mistakes_are_named():
         Encoder({"type": "EDRS"})
     with pytest.raises(UserError, match=r"unknown option 'num_feats'.*did you mean 'num_feat'"):
         Encoder({"type": "EDSR", "num_feats": 8})
+    with pytest.raises(UserError, match=r"encoder\.upsampler: expected one of '', 'pixelshuffle', got 'near"):
+        Encoder({"type": "SwinIR", "upsampler": "nearest+conv"})
 
 
 def test_a_recipe_that_removes_what_is_not_there(monkeypatch):

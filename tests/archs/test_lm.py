@@ -72,8 +72,6 @@ def small(name, **change):
 @pytest.mark.parametrize("name", list(GOLDEN))
 def test_equals_the_authors_network(golden, name):
     state, _ = published_state(name)
-    if name.startswith("rdn"):
-        state = {key.replace("encoder.", "encoder.net."): value for key, value in state.items()}
     net = load(GOLDEN[name], state)
     numbers = golden(name)
     lq, (h, w) = numbers["inp"], numbers["inp"].shape[-2:]
@@ -107,6 +105,15 @@ def test_equals_the_authors_network(golden, name):
 def test_fast_form_equals_the_equations(name, size):
     check_fast_form(small(name), size)
     check_fast_form(small(name, local_ensemble=False), size)
+
+
+def test_bilinear_residual_is_added_to_the_published_form():
+    published, other = small("LMLIIF"), small("LMLIIF", residual="bilinear")
+    lq, size = torch.rand(1, 3, 9, 7), (23, 16)
+    bilinear = torch.nn.functional.interpolate(lq, size, mode="bilinear", align_corners=False)
+    assert largest(plain(other, lq, size), plain(published, lq, size) - 0.5 + bilinear) < 1e-5
+    check_fast_form(other, (29, 25))
+    check_pieces(other, (40, 34), (60, 51))
 
 
 @pytest.mark.parametrize("name", list(SMALL))
@@ -151,6 +158,8 @@ def test_mistakes():
         small("LMLIIF", hidden_depth=0)
     with pytest.raises(UserError, match="hypernet_list: expected at least one width"):
         small("LMLIIF", hypernet_list=[])
+    with pytest.raises(UserError, match="residual: expected 'bilinear' or nothing"):
+        small("LMLIIF", residual="nearest")
     with pytest.raises(UserError, match="wave_dim: expected an even number from 2, got 7"):
         small("LMLTE", wave_dim=7)
     net, coord = small("LMLTE"), torch.zeros(1, 3, 2)

@@ -31,12 +31,11 @@ GOLDEN = {
     },
 }
 SMALL = {"type": "Thera", "encoder": {"type": "EDSR", "num_feat": 8, "num_block": 1}, "waves": 12}
-COMPUTED = [r"relative_position_index$", r"attn_mask$"]  # buffers of SwinIR that no file holds
 
 
 @pytest.mark.parametrize("size", ["air", "plus", "pro"])
 def test_equals_the_authors_network(golden, size):
-    net = load({"type": "Thera", "encoder": EDSR, **GOLDEN[size]}, thera_state(f"thera-{size}"), COMPUTED)
+    net = load({"type": "Thera", "encoder": EDSR, **GOLDEN[size]}, thera_state(f"thera-{size}"))
     numbers = golden(f"thera-{size}")
     lq, (h, w) = numbers["inp"], numbers["inp"].shape[-2:]
     with torch.no_grad():
@@ -139,6 +138,29 @@ def test_gradients(size):
         "pro": {"depths": [1, 2], "num_heads": [2, 2], "embed_dim": 8, "num_feat": 8},
     }
     check_gradients(build_network({**SMALL, "size": size, "tail": tails[size]}), torch.rand(1, 3, 16, 17))
+
+
+def test_the_gradient_is_that_of_finite_differences():
+    """The field at t = 0 in float64, moved by 1e-6 LR pixels to both sides; a cell of size 0 is t = 0."""
+    torch.manual_seed(0)
+    net, size = build_network(dict(SMALL)).double(), torch.tensor([6, 5], dtype=torch.float64)
+    feat = net.encode(torch.rand(2, 3, 6, 5, dtype=torch.float64))
+    # Positions within LR pixels, away from the borders, where the field has a step.
+    pixels = torch.stack([torch.randint(n, (2, 200)) for n in (6, 5)], dim=-1)
+    coord = (pixels + 0.1 + 0.8 * torch.rand(2, 200, 2, dtype=torch.float64)) * 2 / size - 1
+    rgb, gradient = net.query_with_gradient(feat, coord, torch.full_like(coord, 0.1))
+    assert torch.equal(rgb, net.query(feat, coord, torch.full_like(coord, 0.1)))
+    assert gradient.shape == (2, 200, 2, 3)
+    now = torch.zeros_like(coord)
+    for axis in range(2):
+        step = torch.zeros(2, dtype=torch.float64)
+        step[axis] = 1e-6 * 2 / size[axis]
+        # rgb is field / 2 + what does not depend on the place within an LR pixel
+        difference = 2 * (net.query(feat, coord + step, now) - net.query(feat, coord - step, now)) / 2e-6
+        assert difference.abs().max() > 1 and largest(gradient[:, :, axis], difference) < 1e-5
+    gradient.abs().mean().backward()
+    for parameter in (net.components, net.out_conv.weight, net.encoder.net.conv_first.weight):
+        assert parameter.grad.abs().sum() > 0
 
 
 def test_autocast_keeps_positions_exact():

@@ -1,7 +1,12 @@
 """Option files that are built on one another; every row of the paper's tables trains, validates and saves."""
 
+import math
+
 import pytest
+import torch
 import yaml
+from basicsr.models.base_model import BaseModel
+from basicsr.models.lr_scheduler import CosineAnnealingRestartLR
 from basicsr.utils.registry import ARCH_REGISTRY
 
 from helpers import ROOT
@@ -273,6 +278,86 @@ def test_the_ablations_differ_from_liif_in_one_thing():
         other = read_options(str(packaged_files()[f"train_liif_edsr_{part}.yml"]))["network_g"]
         assert {k: v for k, v in other.items() if whole[k] != v} == {key: value}
     assert ARCH_REGISTRY.get("LIIF")  # the names above are arguments of it: test_options builds every file
+
+
+LIIFS_MILESTONES = [200_000, 400_000, 600_000, 800_000]
+
+
+@pytest.mark.parametrize(
+    ("names", "network", "batch", "lr", "total", "milestones"),
+    [
+        (["lte_edsr", "lte_rdn"], "LTE", 16, 1e-4, 1_000_000, LIIFS_MILESTONES),
+        (["lmliif_edsr"], "LMLIIF", 16, 1e-4, 1_200_000, [*LIIFS_MILESTONES, 1_000_000]),
+        (["lmlte_edsr"], "LMLTE", 16, 1e-4, 1_200_000, [*LIIFS_MILESTONES, 1_000_000]),
+        (["lmliif_rdn"], "LMLIIF", 16, 1e-4, 1_000_000, LIIFS_MILESTONES),
+        (["lmlte_rdn"], "LMLTE", 16, 1e-4, 1_000_000, LIIFS_MILESTONES),
+        (["lte_swinir"], "LTE", 32, 2e-4, 500_000, [250_000, 400_000, 450_000, 475_000]),
+        (["lmliif_swinir"], "LMLIIF", 32, 2e-4, 500_000, [250_000, 400_000, 450_000, 475_000]),
+        (["lmlte_swinir"], "LMLTE", 32, 2e-4, 500_000, [250_000, 400_000, 450_000, 475_000]),
+        (["srno_edsr", "srno_rdn"], "SRNO", 64, 4e-4, 262_500, None),
+        (
+            [f"thera_{size}_{encoder}" for size in ("air", "plus", "pro") for encoder in ("edsr", "rdn")],
+            "Thera",
+            16,
+            1e-4,
+            5_000_000,
+            None,
+        ),
+    ],
+)
+def test_the_recipes_of_the_family(names, network, batch, lr, total, milestones):
+    """The published settings, as the authors' option files have them."""
+    encoders = {"edsr": "EDSR", "rdn": "LIIF_RDN", "swinir": "SwinIR"}
+    for name in names:
+        opt = read_options(str(packaged_files()[f"train_{name}.yml"]))
+        train, data = opt["train"], opt["datasets"]["train"]
+        assert opt["network_g"]["type"] == network
+        assert opt["network_g"]["encoder"]["type"] == encoders[name.rsplit("_", 1)[1]]
+        assert (data["batch_size_per_gpu"], train["optim_g"]["lr"], train["total_iter"]) == (batch, lr, total)
+        assert train["scheduler"].get("milestones") == milestones
+        side = 128 if network == "SRNO" else 48
+        assert (data["lq_size"], data["num_queries"]) == (side, side**2)
+        is_thera = network == "Thera"
+        assert data["scale_range"] == ([1.2, 4] if is_thera else [1, 4])
+        assert data.get("shrink_range") == ([1, 2] if is_thera else None)
+        assert train["pixel_opt"]["loss_weight"] == (1 if is_thera else 2)
+        assert train.get("gradient_weight") == (1e-4 if is_thera else None)
+        assert train.get("grad_clip") == (10 if is_thera else None)
+        assert train["optim_g"]["type"] == ("AdamW" if is_thera else "Adam")
+
+
+@pytest.mark.parametrize("name", ["srno", "thera_air"])
+def test_the_learning_rates_of_the_family(name):
+    """SRNO: up for 50 epochs of 250 iterations, then a cosine of 1,000; Thera: one cosine to 0."""
+    train = read_options(str(packaged_files()[f"train_{name}_edsr.yml"]))["train"]
+    lr, total, warmup = train["optim_g"]["lr"], train["total_iter"], train["warmup_iter"]
+    optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], lr=lr)
+    arguments = {key: value for key, value in train["scheduler"].items() if key != "type"}
+    scheduler = CosineAnnealingRestartLR(optimizer, **arguments)
+    model = BaseModel({"num_gpu": 0, "is_train": True})
+    model.optimizers, model.schedulers = [optimizer], [scheduler]
+    rising = 12_500 if name == "srno" else 0
+    moments = {
+        1,
+        2,
+        100,
+        rising - 1,
+        rising,
+        rising + 1,
+        rising + 2,
+        rising + 3,
+        total // 2,
+        total - 1,
+        total,
+    }
+    for i in sorted(moment for moment in moments if moment > 0):
+        scheduler.last_epoch = max(i - 2, 0)  # as after i - 1 iterations
+        model.update_learning_rate(i, warmup)
+        if i < rising:
+            expected = lr * i / rising
+        else:
+            expected = lr * (1 + math.cos(math.pi * (i - rising) / (total - rising))) / 2
+        assert abs(model.get_current_learning_rate()[0] - expected) < 1e-4 * lr, i
 
 
 def smoke(name: str, root) -> dict:

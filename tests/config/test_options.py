@@ -12,7 +12,7 @@ from basicsr.utils.registry import DATASET_REGISTRY, METRIC_REGISTRY, MODEL_REGI
 from helpers import ROOT
 from helpers.training import TINY_YML
 from liif_plugin.basicsr_patches import training_loop
-from liif_plugin.checkpoints.writing import save_whole
+from liif_plugin.checkpoints.files import save_whole
 from liif_plugin.config.option_files import packaged_files, read_options
 from liif_plugin.errors import UserError
 from liif_plugin.models import checks
@@ -155,6 +155,7 @@ def put(opt, keys, value):
         ("logger:keep_checkpoints", 0, "whole number of 1 or more"),
         ("train:learning_rate", 2, "unknown option 'learning_rate'"),
         ("train:precision", "bf61", "did you mean 'bf16'"),
+        ("train:gradient_weight", 1e-4, "expected a network with has_gradient, such as Thera, got LIIF"),
         ("train:pixel_opt:type", "L3Loss", "did you mean 'L1Loss'"),
         ("train:pixel_opt:weight", 2, "unknown option 'weight'"),
         ("train:scheduler", KeyError, "'scheduler' is missing"),

@@ -95,6 +95,37 @@ def test_windows_coincide_on_a_ramp(tmp_path):
     assert len(orders) == 8  # two flips and the transpose, in every combination
 
 
+def test_shrunk_crops(tmp_path):
+    """A ramp of slope 2 has a slope of 2 a behind a shrink by a; the small side limits a; half are shrunk."""
+    Image.fromarray(ramp(100, 120)).save(tmp_path / "ramp.png")
+    options = {"scale_range": [2, 4], "num_queries": 576, "use_hflip": False, "use_rot": False}
+    plain, shrunk = (
+        build_dataset(train_opt(tmp_path, **options, **more)) for more in ({}, {"shrink_range": [1, 3]})
+    )
+    factors, sides = [], []
+    for position in range(300):
+        item = shrunk[SampleIndex(0, 0, position)]
+        side = round(2 / item["cell"][0, 0].item())
+        rows = ((item["coord"][:, 0] + 1) / 2 * side - 0.5).round()
+        inner = (rows > 2) & (rows < side - 3)
+        slope = np.polyfit(rows[inner].numpy(), item["gt"][inner, 0].numpy() * 255, 1)[0]
+        factors.append(slope / 2)
+        sides.append(side)
+        assert slope / 2 * side < 100 + 1.5
+        # The LR image is made from the shrunk crop, so it covers the same place.
+        lq_slope = np.polyfit(np.arange(2, 10), item["lq"][0, 2:10, 5].numpy() * 255, 1)[0]
+        assert abs(lq_slope / slope - side / 12) < 0.25
+    factors, sides = np.array(factors), np.array(sides)
+    is_shrunk = factors > 1.03
+    assert abs(is_shrunk.mean() - 0.5) < 0.1 and factors.max() < 3.1 and factors.min() > 0.97
+    # Uniform between 1 and the limit: the mean of a is that of (1 + limit) / 2 over the sides.
+    expected = (1 + np.minimum(3, 100 / sides[is_shrunk])) / 2
+    assert abs(factors[is_shrunk].mean() / expected.mean() - 1) < 0.08
+    # The scales stay those that are drawn without the option.
+    drawn = [round(2 / plain[SampleIndex(0, 0, i)]["cell"][0, 0].item()) for i in range(300)]
+    assert drawn == sides.tolist()
+
+
 def test_augment_moves_all_images_alike():
     a = ramp(10, 10)
     for flips in np.ndindex(2, 2, 2):
@@ -285,6 +316,8 @@ def test_meta_info_first_k_and_missing_names(image_folder, tmp_path):
         ({"scale_range": [4, 1]}, "1 <= low <= high"),
         ({"scale_range": [0.5, 2]}, "1 <= low"),
         ({"scale_range": "x"}, "positive number"),
+        ({"shrink_range": [0.5, 2]}, "shrink_range: expected .* 1 <= low"),
+        ({"shrink_probability": 1.5}, "shrink_probability: expected a number of 0 or more and of at most 1"),
         ({"num_queries": 145}, "1 to 144"),
         ({"num_queries": 0}, "1 or more"),
         ({"num_queries": None}, "needs one scale"),

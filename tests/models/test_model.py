@@ -8,20 +8,21 @@ import os
 import numpy as np
 import pytest
 import torch
+from basicsr.archs import build_network
 from basicsr.models import build_model
 from PIL import Image
 
 from helpers.pictures import picture
-from helpers.training import EDSR, options, steps, train_set, val_loader
+from helpers.training import EDSR, LIIF, batch, options, steps, train_set, val_loader
 from liif_plugin.checkpoints import files as checkpoint
 from liif_plugin.checkpoints.files import newest_weights
 from liif_plugin.errors import UserError
-from liif_plugin.evaluation.measure import picture_name
-from liif_plugin.evaluation.predict import predict
+from liif_plugin.evaluation.single_image import picture_name, predict
 from liif_plugin.evaluation.validation import validate
 from liif_plugin.inference.render import render
 from liif_plugin.metrics.continuous_metric import continuous_psnr
 from liif_plugin.models.checks import check_options, fill_defaults
+from liif_plugin.models.part_rates import check_part_lr
 
 
 @pytest.mark.parametrize(
@@ -44,6 +45,51 @@ def test_twenty_steps_lower_the_loss(tmp_path, image_folder, train):
     if train.get("grad_clip"):
         norm = torch.nn.utils.clip_grad_norm_(model.net_g.parameters(), 1e9)
         assert norm < 0.1 + 1e-5
+
+
+def test_parts_have_their_own_rates(tmp_path, image_folder):
+    rates = {"encoder": 1e-3, "encoder.net.conv_first": 4e-3}
+    torch.manual_seed(0)
+    model = build_model(options(tmp_path, part_lr=rates, optim_g={"type": "Adam", "lr": 2e-3}))
+    before = {name: value.clone() for name, value in model.net_g.named_parameters()}
+    steps(model, train_set(image_folder()), 1)
+    moved = {
+        name: (value - before[name]).abs().max().item() for name, value in model.net_g.named_parameters()
+    }
+    # The first step of Adam moves every number by its learning rate, where the gradient is not tiny.
+    assert moved["encoder.net.conv_first.weight"] == pytest.approx(4e-3, rel=1e-2)
+    assert moved["encoder.net.body.0.conv1.weight"] == pytest.approx(1e-3, rel=1e-2)
+    assert moved["imnet.layers.0.weight"] == pytest.approx(2e-3, rel=1e-2)
+    assert len(moved) == sum(len(group["params"]) for group in model.optimizer_g.param_groups)
+
+
+@pytest.mark.parametrize(
+    ("part_lr", "message"),
+    [
+        ({"encodr": 1e-3}, "train.part_lr: expected parts of the network .*, got 'encodr'.*'encoder'"),
+        ({"encoder": 0}, "train.part_lr: encoder: expected a number above 0"),
+        ({"encoder.net.conv": 1e-3}, "got 'encoder.net.conv'"),
+    ],
+)
+def test_mistakes_in_the_rates_of_parts(part_lr, message):
+    with pytest.raises(UserError, match=message):
+        check_part_lr(build_network(LIIF), part_lr)
+
+
+def test_the_gradient_penalty_is_a_term_of_the_loss(tmp_path, image_folder):
+    """It is logged, it is what the network says, and it makes the field smoother."""
+    thera = {"type": "Thera", "encoder": {"type": "EDSR", "num_feat": 8, "num_block": 1}, "waves": 8}
+    torch.manual_seed(0)
+    model = build_model(options(tmp_path, thera, gradient_weight=0.01))
+    dataset = train_set(image_folder())
+    data = batch(dataset, 0)
+    _, gradient = model.net_g(data["lq"], data["coord"], data["cell"], with_gradient=True)
+    expected = 0.01 * gradient.abs().mean().item()
+    steps(model, dataset, 1)
+    assert list(model.log_dict) == ["l_pix", "l_gradient"]
+    assert abs(model.log_dict["l_gradient"] - expected) < 1e-6 * expected
+    steps(model, dataset, 19, start=1)
+    assert model.log_dict["l_gradient"] < 0.7 * expected
 
 
 @pytest.mark.slow

@@ -16,8 +16,8 @@ from liif_plugin.basicsr_patches import resuming
 from liif_plugin.checkpoints.files import newest_weights
 from liif_plugin.errors import UserError
 from liif_plugin.models.history import Scores
-from liif_plugin.models.resume_changes import changed_options, function_and_samples
 from liif_plugin.models.run_lock import RunLock, lock_path
+from liif_plugin.models.training_states import changed_options, function_and_samples
 
 
 def finished(tmp_path):
