@@ -147,7 +147,8 @@ def test_a_mistake_gets_its_line(world, mistake):
         done = liif(
             *argv,
             cwd=folder,
-            env={"CUDA_VISIBLE_DEVICES": ""},  # so that the line does not depend on the machine
+            # so that the line does not depend on the machine
+            env={"CUDA_VISIBLE_DEVICES": "", "LIIF_CACHE": str(folder / "cache")},
             without=mistake.get("without", []),
         )
         # training may leave the folder of an experiment that it began
