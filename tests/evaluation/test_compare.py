@@ -20,7 +20,7 @@ from liif_plugin.errors import UserError
 from liif_plugin.evaluation import report, results
 from liif_plugin.evaluation.costs import PeakMemory, complexity
 from liif_plugin.evaluation.plan import read_plan
-from liif_plugin.evaluation.published import PUBLISHED, published
+from liif_plugin.evaluation.published import CELL_CLAMPS, PUBLISHED, SOURCES, published
 from liif_plugin.inference.render import render
 from liif_plugin.metrics.continuous_metric import continuous_psnr
 
@@ -331,8 +331,34 @@ def test_published_numbers():
     )
     assert (
         sum(len(row) for rows in PUBLISHED.values() for row in rows.values())
-        == 8 * 9 + 3 + 4 * (3 + 3 + 3 * 5) + 4
+        == (8 * 9 + 3 + 4 * (3 + 3 + 3 * 5) + 4)  # LIIF's paper
+        + (3 * 8 + 4 * 3 * 5)  # LTE
+        + (6 + 11 * 8 + 5 * 3 * 3)  # the page of Thera: 12 rows of DIV2K, 3 rows of 5 sets
     )
+    assert {row for rows in PUBLISHED.values() for row in rows} == set(SOURCES) >= set(CELL_CLAMPS)
+
+
+def test_a_row_is_compared_where_its_cells_are_the_same(opt):
+    """LTE's row beyond x4 was made with cell_clamp 4, LIIF's with the true cell; up to x4 both are equal."""
+    base = opt["models"][2]
+    rows = [("RDN-LTE", 4), ("RDN-LTE", None), ("RDN-LIIF", 4), ("RDN-LIIF", None)]
+    opt["models"] = [
+        {**base, "name": f"{row} {clamp}", "published": row, "cell_clamp": clamp} for row, clamp in rows
+    ]
+    opt["datasets"]["Set5"]["scales"] = [3, 6]
+    known = {(cell["model"], cell["scale"]): cell["published"] for cell in compare(opt)["cells"]}
+    assert known == {
+        ("RDN-LTE 4", "3"): 34.72,
+        ("RDN-LTE 4", "6"): 29.32,
+        ("RDN-LTE None", "3"): 34.72,
+        ("RDN-LTE None", "6"): None,
+        ("RDN-LIIF 4", "3"): 34.68,
+        ("RDN-LIIF 4", "6"): None,
+        ("RDN-LIIF None", "3"): 34.68,
+        ("RDN-LIIF None", "6"): 29.15,
+    }
+    with open("out/table.md") as file:
+        assert "* RDN-LTE: survey of Liu et al." in file.read()
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "options").rglob("compare_*.yml")), ids=lambda p: p.name)
