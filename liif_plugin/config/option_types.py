@@ -234,7 +234,7 @@ def registered(where: str, registry, name: object) -> Any:
             return registry.get(candidate)
     raise UserError(
         f"{where}: nothing named '{name}' is registered{choices(name, known)}."
-        " One of your own needs `--import MODULE`."
+        " If it is a class of your own, add `--import MODULE`."
     )
 
 

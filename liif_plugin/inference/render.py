@@ -196,12 +196,16 @@ def checked_window(size: tuple[int, int], window: Window | None) -> Window:
         top, left, height, width = (0, 0, H, W) if window is None else (operator.index(n) for n in window)
     except (TypeError, ValueError) as error:
         raise UserError(
-            f"size, window: expected whole (H, W) and (top, left, height, width), got {size}, {window}."
+            "expected whole numbers size=(height, width) and window=(top, left, height, width), got "
+            f"size={size}, window={window}."
         ) from error
     if H < 1 or W < 1:
         raise UserError(f"size: expected at least 1 x 1, got {H} x {W}.")
     if min(top, left) < 0 or min(height, width) < 1 or top + height > H or left + width > W:
-        raise UserError(f"window: [{top}, {left}, {height}, {width}] is not inside {H} x {W} pixels.")
+        raise UserError(
+            f"window: expected (top, left, height, width) inside {H} x {W} pixels (height x width), got "
+            f"({top}, {left}, {height}, {width})."
+        )
     return top, left, height, width
 
 

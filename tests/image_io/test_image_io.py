@@ -410,7 +410,7 @@ def test_paths(tmp_path, monkeypatch):
         (["in"], "x.png", None, "expected a folder"),
         (["in/a.png", "a.png"], "o", None, "both be written"),
         (["a.png"], "a.png", None, "itself"),
-        (["nothing*"], "o", None, "no such picture"),
+        (["nothing*"], "o", None, "found no such file"),
         (["in"], "in/notes.txt", None, "is a file"),
         (["a.png"], "b.tif", "png", "give one of them"),
     ):
