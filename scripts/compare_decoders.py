@@ -23,6 +23,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import os
 import subprocess
 import sys
@@ -73,7 +74,7 @@ def rate_pair(text: str) -> tuple[float, float]:
         rates = float(encoder), float(decoder)
     except ValueError:
         rates = 0.0, 0.0
-    if not separator or min(rates) <= 0:
+    if not separator or not all(0 < rate < math.inf for rate in rates):
         raise argparse.ArgumentTypeError(f"expected ENCODER:DECODER such as 1e-4:1e-3, got {text}")
     return rates
 
