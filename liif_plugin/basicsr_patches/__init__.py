@@ -13,7 +13,7 @@ shims.install()
 def apply() -> None:
     """Patch the imported BasicSR. Idempotent; called by ``liif_plugin.register``."""
     # importing these modules registers their patches
-    from . import launching, lmdb_backend, optimizers, options, resuming, sampler, slurm, training_loop  # noqa: F401
+    from . import launching, lmdb_backend, options, resuming, training_loop  # noqa: F401
     from .patching import install_all
 
     install_all()

@@ -1,22 +1,27 @@
-"""What BasicSR's training loop knows and never tells its model, and errors in the data that it waits for
-forever.
+"""BasicSR's training loop: what it builds and never tells its model, an order of samples that can be resumed,
+and errors in the data that it waits for forever.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Callable, Iterator
 
+import torch
 from basicsr.utils import get_root_logger
 from torch import nn
 from torch.utils.data import Dataset
 
+from ..data.deterministic import SampleIndex, is_deterministic
 from ..data.workers import kill_workers_at_exit, worker_init_fn
 from ..distributed import assert_same_on_all_ranks, run_on_all_ranks
+from ..errors import UserError, nearest
 from ..models.training_run import current_run
 from .patching import patch
 
 NOISE = "Multiple validation datasets are *only* supported by SRModel."
+SAMPLER = "basicsr.data.data_sampler.EnlargedSampler"
 
 
 @patch(
@@ -48,6 +53,27 @@ def build_network(network_g: dict) -> nn.Module:
     run = current_run()
     network, run.network = run.network, None
     return build_network.original(network_g) if network is None else network
+
+
+@patch(
+    "basicsr.models.base_model.BaseModel",
+    name="get_optimizer",
+    cures="NotImplementedError for every optimiser but Adam (PyPI release)",
+)
+def get_optimizer(self, optim_type: str, params, lr: float, **kwargs) -> torch.optim.Optimizer:
+    """Build the optimiser that torch.optim has under this name."""
+    try:
+        return get_optimizer.original(self, optim_type, params, lr, **kwargs)
+    except NotImplementedError:
+        kind = getattr(torch.optim, optim_type, None)
+        if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
+            names = [name for name, value in vars(torch.optim).items() if isinstance(value, type)]
+            raise UserError(
+                f"train.optim_g.type: torch.optim has no optimiser "
+                f"'{optim_type}'{nearest(optim_type, names)}."
+            ) from None
+        build: Callable[..., torch.optim.Optimizer] = kind
+        return build(params, lr=lr, **kwargs)
 
 
 def _contents(dataset: Dataset) -> str:
@@ -82,6 +108,40 @@ def create_train_val_dataloader(opt: dict, logger: logging.Logger) -> tuple:
         logger.addFilter(lambda record: record.msg != NOISE)  # said at every validation, and not true of ours
         run.stop.listen()  # from here on; before, there is nothing to save
     return created
+
+
+@patch(
+    SAMPLER,
+    name="set_epoch",
+    cures="the model is not told the epoch, which it needs to save at a moment of its own",
+    until="BasicSR tells its model the epoch",
+)
+def set_epoch(self, epoch: int) -> None:
+    """Begin an epoch."""
+    current_run().epoch = epoch
+    set_epoch.original(self, epoch)
+
+
+@patch(
+    SAMPLER,
+    name="__iter__",
+    cures="a resumed run starts its epoch again; samples depend on the number of workers and processes",
+    until="BasicSR's sampler can be resumed",
+)
+def resumable_iter(self) -> Iterator[int]:
+    """Yield this rank's indices of the epoch, from where the run was interrupted; see
+    ``data/deterministic.py``.
+    """
+    indices = resumable_iter.original(self)
+    if not is_deterministic(self.dataset):
+        return indices
+    first = current_run().samples_done(self.epoch, self.num_samples)
+    # a generator: a list of SampleIndex for a long epoch would take hundreds of MB
+    return (
+        SampleIndex(index, self.epoch, self.rank + k * self.num_replicas)
+        for k, index in enumerate(indices)
+        if k >= first
+    )
 
 
 @patch(

@@ -151,7 +151,7 @@ def _held_out(root: str, scale: float):
 
 def _table(root: str, networks: dict) -> list[list[str]]:
     """PSNR of every held-out picture, network and scale, under a header."""
-    from ..evaluation.predict import predict
+    from ..evaluation.single_image import predict
     from ..metrics.continuous_metric import continuous_psnr
 
     first = next(iter(networks))
@@ -179,7 +179,7 @@ def _table(root: str, networks: dict) -> list[list[str]]:
 def _figure(root: str, networks: dict, path: str) -> None:
     """Both held-out pictures at x4 and x12: input, every network, truth, the same part of each."""
     from ..evaluation.figure import contact_sheet, to_picture
-    from ..evaluation.predict import predict
+    from ..evaluation.single_image import predict
     from ..metrics.continuous_metric import continuous_psnr
 
     parts = {

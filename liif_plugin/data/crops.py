@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 
 import numpy as np
 import torch
@@ -75,27 +74,3 @@ def draw_queries(
 @functools.lru_cache(maxsize=1024)
 def _centres(n: int) -> np.ndarray:
     return centre(np.arange(n), n).astype(np.float32)
-
-
-class WorkerGenerator:
-    """The generator for items whose index has no key, as from a loader that is not BasicSR's.
-
-    Each worker has one stream. It is seeded from torch's seed, which differs per worker, rank and epoch.
-    BasicSR seeds ``random`` and ``numpy`` the same in every epoch, so neither is used.
-    """
-
-    def __init__(self) -> None:
-        self._owner: object = None
-        self._rng = np.random.default_rng(0)
-
-    def get(self) -> np.random.Generator:
-        """Return the generator of this worker and epoch."""
-        worker = torch.utils.data.get_worker_info()
-        owner = (os.getpid(), None if worker is None else worker.seed)
-        if owner != self._owner:
-            self._owner = owner
-            self._rng = np.random.default_rng(torch.initial_seed() % 2**63)
-        return self._rng
-
-    def __getstate__(self) -> dict:
-        return {"_owner": None, "_rng": None}

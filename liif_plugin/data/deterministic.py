@@ -10,7 +10,10 @@ A dataset asks for it with the class attribute ``deterministic = True``. Others 
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
+import torch
 
 
 class SampleIndex(int):
@@ -41,3 +44,27 @@ def generator(seed: int, index: int) -> np.random.Generator | None:
 def is_deterministic(dataset: object) -> bool:
     """Return whether ``dataset`` says ``deterministic = True``."""
     return getattr(dataset, "deterministic", False) is True
+
+
+class WorkerGenerator:
+    """The generator for items whose index has no key, as from a loader that is not BasicSR's.
+
+    Each worker has one stream. It is seeded from torch's seed, which differs per worker, rank and epoch.
+    BasicSR seeds ``random`` and ``numpy`` the same in every epoch, so neither is used.
+    """
+
+    def __init__(self) -> None:
+        self._owner: object = None
+        self._rng = np.random.default_rng(0)
+
+    def get(self) -> np.random.Generator:
+        """Return the generator of this worker and epoch."""
+        worker = torch.utils.data.get_worker_info()
+        owner = (os.getpid(), None if worker is None else worker.seed)
+        if owner != self._owner:
+            self._owner = owner
+            self._rng = np.random.default_rng(torch.initial_seed() % 2**63)
+        return self._rng
+
+    def __getstate__(self) -> dict:
+        return {"_owner": None, "_rng": None}

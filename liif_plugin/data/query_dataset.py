@@ -10,8 +10,8 @@ import torch
 from torch.utils.data import Dataset
 
 from ..errors import UserError
-from .crops import NO_FLIPS, Flips, WorkerGenerator, augment, draw_queries, to_tensor
-from .deterministic import generator
+from .crops import NO_FLIPS, Flips, augment, draw_queries, to_tensor
+from .deterministic import WorkerGenerator, generator
 from .image_source import ImageSource
 
 

@@ -1,6 +1,6 @@
 """Measuring networks: one image, a validation set, and whole tables (``liif compare``).
 
-predict.py renders one image, measure.py compares it with its ground truth, validation.py is the loop of the
+single_image.py predicts one image and compares it with its ground truth, validation.py is the loop of the
 trainer. A comparison goes plan.py (what the option file asks for) -> results.py (one model on one set at one
 scale, kept on disk) -> report.py (tables) and comparison_figure.py. published.py holds values of papers.
 """

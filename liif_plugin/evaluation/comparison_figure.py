@@ -12,9 +12,9 @@ from ..errors import UserError
 from ..files import atomic_write
 from .entries import Column, Plan
 from .figure import boxed_with_crops, to_picture
-from .measure import measure, picture_name
 from .plan import figure_column, open_column
 from .results import device_of, load_network, super_resolved
+from .single_image import measure, picture_name
 
 
 def _item(wanted: object, column: Column) -> tuple[str, dict]:

@@ -1,15 +1,62 @@
-"""PSNR and SSIM on floats, at any scale, under the protocols of protocols.py."""
+"""How the field compares images: the protocols of the paper's section 4, and PSNR and SSIM under them."""
 
 from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from basicsr.utils.registry import METRIC_REGISTRY
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..errors import UserError
+from ..errors import UserError, check_choice
 from .properties import float_metric
-from .protocols import protocol_named
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How two images are compared.
+
+    Attributes:
+        luma: compare Y instead of RGB.
+        shave_scale: cut ceil(scale) pixels off each border.
+        shave_extra: pixels to cut off besides.
+    """
+
+    luma: bool
+    shave_scale: bool
+    shave_extra: int
+
+    def shave(self, scale: tuple[float, float]) -> tuple[int, int]:
+        """Return the pixels to cut at (top and bottom, left and right).
+
+        Args:
+            scale: (sy, sx). Published protocols have integer scales; to round others up is ours.
+
+        Example:
+            >>> PROTOCOLS["div2k"].shave((2.0, 2.7))
+            (8, 9)
+        """
+        sy, sx = (self.shave_scale * math.ceil(s) + self.shave_extra for s in scale)
+        return sy, sx
+
+
+PROTOCOLS = MappingProxyType(
+    {
+        "div2k": Protocol(luma=False, shave_scale=True, shave_extra=6),
+        "benchmark": Protocol(luma=True, shave_scale=True, shave_extra=0),
+        "plain": Protocol(luma=False, shave_scale=False, shave_extra=0),
+    }
+)
+
+
+def protocol_named(name: str) -> Protocol:
+    """Return the protocol ``name``. Raises UserError with the nearest name for another."""
+    check_choice("protocol", name, PROTOCOLS)
+    return PROTOCOLS[name]
+
 
 LUMA = (65.738 / 256, 129.057 / 256, 25.064 / 256)  # BT.601 as the field rounds it; RGB in [0, 1]
 

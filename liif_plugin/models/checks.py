@@ -40,8 +40,8 @@ from ..config.option_types import (
 from ..config.parser import EARLY, PATHS
 from ..distributed import require_gpu_per_process
 from ..errors import UserError
+from ..metrics.continuous_metric import PROTOCOLS
 from ..metrics.properties import is_float_metric, unchecked_arguments
-from ..metrics.protocols import PROTOCOLS
 from ..precision import DTYPES
 from .dry_runs import dry_run_loss, dry_run_metric, dry_run_network, dry_run_optimiser
 from .history import BestBy
@@ -96,6 +96,7 @@ VAL = {
     "pbar": FLAG,
     "suffix": optional(FOLDER_NAME),
     "precision": optional(choice(*DTYPES)),
+    "cell_clamp": optional(number(1)),
     "samples": optional(BLOCK),
     "best_by": optional(TEXT),
 }
@@ -351,6 +352,11 @@ def check_options(opt: dict) -> nn.Module | None:
     # 3. validation and training
     if opt.get("val") is not None:
         check_block("val", opt["val"], VAL)
+        if opt["val"].get("cell_clamp") is not None and not is_continuous(network):
+            raise UserError(
+                f"val.cell_clamp: {type(network).__name__} has one scale and takes no cells; leave the "
+                "option out."
+            )
     elif not opt["is_train"]:
         raise UserError("option file: 'val' is missing; it holds the metrics.")
     _check_metrics(opt)

@@ -20,8 +20,7 @@ from ..archs.base import is_continuous
 from ..archs.encoder import pad_to_multiple
 from ..config.option_types import check_call, check_values, each, number, registered, whole
 from ..errors import UserError, check_choice, nearest
-from ..evaluation.measure import measure
-from ..evaluation.predict import evaluating, window_of
+from ..evaluation.single_image import evaluating, measure, window_of
 
 SCHEDULERS = {
     "MultiStepLR": MultiStepRestartLR,

@@ -15,10 +15,15 @@ from ..checkpoints.files import prune, save_in_experiment
 from ..checkpoints.reading import check_fits, load_named_params
 from ..errors import UserError
 from . import signals
-from .random_state import draws_at_random, gather_random_states, set_random_state
-from .resume_changes import function_and_samples, warn_of_changes
 from .schedule import require_same_optimiser, resume_settings
 from .training_run import current_run
+from .training_states import (
+    draws_at_random,
+    function_and_samples,
+    gather_random_states,
+    set_random_state,
+    warn_of_changes,
+)
 
 
 class ResumableSRModel(SRModel):

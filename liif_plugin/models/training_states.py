@@ -1,18 +1,47 @@
-"""Find the training state that a run goes on from."""
+"""Training states: find the one that a run goes on from; what a state holds beside weights and moments.
+
+A state holds the random state of every rank, and the options with which a resumed run would silently become
+another one.
+"""
 
 from __future__ import annotations
 
 import glob
+import inspect
 import operator
 import os
 import sys
+from typing import Any
 
 import torch
-from basicsr.utils import check_resume
+from basicsr.utils import check_resume, get_root_logger
 from basicsr.utils.dist_util import get_dist_info
+from basicsr.utils.registry import ARCH_REGISTRY
 
 from ..checkpoints.files import newest_weights, numbered
+from ..config.option_files import plain
 from ..errors import UserError
+
+# Options of the training set that decide how samples are read, not which: a change of these changes no
+# sample. "batch", "seed" and the number of images are compared by TrainingRun.
+READING = {
+    "name",
+    "phase",
+    "dataroot_gt",
+    "dataroot_lq",
+    "io_backend",
+    "cache",
+    "how_to_get",
+    "batch_size_per_gpu",
+    "num_worker_per_gpu",
+    "dataset_enlarge_ratio",
+    "prefetch_mode",
+    "num_prefetch_queue",
+    "pin_memory",
+    "persistent_workers",
+    "seed",
+    "total_iter",
+}
 
 
 def whole_states(folder: str) -> list[str]:
@@ -124,3 +153,86 @@ def find_resume_state(opt: dict) -> dict | None:
         )
     check_resume(opt, state["iter"])
     return state
+
+
+def gather_random_states(device: torch.device, world_size: int) -> list[dict]:
+    """{cpu, cuda} of every rank, on every rank; all of them must call it."""
+    own = {
+        "cpu": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state() if device.type == "cuda" else None,
+    }
+    states = [own]
+    if world_size > 1:
+        states = [{} for _ in range(world_size)]
+        torch.distributed.all_gather_object(states, own)
+    return states
+
+
+def set_random_state(state: dict, device: torch.device) -> None:
+    """Put one rank's entry of ``gather_random_states`` back."""
+    torch.set_rng_state(state["cpu"])
+    if state["cuda"] is not None and device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"])
+
+
+def draws_at_random(net: torch.nn.Module) -> bool:
+    """Whether a step of ``net`` in training mode depends on random numbers (dropout, dropped paths)."""
+    chances = [getattr(module, name, 0) for module in net.modules() for name in ("p", "drop_prob")]
+    return any(isinstance(chance, (int, float)) and 0 < chance < 1 for chance in chances)
+
+
+def function_and_samples(opt: dict) -> dict[str, Any]:
+    """Return the options that decide what the network computes and which samples it sees, as plain data.
+
+    Returns:
+        {"network_g": ..., "datasets.train": ..., "train.pixel_opt": ...}, and "train.gradient_weight" where
+        the option file has it.
+    """
+    network_g = dict(opt["network_g"])
+    kind = ARCH_REGISTRY.get(network_g["type"])
+    defaults = {
+        name: parameter.default
+        for name, parameter in inspect.signature(kind).parameters.items()
+        if isinstance(parameter.default, (bool, int, float, str, type(None)))
+    }
+    train_set = (opt.get("datasets") or {}).get("train") or {}
+    options = {
+        "network_g": plain({**defaults, **network_g}),
+        "datasets.train": plain({key: value for key, value in train_set.items() if key not in READING}),
+        "train.pixel_opt": plain(opt["train"].get("pixel_opt") or {}),
+    }
+    if opt["train"].get("gradient_weight"):
+        options["train.gradient_weight"] = opt["train"]["gradient_weight"]
+    return options
+
+
+def _flatten(where: str, value: Any) -> dict[str, Any]:
+    """Return {"network_g.encoder.num_feat": 64, ...} of nested dicts."""
+    if not isinstance(value, dict):
+        return {where: value}
+    return {path: entry for key in value for path, entry in _flatten(f"{where}.{key}", value[key]).items()}
+
+
+def changed_options(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Return what differs, such as ``network_g.local_ensemble True -> False``."""
+    before = {path: value for key in old for path, value in _flatten(key, old[key]).items()}
+    now = {path: value for key in new for path, value in _flatten(key, new[key]).items()}
+    absent = "(not given)"
+    return [
+        f"{path} {before.get(path, absent)} -> {now.get(path, absent)}"
+        for path in dict.fromkeys([*before, *now])
+        if before.get(path, absent) != now.get(path, absent)
+    ]
+
+
+def warn_of_changes(saved: dict[str, Any] | None, opt: dict, iteration: int) -> None:
+    """Warn if ``opt`` differs in them from the options saved with the state of ``iteration``; older states
+    have none.
+    """
+    changed = changed_options(saved, function_and_samples(opt)) if saved else []
+    if changed:
+        get_root_logger().warning(
+            f"The option file differs from that of the run that was stopped ({', '.join(changed)}): from "
+            f"iteration "
+            f"{iteration:,} on this is another training. To go on as before, restore the old values."
+        )

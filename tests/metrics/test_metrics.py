@@ -14,10 +14,9 @@ from helpers import GOLDEN
 from helpers.networks import official
 from liif_plugin.data.crops import to_tensor
 from liif_plugin.errors import UserError
-from liif_plugin.evaluation.measure import measure
+from liif_plugin.evaluation.single_image import measure
 from liif_plugin.inference.render import render
-from liif_plugin.metrics.continuous_metric import LUMA, continuous_psnr, continuous_ssim
-from liif_plugin.metrics.protocols import PROTOCOLS
+from liif_plugin.metrics.continuous_metric import LUMA, PROTOCOLS, continuous_psnr, continuous_ssim
 from liif_plugin.resize import pillow_bicubic
 
 

@@ -17,8 +17,7 @@ from helpers.training import EDSR, LIIF, batch, options, steps, train_set, val_l
 from liif_plugin.checkpoints import files as checkpoint
 from liif_plugin.checkpoints.files import newest_weights
 from liif_plugin.errors import UserError
-from liif_plugin.evaluation.measure import picture_name
-from liif_plugin.evaluation.predict import predict
+from liif_plugin.evaluation.single_image import picture_name, predict
 from liif_plugin.evaluation.validation import validate
 from liif_plugin.inference.render import render
 from liif_plugin.metrics.continuous_metric import continuous_psnr

@@ -20,8 +20,8 @@ from liif_plugin.basicsr_patches import resuming
 from liif_plugin.checkpoints.files import newest_weights
 from liif_plugin.errors import UserError
 from liif_plugin.models.history import Scores
-from liif_plugin.models.resume_changes import changed_options, function_and_samples
 from liif_plugin.models.run_lock import RunLock, lock_path
+from liif_plugin.models.training_states import changed_options, function_and_samples
 
 
 @pytest.fixture(scope="module")
@@ -189,6 +189,10 @@ def changes(opt, edit):
         (
             lambda o: o["datasets"]["train"].update(scale_range=[1, 8], lq_size=24),
             ["datasets.train.scale_range [1, 4] -> [1, 8]", "datasets.train.lq_size 12 -> 24"],
+        ),
+        (
+            lambda o: o["train"].update(gradient_weight=1e-4),
+            ["train.gradient_weight (not given) -> 0.0001"],
         ),
         (lambda o: o["datasets"]["train"].update(num_worker_per_gpu=4, dataroot_gt="elsewhere"), []),
         (lambda o: o["network_g"].update(local_ensemble=True), []),  # its default

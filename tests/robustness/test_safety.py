@@ -17,7 +17,7 @@ import torch
 
 from helpers import ROOT
 from helpers.processes import liif, python
-from liif_plugin.basicsr_patches import slurm
+from liif_plugin.basicsr_patches import launching
 from liif_plugin.checkpoints import download as weights
 from liif_plugin.errors import UserError
 
@@ -226,7 +226,7 @@ def test_slurm_as_basicsr_does_it(monkeypatch, tmp_path):
     ]
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(UserError, match="scontrol cannot be run"):
-        slurm.first_host("gpu01")
+        launching.first_host("gpu01")
 
 
 @pytest.fixture
