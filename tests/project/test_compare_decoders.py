@@ -67,7 +67,7 @@ def test_only_the_published_encoder_is_taken(tmp_path, bench):
     path = tmp_path / "encoder.pth"
     compare_decoders.write_encoder(str(published), str(path))
     state = torch.load(path, weights_only=True)["params"]
-    original = torch.load(published, weights_only=True)["model"]["sd"]
+    original = torch.load(published, map_location="cpu", weights_only=True)["model"]["sd"]
     assert torch.equal(state["encoder.net.conv_first.weight"], original["encoder.head.0.weight"])
     net = build_network({"type": "LTE", "encoder": {"type": "EDSR", "num_feat": 64, "num_block": 16}})
     assert set(state) == {name for name in net.state_dict() if name.startswith("encoder.")}
