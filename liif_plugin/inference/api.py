@@ -102,7 +102,7 @@ def _as_batch(picture: Array | Tensor) -> Tensor:
         found = getattr(picture, "dtype", type(picture).__name__)
         raise UserError(
             f"picture: expected a NumPy array, PIL image or tensor (uint8, uint16, or floats in [0, 1]), got "
-            f"{found}. Open a file with PIL.Image.open."
+            f"{found}. To read a file, use PIL.Image.open."
         )
     batch = batch.unsqueeze(0) if batch.dim() == 3 else batch
     if batch.dim() != 4 or batch.shape[1] != 3 or not batch.numel():

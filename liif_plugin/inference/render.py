@@ -245,6 +245,10 @@ def render_bands(
     continuous = _continuous(net)
     top, left, height, width = checked_window(size, window)
     H, W = size
+    if lq.ndim != (3 if isinstance(lq, np.ndarray) else 4):
+        raise ValueError(
+            f"lq: expected a tensor (B, 3, h, w) or an array (h, w, 3), got shape {tuple(lq.shape)}."
+        )
     h, w = lq.shape[:2] if isinstance(lq, np.ndarray) else lq.shape[-2:]
     batch = 1 if isinstance(lq, np.ndarray) else len(lq)
     if device is None:

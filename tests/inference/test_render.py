@@ -129,14 +129,19 @@ def test_every_target_pixel_belongs_to_one_tile():
     ("arguments", "words"),
     [
         ({"size": (0, 5)}, "at least 1 x 1"),
-        ({"size": (5, 5), "window": (0, 0, 6, 5)}, "not inside 5 x 5"),
-        ({"size": (5, 5), "window": (-1, 0, 2, 2)}, "not inside"),
-        ({"size": (5, 5), "window": (0, 0, 0, 2)}, "not inside"),
+        ({"size": (5, 5), "window": (0, 0, 6, 5)}, "inside 5 x 5 pixels .*got .0, 0, 6, 5."),
+        ({"size": (5, 5), "window": (-1, 0, 2, 2)}, "inside 5 x 5 pixels .*got"),
+        ({"size": (5, 5), "window": (0, 0, 0, 2)}, "inside 5 x 5 pixels .*got"),
     ],
 )
 def test_what_cannot_be_rendered(arguments, words):
     with pytest.raises(ValueError, match=words):
         render(network(), torch.rand(1, 3, 4, 4), **arguments)
+
+
+def test_an_image_without_its_batch_is_named():
+    with pytest.raises(ValueError, match=r"lq: expected a tensor \(B, 3, h, w\).*got shape \(3, 4, 4\)"):
+        render(network(), torch.rand(3, 4, 4), (5, 5))
 
 
 def test_a_tiles_projection_is_not_for_queries():

@@ -336,7 +336,7 @@ def wrong_models(tmp_path, net):
         ("--model liif-lite", "did you mean 'liif-light'"),
         ("--model rdn-liif", "--download rdn-liif"),
         ("--model {tmp}", "expected the folder of an experiment"),
-        ("--model {tmp}/lonely/models/alone.pth", "network is not known"),
+        ("--model {tmp}/lonely/models/alone.pth", "does not say which network it is for"),
         ("--model {tmp}/other.pth", "expected weights that fit network_g"),
         ("--model {tmp}/bad.pth", "read safely"),
         ("--model {tmp}/edsr.pth", "one fixed scale"),
