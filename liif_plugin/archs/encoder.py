@@ -168,7 +168,8 @@ class Encoder(nn.Module):
         halo: receptive radius in LR pixels, or None if it is the whole image.
 
     Raises:
-        UserError: if ``opt`` is no block, the type has no recipe, or the network does not have one of the arguments.
+        UserError: if ``opt`` is no block, the type has no recipe, or the network does not have one of the
+            arguments.
     """
 
     def __init__(self, opt: dict):

@@ -123,5 +123,5 @@ def test_a_recipe_that_removes_what_is_not_there(monkeypatch):
 
 
 def test_an_encoder_that_is_a_name_is_refused_with_the_form_of_the_block():
-    with pytest.raises(UserError, match="expected a block .*got 'EDSR'. Write {type: EDSR}"):
+    with pytest.raises(UserError, match=r"expected a block .*got 'EDSR'. Write {type: EDSR}"):
         Encoder("EDSR")

@@ -372,7 +372,7 @@ def written(name, content):
         (cut, "to the end|not an image"),
         (written("a.png", b""), "0 bytes"),
         (written("a.png", b"hello"), "not an image file"),
-        (written("a.mp4", b"x"), "video; take its frames out"),
+        (written("a.mp4", b"x"), "got a video. Extract its frames"),
         (lambda _: "missing.png", "No such file"),
         (lambda _: ".", "cannot be read"),
     ],
