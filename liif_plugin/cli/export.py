@@ -8,7 +8,7 @@ encoder: an image (batch, 3, height, width), RGB in [0, 1] -> what is computed o
 decoder: that, positions and cells -> colours. All sizes stay free. The folder also gets export.json and
 README.md: names, shapes, ranges, how far parts of a large image must overlap, and code that runs the files.
 The files are compared with PyTorch on whole images from x0.5 to x4, at the border and on two images at once;
-if they differ by more than 1e-4 they are not kept. LIIF with any encoder, and MetaSR.
+if they differ by more than 1e-4 they are not kept. Every network for any scale with weights can be exported.
 """
 
 from __future__ import annotations
