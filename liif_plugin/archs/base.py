@@ -79,6 +79,7 @@ class ContinuousNetwork(nn.Module):
         uses_cell: False if the result does not depend on the size of the queried pixel.
         one_cell: True if all queries of one call of ``sample`` must have the same cell.
         not_exportable: why `liif export` refuses the network, None if it does not.
+        residual: name of the interpolation of the input that the network adds its result to, or None.
         has_gradient: True if the network defines ``query_with_gradient``, which ``train.gradient_weight``
             needs.
 
@@ -105,6 +106,7 @@ class ContinuousNetwork(nn.Module):
     uses_cell: bool = True
     one_cell: bool = False
     not_exportable: str | None = None
+    residual: str | None = None
     has_gradient: bool = False
 
     def encode(self, lq: Tensor) -> Tensor:

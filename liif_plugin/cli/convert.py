@@ -5,11 +5,12 @@ Thera, whose .pkl files hold arrays of JAX; JAX is not needed.
 
   liif convert edsr-baseline-liif.pth -o liif_edsr.pth
   liif convert --known                                          published weights: size, SHA-256, address
-  liif convert --fetch edsr-baseline-liif -o liif_edsr.pth      download one of them and verify it
+  liif convert --fetch edsr-baseline-liif -o liif_edsr.pth      download and verify one of them
 
-The network_g block for it is printed, and written beside the .pth as liif_edsr.yml. Nothing in the file is
-executed; names and shapes are checked. Nothing is downloaded without --fetch. A checkpoint of MMagic that
-still holds its log (message_hub) holds code: run MMagic's publish_model.py on it first.
+The command also writes liif_edsr.yml beside the .pth and prints it: the network_g block for these weights.
+Names and shapes are checked, and no code in the file is executed. Nothing is downloaded without --fetch. If a
+checkpoint of MMagic still contains its log (message_hub), run MMagic's publish_model.py on it first, because
+such a log contains code.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ def _list_known() -> None:
     for name, weights in KNOWN.items():
         size = "size not published" if weights.size is None else f"{weights.size:,} bytes"
         digest = weights.sha256 if len(weights.sha256) == 64 else f"{weights.sha256}..."
+        digest = digest if weights.sha256 else "not published"
         print(f"{name}: {weights.what}, {size}\n  {weights.url}\n  SHA-256 {digest}")
 
 
@@ -52,40 +54,26 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _convert(args: argparse.Namespace) -> None:
-    import yaml
-
-    from ..archs.building import build
-    from ..checkpoints.conversion import convert, load_foreign
-    from ..checkpoints.download import fetch
-    from ..checkpoints.files import save_whole
-    from ..checkpoints.reading import check_fits
+    from ..checkpoints.conversion import convert_file, write_converted
+    from ..checkpoints.download import fetch, known
     from ..errors import UserError, printable
-    from ..files import atomic_write
 
-    block_file = args.output[: -len(".pth")] + ".yml"
-    for path in (args.output, block_file):
+    for path in (args.output, args.output.removesuffix(".pth") + ".yml"):
         if os.path.exists(path):
             raise UserError(f"{path}: exists already; delete it or choose another name.")
-    folder = os.path.dirname(args.output) or "."
-    checkpoint = args.checkpoint or fetch(args.fetch, folder)
-    try:
-        block, state = convert(load_foreign(checkpoint))
-        network = build(block)
-    except UserError as error:
+    if args.fetch and not known(args.fetch).sha256:
         raise UserError(
-            str(error) if str(error).startswith(checkpoint) else f"{checkpoint}: {error}"
-        ) from error
-    check_fits(state, network, checkpoint)
+            f"--fetch {args.fetch}: its authors publish no checksum; "
+            f"`liif models --download {args.fetch} --unverified` takes the file all the same."
+        )
+    folder = os.path.dirname(args.output) or "."
+    converted = convert_file(args.checkpoint or fetch(args.fetch, folder))
     try:
         os.makedirs(folder, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder}: this folder cannot be made ({error.strerror}).") from error
-    save_whole({"params": state}, args.output)
-    text = yaml.safe_dump({"network_g": block}, sort_keys=False, default_flow_style=None)
-    with atomic_write(block_file, text=True) as file:
-        file.write(text)
-    parameters = sum(value.numel() for value in network.parameters())
+    text = write_converted(converted, args.output)
     print(
-        f"{printable(args.output)}: {block['type']}, {parameters:,} parameters in {len(state)} "
-        f"tensors.\n\n{text}"
+        f"{printable(args.output)}: {converted.block['type']}, {converted.parameters:,} parameters in "
+        f"{len(converted.state)} tensors.\n\n{text}"
     )

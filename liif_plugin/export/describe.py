@@ -63,7 +63,7 @@ def description(
         "halo": _parts(net)[0],
         "pad_multiple": _parts(net)[1],
         "whole_target": net.whole_features,
-        "residual": network_g.get("residual"),
+        "residual": net.residual,
         "tolerance": TOLERANCE,
         "differences": differences,
     }
