@@ -22,6 +22,7 @@ from ..config.option_types import (
     check_call,
     check_values,
     each,
+    number,
     optional,
     registered,
     whole,
@@ -60,6 +61,7 @@ NETWORK = {
 MODEL = {
     **NETWORK,
     "cell": ANY,
+    "cell_clamp": optional(number(1)),
     "name": LABEL,
     "published": optional(LABEL),
     "scale": ANY,
@@ -76,9 +78,11 @@ SET = {
     "meta_info_file": optional(TEXT),
     "first_k": optional(whole(1)),
     "how_to_get": optional(TEXT),
+    "if_missing": TEXT,
     "published": optional(LABEL),
 }
 FIGURE = {"dataset": LABEL, "scale": ANY, "image": LABEL, "box": ANY, "models": optional(each(LABEL))}
+IF_MISSING = ("stop", "skip")
 DEVICES = ("auto", "cpu", "cuda")
 DEFAULT_METRICS = {"psnr": {"type": "continuous_psnr"}}
 
@@ -97,21 +101,26 @@ def read_plan(path: str) -> Plan:
     device, precision = opt.get("device") or "auto", opt.get("precision") or "fp32"
     check_choice("device", device, DEVICES)
     check_choice("precision", precision, tuple(DTYPES))  # no auto: the same on every machine
+    datasets = _block("datasets", opt["datasets"])
+    left_out = [str(name) for name, entry in datasets.items() if _is_left_out(str(name), entry)]
     columns = [
         column
-        for name, entry in _block("datasets", opt["datasets"]).items()
+        for name, entry in datasets.items()
+        if str(name) not in left_out
         for column in _columns(str(name), entry)
     ]
+    if not columns:
+        raise UserError(f"{path}: datasets: none of {', '.join(left_out)} is there.")
     _check_folders(columns)
     if not isinstance(opt["models"], list):
         raise UserError(f"{path}: models: expected a list of `- name: ...`.")
-    models = [_model(number, entry) for number, entry in enumerate(opt["models"], start=1)]
+    models = [_model(position, entry) for position, entry in enumerate(opt["models"], start=1)]
     _check_unique("models", [model.name for model in models])
     _check_unique("datasets", [(column.dataset, column.scale_text) for column in columns])
     _check_published(models, columns)
     metrics = _block("metrics", opt.get("metrics") or DEFAULT_METRICS)
     _check_metrics(metrics)
-    plan = Plan(opt["name"], device, precision, models, columns, metrics, opt.get("figure"))
+    plan = Plan(opt["name"], device, precision, models, columns, metrics, opt.get("figure"), left_out)
     _check_figure(plan)
     return plan
 
@@ -124,12 +133,12 @@ def open_column(column: Column):
 # The models
 
 
-def _model(number: int, opt: object) -> Model:
-    """Return the model of an entry of ``models``; ``number`` counts from 1."""
-    opt = _block(f"models, entry {number}", opt)
-    check_values(f"models, entry {number}", opt, {"name": LABEL})
+def _model(position: int, opt: object) -> Model:
+    """Return the model of an entry of ``models``; ``position`` counts from 1."""
+    opt = _block(f"models, entry {position}", opt)
+    check_values(f"models, entry {position}", opt, {"name": LABEL})
     if not opt.get("name"):
-        raise UserError(f"models, entry {number}: 'name' is missing.")
+        raise UserError(f"models, entry {position}: 'name' is missing.")
     name = str(opt["name"])
     where = f"model {name}"
     check_block(where, opt, MODEL)
@@ -149,7 +158,10 @@ def _model(number: int, opt: object) -> Model:
         return Model(name, label, by_scale)
     # one network, for every scale unless it says otherwise
     only = None if opt.get("scale") is None else _one_scale(where, opt["scale"])
-    return Model(name, label, {only: _source(where, opt)}, _cell(where, opt.get("cell")))
+    cell, clamp = _cell(where, opt.get("cell")), opt.get("cell_clamp")
+    if cell is not None and clamp is not None:
+        raise UserError(f"{where}: cell and cell_clamp: give one of them.")
+    return Model(name, label, {only: _source(where, opt)}, cell, clamp)
 
 
 def _source(where: str, opt: dict) -> Source:
@@ -218,6 +230,13 @@ def _published(where: str, label: object, known: Collection[str]) -> str | None:
 # The columns
 
 
+def _is_left_out(name: str, opt: object) -> bool:
+    """Return whether a set says `if_missing: skip` and its images are not there."""
+    opt = _block(f"dataset {name}", opt)
+    check_choice(f"dataset {name}: if_missing", opt.get("if_missing", "stop"), IF_MISSING)
+    return opt.get("if_missing") == "skip" and not os.path.isdir(str(opt.get("dataroot_gt")))
+
+
 def _columns(name: str, opt: object) -> list[Column]:
     """Return the columns of an entry of ``datasets``: one with a ``type``, else one for each scale."""
     where = f"dataset {name}"
@@ -231,6 +250,7 @@ def _columns(name: str, opt: object) -> list[Column]:
             f"{where}: protocol: expected one of {', '.join(PROTOCOLS)}, got {opt.get('protocol')!r}."
         )
     label = _published(where, opt.pop("published", None), PUBLISHED)
+    opt.pop("if_missing", None)
     if "type" in opt:
         scale = parse_scale(where, opt.pop("at_scale", None) or opt.get("scale"))
         check_choice(f"{where}: type", opt["type"], [key for key, _ in DATASET_REGISTRY])

@@ -292,7 +292,8 @@ class History:
         path = os.path.join(self.folder, "samples", f"{iteration}.png")
         if not self.opt["val"].get("samples") or os.path.isfile(path):
             return
-        picture = draw_samples(net, dataset, self.opt["val"]["samples"], device, dtype)
+        val = self.opt["val"]
+        picture = draw_samples(net, dataset, val["samples"], device, dtype, val.get("cell_clamp"))
         save_samples(picture, path)
         if tb_logger:
             tb_logger.add_image("samples", np.asarray(picture), iteration, dataformats="HWC")
