@@ -93,13 +93,15 @@ def add_engine(parser: argparse.ArgumentParser, memory: str) -> argparse._Argume
         parser: of the subcommand.
         memory: what the memory is for, the help of --memory.
     """
-    group = parser.add_argument_group("how (chosen by itself)")
-    group.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to compute")
+    group = parser.add_argument_group("computation")
+    group.add_argument(
+        "--device", choices=["auto", "cpu", "cuda"], default="auto", help="auto: cuda if available"
+    )
     group.add_argument(
         "--precision",
         choices=["auto", "fp32", "bf16", "fp16"],
         default="auto",
-        help="auto: bf16 where the hardware multiplies it, else fp32",
+        help="auto: bf16 if the hardware has units for it, else fp32",
     )
     group.add_argument(
         "--memory", type=memory_limit, default=1.0, metavar="GiB", help=f"{memory} (default 1; 0: no limit)"
