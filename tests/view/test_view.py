@@ -479,7 +479,7 @@ def test_the_command(tmp_path, zygote):
         (["a.png", "--host", "203.0.113.9"], "cannot be taken"),
         (["a.png", "--port", "{taken}"], "choose another port"),
         (["a.png", "--model", "liif-lite"], "did you mean 'liif-light'"),
-        (["a.png", "--memory", "nan"], "positive number"),
+        (["a.png", "--memory", "nan"], "a number of GiB"),
     ],
 )
 def test_mistakes_get_one_line(tmp_path, monkeypatch, capsys, argv, words):
