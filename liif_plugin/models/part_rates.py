@@ -66,9 +66,9 @@ def require_same_groups(saved: list[dict], optimizers: list[torch.optim.Optimize
     """
     before = [[len(group["params"]) for group in state["param_groups"]] for state in saved]
     now = [[len(group["params"]) for group in optimizer.param_groups] for optimizer in optimizers]
-    if before != now:
+    same_network = sum(map(sum, before)) == sum(map(sum, now))
+    if same_network and before != now:
         raise UserError(
-            "train.part_lr: the training state was saved with other parts, or of another network; restore "
-            "the old parts (their rates may change), or begin a new run from its weights with "
-            "path.pretrain_network_g."
+            "train.part_lr: the training state was saved with other parts; restore the old parts (their "
+            "rates may change), or begin a new run from its weights with path.pretrain_network_g."
         )
