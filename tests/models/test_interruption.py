@@ -16,9 +16,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
+from basicsr.archs import build_network
 from PIL import Image
 
 from helpers import ROOT
+from helpers.networks import SMALL
 from helpers.pictures import picture
 from helpers.processes import has_ended, wait_for
 from liif_plugin.data import derive
@@ -106,12 +109,10 @@ class Render(Work):
     def __init__(self, root, suffix):
         super().__init__(root)
         Image.fromarray(picture(0, 160, 120)).save(root / "in.png")
-        encoder = "{type: EDSR, num_feat: 8, num_block: 1}"
-        network = f"{{type: LIIF, encoder: {encoder}, hidden_list: [8], residual: bilinear}}"
-        (root / "net.yml").write_text(f"network_g: {network}\n")
+        network = {**SMALL, "hidden_list": [8], "residual": "bilinear"}
+        (root / "net.yml").write_text(yaml.safe_dump({"network_g": network}))
         torch.manual_seed(0)
-        net = torch.nn.Module.state_dict(_network())
-        torch.save({"params": net}, root / "net.pth")
+        torch.save({"params": build_network(network).state_dict()}, root / "net.pth")
         out = root / f"out{suffix}"
         self.argv = [
             "upscale",
@@ -139,19 +140,6 @@ class Render(Work):
         assert image.shape == (160 * 12, 120 * 12, 3)
         self.reference = image if self.reference is None else self.reference
         assert np.array_equal(image, self.reference)
-
-
-def _network():
-    from liif_plugin.archs.building import build
-
-    return build(
-        {
-            "type": "LIIF",
-            "encoder": {"type": "EDSR", "num_feat": 8, "num_block": 1},
-            "hidden_list": [8],
-            "residual": "bilinear",
-        }
-    )
 
 
 WORKS = {
