@@ -25,7 +25,7 @@ PAIRED_OPTIONS = {
     "filename_tmpl": Option(
         TEXT, default="{}", help="Name of the LR image; {} stands for that of the HR image, as in BasicSR."
     ),
-    "scale": Option(ANY, default=None, help="A number or [y, x]; by default it comes from the sizes."),
+    "scale": Option(ANY, default=None, help="A number or [y, x]; by default computed from the image sizes."),
 }
 
 
