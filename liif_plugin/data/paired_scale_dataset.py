@@ -129,6 +129,10 @@ class PairedScaleDataset(QueryDataset):
         kept = [k for k, (i, _) in enumerate(self.pairs) if i in large]
         self.pairs, self.scales = [self.pairs[k] for k in kept], [self.scales[k] for k in kept]
 
+    def image_names(self) -> list[str]:
+        """Return the names of the HR images."""
+        return self.gt.names
+
     def __len__(self) -> int:
         return len(self.pairs)
 

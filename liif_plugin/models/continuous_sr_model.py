@@ -6,7 +6,7 @@ import math
 import os
 import sys
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -280,7 +280,9 @@ class ContinuousSRModel(ResumableSRModel):
         if bar is not None:
             bar.unpause()
 
-    def _log_results(self, name: str, metrics: dict, current_iter: int, tb_logger, scale: object) -> None:
+    def _log_results(
+        self, name: str, metrics: dict, current_iter: int, tb_logger, scale: Sequence[float] | None
+    ) -> None:
         """Log this set's own metrics, with the scale in the TensorBoard tag."""
         self._initialize_best(name, metrics)
         for metric, value in self.metric_results.items():
@@ -333,8 +335,6 @@ class ContinuousSRModel(ResumableSRModel):
         """Begin BasicSR's record of the best results, for this set's own metrics instead of
         ``val.metrics``.
         """
-        if not hasattr(self, "best_metric_results"):
-            self.best_metric_results = {}
         record = self.best_metric_results.setdefault(name, {})
         for metric, opt in metrics.items():
             better = better_of(opt)
