@@ -32,7 +32,7 @@ from liif_plugin.errors import UserError, printable
 from liif_plugin.evaluation.costs import machine
 from liif_plugin.evaluation.tables import markdown_table
 from liif_plugin.files import atomic_write
-from liif_plugin.inference.heap import keep_freed_memory
+from liif_plugin.inference.memory import keep_freed_memory
 from liif_plugin.inference.upscaling import Engine
 from liif_plugin.precision import choose_precision, has_bfloat16
 

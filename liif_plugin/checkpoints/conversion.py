@@ -1,4 +1,5 @@
-"""Convert checkpoints of the authors' code and of MMagic to a BasicSR state dict and its network_g block.
+"""Convert checkpoints of the authors' code of each network, and of MMagic, to a BasicSR state dict and its
+network_g block.
 
 Sizes are read off the tensors, so that a checkpoint with wrong notes is converted all the same.
 """
@@ -6,15 +7,19 @@ Sizes are read off the tensors, so that a checkpoint with wrong notes is convert
 from __future__ import annotations
 
 import math
+import os
 import re
+from collections.abc import Callable
 
 import torch
 
 from ..errors import UserError
+from .jax_pickle import is_plain_pickle, load_tree
 from .reading import contents, load_safely
+from .thera_conversion import convert_thera
 
 State = dict[str, torch.Tensor]
-_EXPECTED = "expected the authors' format {'model': {'name', 'args', 'sd'}} or MMagic's"
+_EXPECTED = "expected the authors' format {'model': {'name', 'args', 'sd'}}, MMagic's, or a pickle of Thera"
 
 # (name in the authors' EDSR, name in BasicSR's); the last convolution of the body is conv_after_body there
 _EDSR = (
@@ -43,11 +48,13 @@ def load_foreign(path: str) -> dict:
     """Load a checkpoint of the authors or of MMagic without running code in it.
 
     Returns:
-        {'name', 'args', 'sd'} of the authors, or {'name': 'mmagic', 'sd'}.
+        {'name', 'args', 'sd'} of the authors, {'name': 'mmagic', 'sd'}, or {'name': 'thera', 'sd'}.
 
     Raises:
-        UserError: for a file that is neither; it says what the file is.
+        UserError: for another file; it says what the file is.
     """
+    if os.path.isfile(path) and is_plain_pickle(path):
+        return {"name": "thera", "sd": {name: torch.tensor(value) for name, value in load_tree(path).items()}}
     content = load_safely(path)
     if not isinstance(content, dict):
         raise UserError(f"{path}: {_EXPECTED}, found {contents(content)}.")
@@ -148,13 +155,48 @@ def _rdn(state: State) -> tuple[dict, State]:
     return block, dict(state)
 
 
+def _swinir(state: State) -> tuple[dict, State]:
+    """Convert a SwinIR of the authors of LTE and LMF: its names are BasicSR's.
+
+    Its features go through ``conv_before_upsample``, as with BasicSR's ``upsampler: pixelshuffle``.
+    """
+    # (layer, block) -> the table of relative positions ((2 window - 1)^2, heads)
+    tables: dict[tuple[int, int], torch.Tensor] = {}
+    masks: dict[tuple[int, int], torch.Tensor] = {}  # (layer, block) -> (windows, window^2, window^2)
+    for name, value in state.items():
+        match = re.match(
+            r"layers\.(\d+)\.residual_group\.blocks\.(\d+)\.(attn\.rel\w+_table|attn_mask)$", name
+        )
+        if match:
+            kind = masks if match[3] == "attn_mask" else tables
+            kind[int(match[1]), int(match[2])] = value
+    depths = [sum(layer == i for layer, _ in tables) for i in range(1 + max(i for i, _ in tables))]
+    window = (1 + math.isqrt(len(tables[0, 0]))) // 2
+    embed_dim, first = len(state["conv_first.bias"]), "layers.0.residual_group.blocks.0.mlp.fc1.bias"
+    block = {
+        "type": "SwinIR",
+        "embed_dim": embed_dim,
+        "depths": depths,
+        "num_heads": [tables[layer, 0].shape[1] for layer in range(len(depths))],
+        "window_size": window,
+        "mlp_ratio": len(state[first]) / embed_dim,
+    }
+    if masks:  # they belong to the image size of the training
+        block["img_size"] = window * math.isqrt(len(next(iter(masks.values()))))
+    if "conv_before_upsample.0.weight" in state:
+        block["upsampler"] = "pixelshuffle"
+    return block, dict(state)
+
+
 def _network(state: State, spec: dict) -> tuple[dict, State]:
     """Convert an encoder, or a whole network of a fixed scale, of the authors."""
     if "head.0.weight" in state:
         return _edsr(state, spec)
     if "SFENet1.weight" in state:
         return _rdn(state)
-    raise UserError(f"expected an EDSR or an RDN, found tensors such as {_some_names(state)}.")
+    if "patch_embed.norm.weight" in state:
+        return _swinir(state)
+    raise UserError(f"expected an EDSR or an RDN, or a SwinIR, found tensors such as {_some_names(state)}.")
 
 
 def _fixed_scale(state: State, spec: dict) -> tuple[dict, State]:
@@ -218,8 +260,121 @@ def _mmagic(state: State) -> tuple[dict, State]:
     return network_g, _continuous(encoder, decoder)
 
 
+def _split(model: dict) -> tuple[dict, State, State, dict]:
+    """Return the encoder's block and tensors, the decoder's tensors, and the arguments of a checkpoint."""
+    args, state = model["args"] or {}, model["sd"]
+    block, encoder = _network(_below("encoder.", state), args.get("encoder_spec") or {})
+    decoder = {name: value for name, value in state.items() if not name.startswith("encoder.")}
+    return block, encoder, decoder, args
+
+
+def _liif(model: dict) -> tuple[dict, State]:
+    """Convert a LIIF or MetaSR."""
+    encoder_block, encoder, decoder, args = _split(model)
+    is_liif = model["name"] == "liif"
+    block: dict = {"type": "LIIF" if is_liif else "MetaSR", "encoder": encoder_block}
+    block["hidden_list"] = _hidden_list(_below("imnet.", decoder))
+    if is_liif:
+        for switch in ("feat_unfold", "local_ensemble", "cell_decode"):
+            block[switch] = bool(args.get(switch, True))
+    return block, _continuous(encoder, decoder)
+
+
+def _lte(model: dict) -> tuple[dict, State]:
+    """Convert an LTE, or an LTE+, which is the same function in another layout."""
+    encoder_block, encoder, decoder, _ = _split(model)
+    if model["name"] == "lte-fast":
+        decoder = _of_lte_plus(decoder)
+    block = {
+        "type": "LTE",
+        "encoder": encoder_block,
+        "hidden_dim": len(decoder["coef.bias"]),
+        "hidden_list": _hidden_list(_below("imnet.", decoder)),
+    }
+    return block, _continuous(encoder, decoder)
+
+
+def _of_lte_plus(decoder: State) -> State:
+    """Return the tensors of LTE+ as LTE has them.
+
+    Its frequencies are all of y, then all of x; LTE's follow each other in pairs. Its MLP is made of 1x1
+    convolutions.
+    """
+    if "layers.0.weight" not in decoder:
+        raise UserError("expected the layers of LTE+, layers.0 and so on, found none.")
+    converted = {}
+    K = len(decoder["phase.weight"])
+    for name, value in decoder.items():
+        if name.startswith("layers."):
+            name = f"imnet.{name}"
+            value = value.flatten(1) if value.dim() == 4 else value
+        elif name.startswith("freq."):
+            value = torch.stack([value[:K], value[K:]], dim=1).flatten(0, 1)
+        converted[name] = value
+    return converted
+
+
+def _lm(model: dict) -> tuple[dict, State]:
+    """Convert an LM-LIIF or LM-LTE."""
+    encoder_block, encoder, decoder, args = _split(model)
+    _require_switched_on(args)
+    widths = _hidden_list(_below("imnet.", decoder))
+    block = {
+        "type": "LMLIIF" if model["name"] == "lmliif" else "LMLTE",
+        "encoder": encoder_block,
+        "hidden_dim": widths[0],
+        "hidden_depth": len(widths),
+        "hypernet_list": _hidden_list(_below("hypernet.", decoder)),
+        "local_ensemble": bool(args.get("local_ensemble", True)),
+    }
+    if model["name"] == "lmlte":
+        block["wave_dim"] = len(decoder["coef.bias"])
+    return block, _continuous(encoder, decoder)
+
+
+def _require_switched_on(args: dict) -> None:
+    """Raise UserError if a part of LM-LIIF or LM-LTE is switched off that is on in every published one."""
+    render = (args.get("imnet_spec") or {}).get("args") or {}
+    for name, options in (
+        *((name, args) for name in ("feat_unfold", "cell_decode", "mod_input")),
+        *((name, render) for name in ("mod_scale", "mod_shift")),
+    ):
+        if not options.get(name, True):
+            raise UserError(f"expected {name}: true, as in every published file, found false.")
+    if args.get("cmsr_spec"):
+        raise UserError("expected a network without CMSR (cmsr_spec), which is not supported.")
+
+
+def _srno(model: dict) -> tuple[dict, State]:
+    """Convert an SRNO."""
+    encoder_block, encoder, decoder, _ = _split(model)
+    heads, _, channels = decoder["conv0.kln.weight"].shape
+    block = {
+        "type": "SRNO",
+        "encoder": encoder_block,
+        "width": heads * channels,
+        "heads": heads,
+        "hidden_dim": len(decoder["fc1.bias"]),
+    }
+    return block, _continuous(encoder, decoder)
+
+
+# name in the checkpoint -> how it is converted; others are networks of one scale
+_CONVERTERS: dict[str, Callable[[dict], tuple[dict, State]]] = {
+    "liif": _liif,
+    "metasr": _liif,
+    "lte": _lte,
+    "lte-fast": _lte,
+    "lmliif": _lm,
+    "lmlte": _lm,
+    "sronet": _srno,
+    "thera": lambda model: convert_thera(model["sd"]),
+    "mmagic": lambda model: _mmagic(model["sd"]),
+}
+
+
 def convert(model: dict) -> tuple[dict, State]:
-    """Convert a LIIF or MetaSR with EDSR or RDN, or an EDSR or RDN with its upsampler.
+    """Convert a network of the family, or an EDSR or RDN with its upsampler.
 
     Args:
         model: as ``load_foreign`` returns it.
@@ -234,33 +389,20 @@ def convert(model: dict) -> tuple[dict, State]:
     if (
         not isinstance(state, dict)
         or not all(isinstance(name, str) for name in state)
-        or not all(isinstance(value, torch.Tensor) and value.dim() for value in state.values())
+        or not all(isinstance(value, torch.Tensor) for value in state.values())
     ):
         raise UserError("expected a state dict of tensors, found something else.")
+    name = model["name"]
+    converter = _CONVERTERS.get(name) if isinstance(name, str) else None
     try:
-        return _converted(model)
-    except UserError:
-        raise
+        return converter(model) if converter else _fixed_scale(state, model)
+    except UserError as error:
+        if converter:
+            raise
+        raise UserError(
+            f"'{str(name)[:40]}': expected one of {', '.join(_CONVERTERS)} or a network of one scale: {error}"
+        ) from error
     except Exception as error:  # missing tensors and odd shapes are met in many places
         raise UserError(
             f"a checkpoint that no known network fits ({type(error).__name__}: {error})."
         ) from error
-
-
-def _converted(model: dict) -> tuple[dict, State]:
-    if model["name"] == "mmagic":
-        return _mmagic(model["sd"])
-    name, args, state = model["name"], model["args"] or {}, model["sd"]
-    if name not in ("liif", "metasr"):
-        return _fixed_scale(state, model)
-    encoder_block, encoder = _network(_below("encoder.", state), args.get("encoder_spec") or {})
-    decoder = {key: value for key, value in state.items() if key.startswith("imnet.")}
-    block: dict = {
-        "type": "LIIF" if name == "liif" else "MetaSR",
-        "encoder": encoder_block,
-        "hidden_list": _hidden_list(decoder),
-    }
-    if name == "liif":
-        for switch in ("feat_unfold", "local_ensemble", "cell_decode"):
-            block[switch] = bool(args.get(switch, True))
-    return block, _continuous(encoder, decoder)

@@ -1,4 +1,4 @@
-"""The checkpoint files of an experiment: numbered pairs of a network and a training state."""
+"""Checkpoint files on the disk: write one whole, find the newest of an experiment, delete old ones."""
 
 from __future__ import annotations
 
@@ -6,10 +6,29 @@ import logging
 import os
 import re
 
+import torch
+
 from ..errors import UserError
-from ..files import PARTIAL
+from ..files import PARTIAL, atomic_write
 from .reading import load_safely
-from .writing import save_whole
+
+
+def save_whole(obj: object, path: str) -> None:
+    """Write ``obj`` with torch.save under a temporary name, flush it to the disk, and rename it to ``path``.
+
+    Args:
+        obj: tensors and plain values.
+        path: the file to write. Its folder must exist.
+
+    Raises:
+        UserError: if the file cannot be written, for example on a full disk. Nothing is left of it, and an
+            older file at ``path`` stays as it is.
+    """
+    with atomic_write(path) as file:
+        try:
+            torch.save(obj, file)
+        except RuntimeError as error:  # torch's own words for a full disk
+            raise OSError(str(error)) from error
 
 
 def save_in_experiment(obj: object, path: str) -> None:

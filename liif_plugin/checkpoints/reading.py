@@ -37,15 +37,16 @@ def _tuple_of(values: list[_Value]) -> _Value:
     return _Value(entries, 1 + max((value.depth for value in values), default=0))
 
 
-def _check_tuples(file: IO[bytes]) -> None:
+def check_tuples(file: IO[bytes]) -> None:
     """Raise UserError if a pickle builds a tuple whose hash would take for ever.
 
     A tuple that holds another one twice, which holds another one twice, and so on, takes a few bytes for each
     level, but Python visits it 2 ** levels times for its hash. Without such references a tuple never has more
     entries than the pickle has instructions.
 
-    This follows the instructions that torch's reader of weights knows, on a stack that has the size of each
-    value instead of the value. It ends without a word where that reader would refuse.
+    This follows the instructions that the readers of weights know, torch's and that of ``jax_pickle``, on a
+    stack that has the size of each value instead of the value. It ends without a word where that
+    reader would refuse.
 
     Args:
         file: positioned at the first byte of the pickle; at its end afterwards.
@@ -63,6 +64,8 @@ def _check_tuples(file: IO[bytes]) -> None:
             stack = []
         elif name in ("BINPUT", "LONG_BINPUT"):
             memo[argument] = stack[-1]
+        elif name == "MEMOIZE":
+            memo[len(memo)] = stack[-1]
         elif name in ("BINGET", "LONG_BINGET"):
             stack.append(memo[argument])
         # tuples
@@ -89,6 +92,9 @@ def _check_tuples(file: IO[bytes]) -> None:
             stack[-1] = arguments
         elif name == "BINPERSID":
             stack[-1] = _PLAIN
+        elif name == "STACK_GLOBAL":
+            stack.pop()
+            stack[-1] = _PLAIN
         elif name != "STOP":
             stack.append(_PLAIN)
 
@@ -102,13 +108,13 @@ def _check_structure(path: str) -> None:
             if file.read(4) != b"PK\x03\x04":
                 file.seek(0)
                 for _ in range(LEGACY_PICKLES):
-                    _check_tuples(file)
+                    check_tuples(file)
                 return
         with zipfile.ZipFile(path) as archive:
             for name in archive.namelist():
                 if name.endswith(".pkl"):
                     with archive.open(name) as file:
-                        _check_tuples(file)
+                        check_tuples(file)
     except UserError:
         raise
     except Exception:  # damaged in one of many ways: torch.load, which is next, says so

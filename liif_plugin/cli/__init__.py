@@ -178,7 +178,7 @@ def main(argv: list[str] | None = None) -> None:
         with contextlib.nullcontext() if command == "train" else _sigterm_as_interrupt():
             # before any subcommand imports basicsr, which needs the stand-ins
             importlib.import_module("liif_plugin.register")
-            importlib.import_module("liif_plugin.inference.heap").keep_freed_memory()
+            importlib.import_module("liif_plugin.inference.memory").keep_freed_memory()
             importing = True
             import_own(own_modules)
             importing = False

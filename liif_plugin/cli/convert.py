@@ -1,4 +1,7 @@
-"""Convert a checkpoint of the authors' code (LIIF, MetaSR, EDSR, RDN) or of MMagic (LIIF) to a BasicSR .pth.
+"""Convert a checkpoint of the authors' code or of MMagic (LIIF) to a BasicSR .pth.
+
+The authors' code is that of LIIF (LIIF, MetaSR, EDSR, RDN), LTE (LTE, LTE+), LMF (LM-LIIF, LM-LTE), SRNO, or
+Thera, whose .pkl files hold arrays of JAX; JAX is not needed.
 
   liif convert edsr-baseline-liif.pth -o liif_edsr.pth
   liif convert --known                                          published weights: size, SHA-256, address
@@ -54,8 +57,8 @@ def _convert(args: argparse.Namespace) -> None:
     from ..archs.building import build
     from ..checkpoints.conversion import convert, load_foreign
     from ..checkpoints.download import fetch
+    from ..checkpoints.files import save_whole
     from ..checkpoints.reading import check_fits
-    from ..checkpoints.writing import save_whole
     from ..errors import UserError, printable
     from ..files import atomic_write
 
@@ -81,7 +84,7 @@ def _convert(args: argparse.Namespace) -> None:
     text = yaml.safe_dump({"network_g": block}, sort_keys=False, default_flow_style=None)
     with atomic_write(block_file, text=True) as file:
         file.write(text)
-    parameters = sum(value.numel() for value in state.values())
+    parameters = sum(value.numel() for value in network.parameters())
     print(
         f"{printable(args.output)}: {block['type']}, {parameters:,} parameters in {len(state)} "
         f"tensors.\n\n{text}"

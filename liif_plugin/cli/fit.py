@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> None:
     import torch
 
     from ..archs.siren_arch import SIREN
-    from ..checkpoints.writing import save_whole
+    from ..checkpoints.files import save_whole
     from ..coords import cell_of, pixel_centres
     from ..errors import UserError, printable
     from ..evaluation.figure import to_picture

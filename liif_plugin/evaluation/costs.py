@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..archs.base import is_continuous
 from ..archs.siren_arch import SIREN
-from ..inference.heap import trim_heap
+from ..inference.memory import trim_heap
 
 SIDE = 48  # side of the LR input on which multiply-adds are counted: a multiple of every window size in use
 HD_PIXELS = 1280 * 720  # the field compares multiply-adds at this size of the result

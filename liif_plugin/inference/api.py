@@ -16,8 +16,7 @@ from ..checkpoints.loading import find, load
 from ..config.option_types import number
 from ..coords import cell_of, pixel_centres
 from ..errors import UserError
-from ..image_io.metadata import profile_of
-from ..image_io.reading import Picture, from_array, upright
+from ..image_io.reading import Picture, from_array, profile_of, upright
 from ..precision import DTYPES, choose_precision
 from . import render
 from .upscaling import Engine, Target, finished_rows, geometry, memory_budget

@@ -14,8 +14,7 @@ from ..archs.base import QUERIES_AT_ONCE, ContinuousNetwork, Tile, as_continuous
 from ..coords import cell_of, pixel_centres
 from ..errors import UserError
 from ..precision import whole_float32
-from .heap import trim_heap
-from .tiling import band_rows
+from .memory import band_rows, trim_heap
 
 __all__ = ["QUERIES_AT_ONCE", "is_continuous", "render", "render_bands"]
 

@@ -15,7 +15,7 @@ from ..errors import UserError
 from ..image_io.reading import Picture
 from ..image_io.writing import check_format, is_streamed, write_picture
 from ..precision import DTYPES
-from . import render, tiling
+from . import memory, render
 
 SAMPLES_AT_ONCE = 1 << 20  # that are turned into integers at a time
 BANDS_WITH_ALPHA = 2.4  # the band of the colours, that of the alpha channel while it is made, and its mean
@@ -196,10 +196,10 @@ class Engine:
             return None, None
         halo, budget = self.network.halo, self.budget - held
         if halo is None:
-            needed = int(tiling.SLACK * self._bytes_per_pixel() * lr_size[0] * lr_size[1]) + tiling.FIXED
-            found = tiling.Tiling(None, None, needed)
+            needed = int(memory.SLACK * self._bytes_per_pixel() * lr_size[0] * lr_size[1]) + memory.FIXED
+            found = memory.Tiling(None, None, needed)
         else:
-            found = tiling.tile_for(
+            found = memory.tile_for(
                 lr_size, where.size, where.window[2:], halo, self._bytes_per_pixel(), budget, bands
             )
         if found.needed > budget:
@@ -230,7 +230,7 @@ class Engine:
     def _bytes_per_pixel(self) -> float:
         if "bytes_per_pixel" not in self._measured:
             with torch.no_grad():
-                self._measured["bytes_per_pixel"] = tiling.bytes_per_pixel(
+                self._measured["bytes_per_pixel"] = memory.bytes_per_pixel(
                     lambda lq: render.prepare(self.network, lq, DTYPES[self.precision]), self.device
                 )
         return self._measured["bytes_per_pixel"]

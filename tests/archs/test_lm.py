@@ -72,8 +72,6 @@ def small(name, **change):
 @pytest.mark.parametrize("name", list(GOLDEN))
 def test_equals_the_authors_network(golden, name):
     state, _ = published_state(name)
-    if name.startswith("rdn"):
-        state = {key.replace("encoder.", "encoder.net."): value for key, value in state.items()}
     net = load(GOLDEN[name], state)
     numbers = golden(name)
     lq, (h, w) = numbers["inp"], numbers["inp"].shape[-2:]

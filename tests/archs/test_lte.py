@@ -27,23 +27,9 @@ SMALL = {
 }
 
 
-def of_lte_plus(state):
-    """LTE+'s tensors under LTE's names: frequencies all of y then all of x, the MLP of 1x1 convolutions."""
-    K = len(state["phase.weight"])
-    renamed = {}
-    for name, value in state.items():
-        if name.startswith("layers."):
-            name, value = f"imnet.{name}", value.flatten(1) if value.dim() == 4 else value
-        elif name.startswith("freq."):
-            value = torch.stack([value[:K], value[K:]], dim=1).flatten(0, 1)
-        renamed[name] = value
-    return renamed
-
-
 @pytest.mark.parametrize("name", ["lte", "lte-fast"])
 def test_equals_the_authors_network(golden, name):
     state, _ = published_state(name)
-    state = of_lte_plus(state) if name == "lte-fast" else state
     net = load({"type": "LTE", "encoder": EDSR, "hidden_dim": 32, "hidden_list": [32, 32, 32]}, state)
     numbers = golden(name)
     lq = numbers["inp"]

@@ -12,7 +12,7 @@ from basicsr.utils.registry import DATASET_REGISTRY, METRIC_REGISTRY, MODEL_REGI
 from helpers import ROOT
 from helpers.training import TINY_YML
 from liif_plugin.basicsr_patches import training_loop
-from liif_plugin.checkpoints.writing import save_whole
+from liif_plugin.checkpoints.files import save_whole
 from liif_plugin.config.option_files import packaged_files, read_options
 from liif_plugin.errors import UserError
 from liif_plugin.models import checks

@@ -1,87 +1,33 @@
 """Checks that every decoder of the family passes, and the authors' tensors under our names."""
 
-import re
-
 import numpy as np
 import torch
 from basicsr.archs import build_network
 
 from helpers import GOLDEN
+from liif_plugin.checkpoints.conversion import convert, load_foreign
+from liif_plugin.checkpoints.thera_conversion import convert_thera
 from liif_plugin.coords import cell_of, grid, mesh, queries_to_image
 from liif_plugin.inference.render import render
 
-# Names inside the published EDSR -> names inside BasicSR's.
-_EDSR = (
-    (r"^encoder\.head\.0\.", "encoder.net.conv_first."),
-    (r"^encoder\.body\.(\d+)\.body\.0\.", r"encoder.net.body.\1.conv1."),
-    (r"^encoder\.body\.(\d+)\.body\.2\.", r"encoder.net.body.\1.conv2."),
-    (r"^encoder\.body\.\d+\.(?=weight|bias|kernel)", "encoder.net.conv_after_body."),
-)
-# Names in Thera's parameter tree -> names of ours, after "params/" is gone and "/" is ".".
-_THERA = (
-    (r"layers_(\d+)", r"\1"),
-    *_EDSR,
-    (r"^refine\.(\d+)\.residual\.0\.", r"tail.\1.depthwise."),
-    (r"^refine\.(\d+)\.residual\.1\.", r"tail.\1.norm."),
-    (r"^refine\.(\d+)\.residual\.2\.", r"tail.\1.expand."),
-    (r"^refine\.(\d+)\.residual\.4\.", r"tail.\1.project."),
-    (r"^refine\.(\d+)\.LayerNorm_0\.", r"tail.\1.norm."),
-    (r"^refine\.(\d+)\.Conv_0\.", r"tail.\1.project."),
-    (r"^refine\.Conv_0\.", "tail.net.conv_first."),
-    (r"^refine\.Conv_1\.", "tail.net.conv_after_body."),
-    (r"^refine\.Conv_2\.", "tail.net.conv_last."),
-    (r"^refine\.PatchEmbed_0\.LayerNorm_0\.", "tail.net.patch_embed.norm."),
-    (r"^refine\.LayerNorm_0\.", "tail.net.norm."),
-    (r"^refine\.RSTB_(\d+)\.Conv_0\.", r"tail.net.layers.\1.conv."),
-    (
-        r"^refine\.RSTB_(\d+)\.BasicLayer_0\.SwinTransformerBlock_(\d+)\.",
-        r"tail.net.layers.\1.residual_group.blocks.\2.",
-    ),
-    (r"LayerNorm_0\.", "norm1."),
-    (r"LayerNorm_1\.", "norm2."),
-    (r"WindowAttention_0\.", "attn."),
-    (r"Mlp_0\.Dense_0\.", "mlp.fc1."),
-    (r"Mlp_0\.Dense_1\.", "mlp.fc2."),
-    (r"(kernel|scale)$", "weight"),
-)
-
-
-def renamed(name, table):
-    for pattern, replacement in table:
-        name = re.sub(pattern, replacement, name)
-    return name
-
 
 def thera_state(name):
-    """State dict of tests/golden/NAME-params.npz, by the mapping in Thera's docstring."""
-    state = {}
+    """State dict of tests/golden/NAME-params.npz."""
     with np.load(GOLDEN / f"{name}-params.npz") as arrays:
-        for path in arrays.files:
-            value = torch.from_numpy(arrays[path])
-            if path.endswith("kernel"):
-                value = value.permute(3, 2, 0, 1) if value.dim() == 4 else value.t()
-            state[renamed(path[len("params/") :].replace("/", "."), _THERA)] = value.contiguous()
-    return state
+        return convert_thera({path: torch.from_numpy(arrays[path]) for path in arrays.files})[1]
 
 
-def load(options, state, missing=()):
-    """Build a network and load ``state``; only tensors that match ``missing`` may be absent."""
+def load(options, state):
+    """Build a network and load ``state``, which has exactly its tensors."""
     net = build_network(options).eval()
-    result = net.load_state_dict(state, strict=False)
-    assert not result.unexpected_keys
-    assert all(any(re.search(p, name) for p in missing) for name in result.missing_keys), result.missing_keys
+    net.load_state_dict(state, strict=True)
     return net
 
 
 def published_state(name):
     """State dict of tests/golden/NAME.pth, the authors' format, and its args."""
-    model = torch.load(GOLDEN / f"{name}.pth", weights_only=True)["model"]
-    state = {
-        renamed(key, _EDSR): value
-        for key, value in model["sd"].items()
-        if not re.match(r"encoder\.(sub|add)_mean", key)
-    }
-    return state, model["args"]
+    model = load_foreign(str(GOLDEN / f"{name}.pth"))
+    return convert(model)[1], model["args"]
 
 
 def plain(net, lq, size, cell=None):

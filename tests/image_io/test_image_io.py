@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from helpers.pictures import picture
 from liif_plugin.errors import UserError
-from liif_plugin.image_io import metadata
+from liif_plugin.image_io import reading
 from liif_plugin.image_io.paths import pair_paths
 from liif_plugin.image_io.reading import from_array, read_picture
 from liif_plugin.image_io.writing import write_picture
@@ -301,7 +301,7 @@ def test_mutated_files(tmp_path):
     """300 damaged files of seven kinds: read, or refused in one sentence."""
     image, rng, refused = Image.fromarray(picture(0, 24, 30)), np.random.default_rng(0), 0
     exif = Image.Exif()
-    exif[0x010F], exif[metadata.ORIENTATION] = "maker", 6
+    exif[0x010F], exif[reading.ORIENTATION] = "maker", 6
     kinds = [saved(tmp_path, image, f"a{suffix}", exif=exif) for suffix in (".png", ".jpg", ".tif", ".webp")]
     kinds += [saved(tmp_path, image, "a.bmp"), saved(tmp_path, image.convert("P"), "a.gif")]
     write_picture(str(tmp_path / "deep.tif"), [sample(3, np.uint16, 9, 9)], (9, 9), 3, np.uint16)

@@ -13,12 +13,12 @@ from basicsr.archs import build_network
 from PIL import Image
 
 from helpers.pictures import picture
+from liif_plugin.checkpoints.files import save_whole
 from liif_plugin.checkpoints.loading import load
-from liif_plugin.checkpoints.writing import save_whole
 from liif_plugin.cli import main
 from liif_plugin.errors import UserError
 from liif_plugin.image_io.reading import from_array
-from liif_plugin.inference import tiling as memory
+from liif_plugin.inference import memory
 from liif_plugin.inference.api import upscale
 from liif_plugin.inference.render import as_float, prepare, render
 from liif_plugin.inference.upscaling import (

@@ -27,8 +27,8 @@ from liif_plugin.image_io.reading import from_array
 from liif_plugin.inference.render import render
 from liif_plugin.inference.upscaling import Engine
 from liif_plugin.resize import matlab_imresize
+from liif_plugin.view import renderer as renderer_module
 from liif_plugin.view import server as server_module
-from liif_plugin.view import tile_cache
 from liif_plugin.view.render_queue import LIMIT, Busy, RenderQueue
 from liif_plugin.view.renderer import Renderer
 from liif_plugin.view.resampler import Resampler
@@ -52,7 +52,7 @@ def colours(renderer, view):
 
 @pytest.fixture
 def small_tiles(monkeypatch):
-    monkeypatch.setattr(tile_cache, "TILE", 16)
+    monkeypatch.setattr(renderer_module, "TILE", 16)
 
 
 @pytest.mark.parametrize(
