@@ -154,7 +154,7 @@ def _check_datasets(opt: dict) -> None:
         require(where, dataset, "name", "type")
         check_values(where, dataset, {"name": FOLDER_NAME, "protocol": optional(choice(*PROTOCOLS))})
         kind = registered(f"{where}.type", DATASET_REGISTRY, dataset["type"])
-        if issubclass(kind, QueryDataset):
+        if isinstance(kind, type) and issubclass(kind, QueryDataset):
             kind.check_options(where, {**dataset, "phase": key.split("_")[0]})
         for root in ("dataroot_gt", "dataroot_lq"):
             if dataset.get(root) is not None and not os.path.isdir(dataset[root]):

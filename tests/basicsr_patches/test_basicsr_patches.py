@@ -228,3 +228,5 @@ def test_any_optimiser(kind, expected):
     assert type(model.get_optimizer(kind, [torch.nn.Parameter(torch.zeros(1))], lr=0.1)) is expected
     with pytest.raises(UserError, match="did you mean 'AdamW'"):
         model.get_optimizer("AdmW", [torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    with pytest.raises(UserError, match="optimiser Adam: cannot be used: Invalid beta"):
+        model.get_optimizer("Adam", [torch.nn.Parameter(torch.zeros(1))], lr=0.1, betas=[2, 3])
