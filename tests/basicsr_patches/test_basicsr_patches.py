@@ -55,7 +55,7 @@ def test_hook_registers_and_can_be_turned_off(tmp_path):
     code = "import basicsr; from basicsr.utils.registry import ARCH_REGISTRY as A; print('LIIF' in A)"
     on = python("-c", code, cwd=tmp_path)
     assert on.returncode == 0 and on.stdout.strip().endswith("True"), on.stdout + on.stderr
-    code = "import sys; print([type(finder).__name__ for finder in sys.meta_path])"
+    code = "import sys; print([type(finder).__name__ for finder in sys.meta_path], sys.meta_path)"
     off = python("-c", code, cwd=tmp_path, env={"LIIF_PLUGIN_AUTOLOAD": "0"})
     assert "RegisterAfterBasicSR" not in off.stdout and "StandInFinder" not in off.stdout
     assert "RegisterAfterBasicSR" in python("-c", code, cwd=tmp_path).stdout
