@@ -15,7 +15,7 @@ import types
 from collections.abc import Iterator
 
 from .. import __version__
-from ..errors import DEBUG, NO_BASICSR, UserError, nearest, unexpected_message
+from ..errors import DEBUG, NO_BASICSR, NotRegisteredError, UserError, nearest, unexpected_message
 
 COMMANDS = {
     "demo": "see everything work: train a small LIIF on real pictures in minutes and draw what it does",
@@ -187,7 +187,9 @@ def main(argv: list[str] | None = None) -> None:
     except UserError as error:
         from ..distributed import exit_message
 
-        sys.exit(f"liif {command}: {exit_message(error)}")
+        own = isinstance(error, NotRegisteredError) and command in IMPORTERS
+        hint = " One of your own needs `--import MODULE`." if own else ""
+        sys.exit(f"liif {command}: {exit_message(error)}{hint}")
     except BrokenPipeError:
         if command == "train":  # that of a data worker would look the same
             raise
