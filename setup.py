@@ -63,7 +63,7 @@ setup(
     package_data={
         "liif_plugin": ["py.typed"],
         "liif_plugin.options": ["*.yml", "*/*.yml"],
-        "liif_plugin.checkpoints": ["bundled/*"],
+        "liif_plugin.checkpoints": ["bundled/*", "licences/*"],
         "liif_plugin.view": ["page/*"],
         "liif_plugin.export": ["templates/*"],
     },

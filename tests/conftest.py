@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import os
+import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +78,59 @@ def tiny_yml(tmp_path, image_folder):
         return path
 
     return write
+
+
+class _QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A folder served on this machine: (folder, address)."""
+    (tmp_path / "www").mkdir()
+    handler = functools.partial(_QuietHandler, directory=str(tmp_path / "www"))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield tmp_path / "www", f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="session")
+def authors_checkpoint():
+    """The authors' edsr-baseline-liif.pth: ../shared/weights or $LIIF_WEIGHTS, as published."""
+    for folder in (os.environ.get("LIIF_WEIGHTS"), ROOT.parent / "shared" / "weights"):
+        if folder and (Path(folder) / "edsr-baseline-liif.pth").is_file():
+            return Path(folder) / "edsr-baseline-liif.pth"
+    pytest.skip("the authors' edsr-baseline-liif.pth is not here: set LIIF_WEIGHTS to its folder")
+
+
+@pytest.fixture(scope="session")
+def authors_cache(tmp_path_factory):
+    """A cache folder with the authors' edsr-baseline-liif: made of the published file, or the user's own."""
+    from liif_plugin.checkpoints import cache
+
+    for folder in (os.environ.get("LIIF_WEIGHTS"), ROOT.parent / "shared" / "weights"):
+        original = folder and Path(folder) / "edsr-baseline-liif.pth"
+        if original and original.is_file():
+            made = tmp_path_factory.mktemp("cache")
+            (made / "downloads").mkdir()
+            shutil.copy(original, made / "downloads")
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("LIIF_CACHE", str(made))
+                cache.install("edsr-baseline-liif")
+            return made
+    if os.path.isfile(cache.path_of("edsr-baseline-liif")):
+        return Path(cache.path_of("edsr-baseline-liif")).parent
+    pytest.skip("no published weights: `liif models --download edsr-baseline-liif`")
+
+
+@pytest.fixture
+def authors_model(authors_cache, monkeypatch):
+    """The name of the authors' EDSR-baseline-LIIF, which ``load`` and --model take in this test."""
+    monkeypatch.setenv("LIIF_CACHE", str(authors_cache))
+    return "edsr-baseline-liif"
 
 
 def pytest_terminal_summary(terminalreporter) -> None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves
 
 from ..coords import mesh, queries_to_image
@@ -44,6 +45,23 @@ class Features(NamedTuple):
     tile: Tile | None
 
 
+def cut(feat: Tensor, tile: Tile, margin: int) -> Tensor:
+    """Cut the tile's region and ``margin`` pixels around it out of ``feat``; zeros outside the image."""
+    spans, pads = [], []
+    for axis in (0, 1):
+        first = tile.region[axis] - margin
+        stop = tile.region[axis] + tile.region[axis + 2] + margin
+        if max(first, 0) < tile.origin[axis]:
+            raise ValueError(
+                f"tile: its region {tile.region} needs {margin} pixels around it, but the features begin at "
+                f"{tile.origin}."
+            )
+        spans.append(slice(max(first, 0) - tile.origin[axis], min(stop, tile.size[axis]) - tile.origin[axis]))
+        pads.append((max(-first, 0), max(stop - tile.size[axis], 0)))
+    part = feat[..., spans[0], spans[1]]
+    return F.pad(part, (*pads[1], *pads[0])) if any(map(any, pads)) else part
+
+
 class ContinuousNetwork(nn.Module):
     """A network that predicts the colour at any position for a pixel of any size.
 
@@ -59,6 +77,7 @@ class ContinuousNetwork(nn.Module):
         whole_features: True if ``prepare`` needs the feature map of the whole image, because a pixel depends
             on all others of the target. The image is still encoded in tiles, the features are put together.
         uses_cell: False if the result does not depend on the size of the queried pixel.
+        residual: name of the interpolation of the input that the network adds its result to, or None.
         has_gradient: True if the network defines ``query_with_gradient``, which ``train.gradient_weight``
             needs.
 
@@ -83,6 +102,7 @@ class ContinuousNetwork(nn.Module):
     pad_multiple: int = 1
     whole_features: bool = False
     uses_cell: bool = True
+    residual: str | None = None
     has_gradient: bool = False
 
     def encode(self, lq: Tensor) -> Tensor:

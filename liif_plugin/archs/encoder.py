@@ -1,7 +1,10 @@
-"""A network of BasicSR as a feature encoder: its features before the upsampler, by a table of recipes."""
+"""A network of BasicSR as a feature encoder: its features before the upsampler, by a table of recipes; and
+what decoders on it share.
+"""
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +17,7 @@ from torch import Tensor, nn
 from ..config.option_types import check_call
 from ..errors import UserError, check_keys, nearest
 from . import rdn_arch  # noqa: F401  registers LIIF_RDN
+from .base import ContinuousNetwork
 
 
 @dataclass(frozen=True)
@@ -205,3 +209,47 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         h, w = x.shape[-2:]
         return self._features(self.net, pad_to_multiple(x, self.pad_multiple))[:, :, :h, :w]
+
+
+class EncodedNetwork(ContinuousNetwork):
+    """What most decoders share: an encoder, whose features are handed on together with the LR image.
+
+    Images are handed over in [0, 1]; the published networks work in [-1, 1].
+
+    Args:
+        encoder: see ``Encoder``.
+        radius: LR pixels that the decoder sees around the one it asks, beside what the encoder sees.
+        local_ensemble: whether the decoder asks four codes for each query, or the nearest one.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, encoder: dict, radius: int, local_ensemble: bool = False):
+        super().__init__()
+        self.encoder = Encoder(encoder)
+        self.local_ensemble = local_ensemble
+        self.halo = None if self.encoder.halo is None else self.encoder.halo + radius
+        self.pad_multiple = self.encoder.pad_multiple
+        self.register_buffer("mean", torch.tensor(0.5), persistent=False)
+        self.register_buffer("std", torch.tensor(0.5), persistent=False)
+
+    def encode(self, lq: Tensor) -> Tensor:
+        """(B, 3, h, w) in [0, 1] -> (B, C + 3, h, w): the features and the image."""
+        return torch.cat([self.encoder((lq - self.mean) / self.std).to(lq.dtype), lq], dim=1)
+
+    def query(self, feat: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
+        """Feat (B, C + 3, h, w), coord and cell (B, Q, 2), float32 -> rgb (B, Q, 3).
+
+        Raises:
+            ValueError: if ``coord`` is in half precision or has another shape.
+        """
+        return self.sample(self.prepare(feat), coord, cell)
+
+    def without_ensemble(self) -> EncodedNetwork | None:
+        """Return the same network, its weights shared, without the ensemble, or None if it has none."""
+        if not self.local_ensemble:
+            return None
+        other = copy.copy(self)
+        other.local_ensemble = False
+        return other

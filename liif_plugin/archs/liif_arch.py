@@ -4,7 +4,6 @@ in its plain form.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,8 +14,8 @@ from torch.nn import functional as F
 
 from ..coords import bilinear, corners
 from ..errors import UserError
-from .base import QUERIES_AT_ONCE, ContinuousNetwork, Tile
-from .encoder import Encoder
+from .base import QUERIES_AT_ONCE, Tile, cut
+from .encoder import EncodedNetwork
 from .liif_grid import GridDecoder
 from .mlp import MLP
 
@@ -38,7 +37,7 @@ class Projection(NamedTuple):
 
 
 @ARCH_REGISTRY.register()
-class LIIF(ContinuousNetwork):
+class LIIF(EncodedNetwork):
     """lq (B, 3, h, w) in [0, 1], coord (B, Q, 2), cell (B, Q, 2) -> rgb (B, Q, 3), not clamped.
 
     Once per LR pixel: the encoder, and the feature part of the first decoder layer. This layer is linear in
@@ -67,9 +66,6 @@ class LIIF(ContinuousNetwork):
         torch.Size([1, 5, 3])
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(
         self,
         encoder: dict,
@@ -79,39 +75,25 @@ class LIIF(ContinuousNetwork):
         cell_decode: bool = True,
         residual: str | None = None,
     ):
-        super().__init__()
+        # One pixel for the unfolding and one for the ensemble.
+        super().__init__(encoder, 2, local_ensemble)
         if residual not in (None, "bilinear"):
             raise UserError(f"network_g.residual: expected 'bilinear' or nothing (~), got '{residual}'.")
         if not hidden_list:
             raise UserError("network_g.hidden_list: expected at least one width, such as [256, 256], got [].")
-        self.encoder = Encoder(encoder)
         self.window = 3 if feat_unfold else 1
-        self.local_ensemble = local_ensemble
         self.cell_decode = self.uses_cell = cell_decode
         self.residual = residual
-        # One pixel for the unfolding and one for the ensemble, beside what the encoder sees.
-        self.halo = None if self.encoder.halo is None else self.encoder.halo + 2
-        self.pad_multiple = self.encoder.pad_multiple
         in_dim = self.encoder.out_channels * self.window**2 + 2 + 2 * cell_decode
         self.imnet = MLP(in_dim, 3, hidden_list)
-        # Images are handed over in [0, 1]; the published networks work in [-1, 1].
-        self.register_buffer("mean", torch.tensor(0.5), persistent=False)
-        self.register_buffer("std", torch.tensor(0.5), persistent=False)
 
     def encode(self, lq: Tensor) -> Tensor:
         """(B, 3, h, w) in [0, 1] -> (B, C, h, w); with the residual the image follows as three more
         channels.
         """
-        feat = self.encoder((lq - self.mean) / self.std)
-        return feat if self.residual is None else torch.cat([feat.to(lq.dtype), lq], dim=1)
-
-    def query(self, feat: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
-        """Feat (B, C, h, w), coord and cell (B, Q, 2), float32 -> rgb (B, Q, 3).
-
-        Raises:
-            ValueError: if ``coord`` is in half precision or has another shape.
-        """
-        return self.sample(self.prepare(feat), coord, cell)
+        if self.residual is not None:
+            return super().encode(lq)
+        return self.encoder((lq - self.mean) / self.std)
 
     def prepare(
         self,
@@ -136,11 +118,11 @@ class LIIF(ContinuousNetwork):
         image = None
         if self.residual is not None:
             feat, lq = feat[:, :-3], feat[:, -3:]
-            image = _cut(lq, tile, margin=0).flatten(2).transpose(1, 2)
+            image = cut(lq, tile, margin=0).flatten(2).transpose(1, 2)
         # The first layer's weights of the features, as a convolution: F.unfold orders channels (C, 3, 3) too.
         first, C = self.imnet.linears[0], feat.shape[1]
         weight = first.weight[:, : C * self.window**2].reshape(-1, C, self.window, self.window)
-        part = _cut(feat, tile, margin=self.window // 2)  # zero outside the image, as in equation 3
+        part = cut(feat, tile, margin=self.window // 2)  # zero outside the image, as in equation 3
         features = F.conv2d(part.contiguous(memory_format=torch.channels_last), weight, first.bias)
         return Projection(features.flatten(2).transpose(1, 2), image, tile.size, tile.region)
 
@@ -199,28 +181,3 @@ class LIIF(ContinuousNetwork):
     ) -> Tensor:
         """Return the pixels of a grid, see ``ContinuousNetwork.decode``; also from the features of a tile."""
         return GridDecoder(self, prepared, cell, dtype).decode(rows, columns, queries_at_once)
-
-    def without_ensemble(self) -> LIIF | None:
-        """Return the same network, its weights shared, without the ensemble (row -e of Table 3)."""
-        if not self.local_ensemble:
-            return None
-        other = copy.copy(self)
-        other.local_ensemble = False
-        return other
-
-
-def _cut(feat: Tensor, tile: Tile, margin: int) -> Tensor:
-    """Cut the tile's region and ``margin`` pixels around it out of ``feat``; zeros outside the image."""
-    spans, pads = [], []
-    for axis in (0, 1):
-        first = tile.region[axis] - margin
-        stop = tile.region[axis] + tile.region[axis + 2] + margin
-        if max(first, 0) < tile.origin[axis]:
-            raise ValueError(
-                f"tile: its region {tile.region} needs {margin} pixels around it, but the features begin at "
-                f"{tile.origin}."
-            )
-        spans.append(slice(max(first, 0) - tile.origin[axis], min(stop, tile.size[axis]) - tile.origin[axis]))
-        pads.append((max(-first, 0), max(stop - tile.size[axis], 0)))
-    part = feat[..., spans[0], spans[1]]
-    return F.pad(part, (*pads[1], *pads[0])) if any(map(any, pads)) else part

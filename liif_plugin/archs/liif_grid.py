@@ -8,7 +8,6 @@ depends on a row or on a column alone is computed once.
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import NamedTuple
 
@@ -17,40 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..coords import EPS_AREA, axis_bilinear, axis_corners
-
-
-@functools.cache
-def _can_fuse(dtype: torch.dtype) -> bool:
-    """Return whether oneDNN joins a layer with its ReLU on this CPU: bf16 needs AVX-512 or AMX."""
-    if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
-        return False
-    supported = torch.ops.mkldnn._is_mkldnn_bf16_supported
-    return dtype == torch.float32 or (dtype == torch.bfloat16 and supported())
-
-
-def _fused_relu_layer(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Return ReLU(x W^T + b), in one pass where the platform has it."""
-    if x.device.type == "cpu" and _can_fuse(x.dtype):
-        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "relu", [], "")
-    return F.relu_(F.linear(x, weight, bias))
-
-
-def _block_bytes(device: torch.device) -> int:
-    """Return the size of a block's activations.
-
-    On a CPU they fit into the second-level caches beside the weights; measured on two caches of 2 MiB.
-    """
-    return 256 << 20 if device.type == "cuda" else (3 << 19) * torch.get_num_threads()
-
-
-def _padded_count(count: int) -> int:
-    """Return ``count`` rounded up by a sixteenth at most.
-
-    oneDNN keeps compiled code for every number of rows that it has seen, half a megabyte each: windows of ten
-    thousand sizes would cost 600 MiB, and a compilation each.
-    """
-    step = 1 << max(0, count.bit_length() - 5)
-    return -(-count // step) * step
+from .mlp import block_bytes, padded_count, relu_layer
 
 
 class _Axis(NamedTuple):
@@ -114,7 +80,7 @@ class GridDecoder:
         row_of_code = y.code.cpu()  # one wait for the device, not one for every strip
         # The side of a square block whose activations fit into the cache.
         bytes_of_pixel = len(y.code) * len(x.code) * features.shape[2] * features.element_size()
-        side = max(1, math.isqrt(min(_block_bytes(features.device) // bytes_of_pixel, queries_at_once)))
+        side = max(1, math.isqrt(min(block_bytes(features.device) // bytes_of_pixel, queries_at_once)))
         for top in range(0, len(rows), side):
             strip, y_part = image[:, :, top : top + side], y.part(top, top + side)
             # Only the LR rows that this strip uses.
@@ -158,7 +124,7 @@ class GridDecoder:
         near += x.rel.unsqueeze(-1) * self.per_axis[1]
         # Copy the LR rows to the target rows that lie beside them, add the rows' part: (T, R, T, C, D).
         count = T * R * T * C
-        hidden = near.new_empty(count if is_full else _padded_count(count), D)
+        hidden = near.new_empty(count if is_full else padded_count(count), D)
         torch.index_select(
             near.view(-1, T * C * D), 0, y.code.flatten(), out=hidden[:count].view(T * R, T * C * D)
         )
@@ -167,7 +133,7 @@ class GridDecoder:
         # The hidden layers.
         hidden = F.relu_(hidden).to(self.dtype)
         for weight, bias in self.hidden:
-            hidden = _fused_relu_layer(hidden, weight, bias)
+            hidden = relu_layer(hidden, weight, bias)
         # The last layer, for each of the T x T corners: (3, T, R, T, C).
         rgb = torch.mm(self.last, hidden.t())[:, :count].float().view(3, T, R, T, C)
         if T == 1:

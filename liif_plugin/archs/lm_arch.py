@@ -5,7 +5,6 @@ A large network makes the parameters of a small one, once per LR pixel; only the
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -17,9 +16,8 @@ from torch.nn import functional as F
 
 from ..coords import corners
 from ..errors import UserError
-from .base import QUERIES_AT_ONCE, ContinuousNetwork, Tile
-from .encoder import Encoder
-from .liif_arch import _cut
+from .base import QUERIES_AT_ONCE, Tile, cut
+from .encoder import EncodedNetwork
 from .mlp import MLP
 from .target_axes import (
     RowAnswer,
@@ -49,7 +47,7 @@ class Surroundings(NamedTuple):
     region: tuple[int, int, int, int]
 
 
-class LatentModulated(ContinuousNetwork):
+class LatentModulated(EncodedNetwork):
     """What LM-LIIF and LM-LTE share: hidden layers that each LR pixel scales and shifts.
 
     Layer l of the render MLP, width D: x <- ReLU((W_l x + b_l) * (1 + scale_l) + shift_l). All layers of an
@@ -63,29 +61,16 @@ class LatentModulated(ContinuousNetwork):
     product for all LR pixels of a row. These narrow layers stay in float32 in half precision, too.
     """
 
-    mean: Tensor
-    std: Tensor
     hypernet: MLP
     imnet: MLP
     residual: str | None
 
     def __init__(self, encoder: dict, hidden_dim: int, hidden_depth: int, local_ensemble: bool):
-        super().__init__()
+        # One pixel for the 3x3 neighbours and one for the ensemble.
+        super().__init__(encoder, 2, local_ensemble)
         if hidden_depth < 1:
             raise UserError(f"network_g.hidden_depth: expected at least 1, got {hidden_depth}.")
-        self.encoder = Encoder(encoder)
         self.hidden_dim, self.hidden_depth = hidden_dim, hidden_depth
-        self.local_ensemble = local_ensemble
-        # One pixel for the 3x3 neighbours and one for the ensemble, beside what the encoder sees.
-        self.halo = None if self.encoder.halo is None else self.encoder.halo + 2
-        self.pad_multiple = self.encoder.pad_multiple
-        # Images are handed over in [0, 1]; the published networks work in [-1, 1].
-        self.register_buffer("mean", torch.tensor(0.5), persistent=False)
-        self.register_buffer("std", torch.tensor(0.5), persistent=False)
-
-    def encode(self, lq: Tensor) -> Tensor:
-        """(B, 3, h, w) in [0, 1] -> (B, C + 3, h, w): the features and the image."""
-        return torch.cat([self.encoder((lq - self.mean) / self.std).to(lq.dtype), lq], dim=1)
 
     def modulations(self, feat: Tensor, rel_cell: Tensor) -> Tensor:
         """Return the modulations of each LR pixel.
@@ -122,14 +107,6 @@ class LatentModulated(ContinuousNetwork):
         """
         raise NotImplementedError
 
-    def query(self, feat: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
-        """Feat (B, C + 3, h, w), coord and cell (B, Q, 2), float32 -> rgb (B, Q, 3).
-
-        Raises:
-            ValueError: if ``coord`` is in half precision or has another shape.
-        """
-        return self.sample(self.prepare(feat), coord, cell)
-
     def prepare(
         self,
         feat: Tensor,
@@ -143,8 +120,8 @@ class LatentModulated(ContinuousNetwork):
         """
         h, w = feat.shape[-2:]
         tile = tile or Tile((h, w), (0, 0), (0, 0, h, w))
-        part = _cut(feat[:, :-3], tile, margin=1).contiguous(memory_format=torch.channels_last)
-        return Surroundings(part, _cut(feat[:, -3:], tile, margin=0), tile.size, tile.region)
+        part = cut(feat[:, :-3], tile, margin=1).contiguous(memory_format=torch.channels_last)
+        return Surroundings(part, cut(feat[:, -3:], tile, margin=0), tile.size, tile.region)
 
     def sample(self, prepared: Surroundings, coord: Tensor, cell: Tensor) -> Tensor:
         """Return the same as ``query``, from the result of ``prepare`` for a whole image."""
@@ -228,14 +205,6 @@ class LatentModulated(ContinuousNetwork):
         if self.residual:
             add_bilinear(image, prepared.image, prepared.size, prepared.region, rows, columns)
         return image
-
-    def without_ensemble(self) -> LatentModulated | None:
-        """Return the same network, its weights shared, without the ensemble."""
-        if not self.local_ensemble:
-            return None
-        other = copy.copy(self)
-        other.local_ensemble = False
-        return other
 
 
 class _Modulations(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,11 +13,9 @@ from torch.nn import functional as F
 
 from ..coords import corners
 from ..errors import UserError
-from .base import QUERIES_AT_ONCE, ContinuousNetwork, Tile
-from .encoder import Encoder
-from .liif_arch import _cut
-from .liif_grid import _block_bytes, _fused_relu_layer, _padded_count
-from .mlp import MLP
+from .base import QUERIES_AT_ONCE, Tile, cut
+from .encoder import EncodedNetwork
+from .mlp import MLP, block_bytes, padded_count, relu_layer
 from .target_axes import (
     RowAnswer,
     Visits,
@@ -48,7 +45,7 @@ class Waves(NamedTuple):
 
 
 @ARCH_REGISTRY.register()
-class LTE(ContinuousNetwork):
+class LTE(EncodedNetwork):
     """lq (B, 3, h, w) in [0, 1], coord (B, Q, 2), cell (B, Q, 2) -> rgb (B, Q, 3), not clamped.
 
     For each of the four codes of LIIF's ensemble, with its rel in LR pixels times 2 and rel_cell = cell *
@@ -90,9 +87,6 @@ class LTE(ContinuousNetwork):
         torch.Size([1, 5, 3])
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(
         self,
         encoder: dict,
@@ -100,35 +94,16 @@ class LTE(ContinuousNetwork):
         hidden_list: Sequence[int] = (256, 256, 256),
         local_ensemble: bool = True,
     ):
-        super().__init__()
+        # One pixel for the 3x3 convolutions and one for the ensemble.
+        super().__init__(encoder, 2, local_ensemble)
         if hidden_dim < 2 or hidden_dim % 2:
             raise UserError(f"network_g.hidden_dim: expected an even number from 2, got {hidden_dim}.")
         if not hidden_list:
             raise UserError("network_g.hidden_list: expected at least one width, such as [256, 256], got [].")
-        self.encoder = Encoder(encoder)
-        self.local_ensemble = local_ensemble
-        # One pixel for the 3x3 convolutions and one for the ensemble, beside what the encoder sees.
-        self.halo = None if self.encoder.halo is None else self.encoder.halo + 2
-        self.pad_multiple = self.encoder.pad_multiple
         self.coef = nn.Conv2d(self.encoder.out_channels, hidden_dim, 3, padding=1)
         self.freq = nn.Conv2d(self.encoder.out_channels, hidden_dim, 3, padding=1)
         self.phase = nn.Linear(2, hidden_dim // 2, bias=False)
         self.imnet = MLP(hidden_dim, 3, hidden_list)
-        # Images are handed over in [0, 1]; the published networks work in [-1, 1].
-        self.register_buffer("mean", torch.tensor(0.5), persistent=False)
-        self.register_buffer("std", torch.tensor(0.5), persistent=False)
-
-    def encode(self, lq: Tensor) -> Tensor:
-        """(B, 3, h, w) in [0, 1] -> (B, C + 3, h, w): the features and the image."""
-        return torch.cat([self.encoder((lq - self.mean) / self.std).to(lq.dtype), lq], dim=1)
-
-    def query(self, feat: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
-        """Feat (B, C + 3, h, w), coord and cell (B, Q, 2), float32 -> rgb (B, Q, 3).
-
-        Raises:
-            ValueError: if ``coord`` is in half precision or has another shape.
-        """
-        return self.sample(self.prepare(feat), coord, cell)
 
     def prepare(
         self,
@@ -147,13 +122,13 @@ class LTE(ContinuousNetwork):
         """
         h, w = feat.shape[-2:]
         tile = tile or Tile((h, w), (0, 0), (0, 0, h, w))
-        part = _cut(feat[:, :-3], tile, margin=1)  # zero outside the image
+        part = cut(feat[:, :-3], tile, margin=1)  # zero outside the image
         part = part.contiguous(memory_format=torch.channels_last)
         coef, freq = (
             F.conv2d(part, conv.weight, conv.bias).permute(0, 2, 3, 1).contiguous()
             for conv in (self.coef, self.freq)
         )
-        return Waves(coef, freq, _cut(feat[:, -3:], tile, margin=0), tile.size, tile.region)
+        return Waves(coef, freq, cut(feat[:, -3:], tile, margin=0), tile.size, tile.region)
 
     def sample(self, prepared: Waves, coord: Tensor, cell: Tensor) -> Tensor:
         """Return the same as ``query``, from the result of ``prepare`` for a whole image."""
@@ -192,7 +167,7 @@ class LTE(ContinuousNetwork):
         *hidden, last = ((layer.weight.to(dtype), layer.bias.to(dtype)) for layer in self.imnet.linears)
         # LR pixels' patches that fit into the cache with their activations.
         width = max([self.coef.out_channels, *(len(bias) for _, bias in hidden)])
-        at_once = min(_block_bytes(device) // (width * dtype.itemsize), T * queries_at_once)
+        at_once = min(block_bytes(device) // (width * dtype.itemsize), T * queries_at_once)
 
         def open_block(b: int, y: Visits, x: Visits) -> RowAnswer:
             top, left = prepared.region[:2]
@@ -226,14 +201,6 @@ class LTE(ContinuousNetwork):
         add_bilinear(image, prepared.image, prepared.size, prepared.region, rows, columns)
         return image
 
-    def without_ensemble(self) -> LTE | None:
-        """Return the same network, its weights shared, without the ensemble."""
-        if not self.local_ensemble:
-            return None
-        other = copy.copy(self)
-        other.local_ensemble = False
-        return other
-
 
 def _waves_of_patches(
     coef: Tensor, freq: Tensor, rel_y: Tensor, rel_x: Tensor, phase: Tensor, dtype: torch.dtype
@@ -265,9 +232,9 @@ def _waves_of_patches(
 def _layers(x: Tensor, hidden: list[tuple[Tensor, Tensor]], last: tuple[Tensor, Tensor]) -> Tensor:
     """Return the MLP of ``x`` (N, D): (N, 3)."""
     count = len(x)
-    padded = _padded_count(count)
+    padded = padded_count(count)
     if padded > count:
         x = F.pad(x, (0, 0, 0, padded - count))
     for weight, bias in hidden:
-        x = _fused_relu_layer(x, weight, bias)
+        x = relu_layer(x, weight, bias)
     return F.linear(x, *last)[:count]

@@ -12,9 +12,8 @@ from torch.nn import functional as F
 
 from ..coords import EPS_AREA, axis_corners, cell_of, corners, pixel_centres
 from ..errors import UserError
-from .base import QUERIES_AT_ONCE, ContinuousNetwork, Tile
-from .encoder import Encoder
-from .liif_arch import _cut
+from .base import QUERIES_AT_ONCE, Tile, cut
+from .encoder import EncodedNetwork
 from .target_axes import Runs, add_bilinear, check_positions, sample_bilinear
 
 EPS_NORM = 1e-5  # as published, outside the root
@@ -89,7 +88,7 @@ class Operator(NamedTuple):
 
 
 @ARCH_REGISTRY.register()
-class SRNO(ContinuousNetwork):
+class SRNO(EncodedNetwork):
     """lq (B, 3, h, w) in [0, 1], coord (B, Q, 2), cell (B, Q, 2) -> rgb (B, Q, 3), not clamped.
 
     With the four codes f_t of LIIF's ensemble, their rel_t and weights a_t, rel_cell = cell * (h, w), D =
@@ -136,42 +135,20 @@ class SRNO(ContinuousNetwork):
     """
 
     whole_features = True
-    mean: Tensor
-    std: Tensor
 
     def __init__(self, encoder: dict, width: int = 256, heads: int = 16, hidden_dim: int = 256):
-        super().__init__()
+        super().__init__(encoder, 1)
         if heads < 1 or width % heads or width // heads < 2:
             raise UserError(
                 "network_g.heads: expected a number that divides the width into heads of 2 channels or more, "
                 f"got {heads} for width {width}."
             )
-        self.encoder = Encoder(encoder)
-        self.halo = None if self.encoder.halo is None else self.encoder.halo + 1
-        self.pad_multiple = self.encoder.pad_multiple
         self.heads = heads
         self.conv00 = nn.Conv2d(8 + 4 * self.encoder.out_channels + 2, width, 1)
         self.conv0 = Galerkin(width, heads)
         self.conv1 = Galerkin(width, heads)
         self.fc1 = nn.Conv2d(width, hidden_dim, 1)
         self.fc2 = nn.Conv2d(hidden_dim, 3, 1)
-        # Images are handed over in [0, 1]; the published networks work in [-1, 1].
-        self.register_buffer("mean", torch.tensor(0.5), persistent=False)
-        self.register_buffer("std", torch.tensor(0.5), persistent=False)
-
-    def encode(self, lq: Tensor) -> Tensor:
-        """(B, 3, h, w) in [0, 1] -> (B, C + 3, h, w): the features and the image."""
-        return torch.cat([self.encoder((lq - self.mean) / self.std).to(lq.dtype), lq], dim=1)
-
-    def query(self, feat: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
-        """Feat (B, C + 3, h, w), coord and cell (B, Q, 2), float32 -> rgb (B, Q, 3).
-
-        The attention averages over the Q queries of each picture.
-
-        Raises:
-            ValueError: if ``coord`` is in half precision or has another shape.
-        """
-        return self.sample(self.prepare(feat), coord, cell)
 
     def prepare(
         self,
@@ -190,7 +167,7 @@ class SRNO(ContinuousNetwork):
         """
         h, w = feat.shape[-2:]
         tile = tile or Tile((h, w), (0, 0), (0, 0, h, w))
-        part = _cut(feat, tile, margin=0)
+        part = cut(feat, tile, margin=0)
         table = part[:, :-3].permute(0, 2, 3, 1).contiguous()
         prepared = Operator(table, part[:, -3:], None, tile.size, tile.region)
         if size is None or tile.region != (0, 0, *tile.size):

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import UserError, check_choice
-from .base import QUERIES_AT_ONCE, ContinuousNetwork, Tile
+from .base import QUERIES_AT_ONCE, ContinuousNetwork, Tile, cut
 from .encoder import Encoder, pad_to_multiple
-from .liif_arch import _cut
 from .target_axes import Runs, add_bilinear, sample_bilinear
 
 MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K, as published
@@ -304,7 +303,7 @@ class Thera(ContinuousNetwork):
         """Cut the codes of the region out of ``feat``; ``size`` tells ``decode`` the scale."""
         h, w = feat.shape[-2:]
         tile = tile or Tile((h, w), (0, 0), (0, 0, h, w))
-        part = _cut(feat, tile, margin=0)
+        part = cut(feat, tile, margin=0)
         code = part[:, :-3].permute(0, 2, 3, 1).contiguous()
         return Codes(code, part[:, -3:].contiguous(), tile.size, tile.region, size)
 

@@ -10,12 +10,17 @@ import math
 import os
 import re
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
+import yaml
 
+from ..archs.building import build
 from ..errors import UserError
+from ..files import atomic_write
+from .files import save_whole
 from .jax_pickle import is_plain_pickle, load_tree
-from .reading import contents, load_safely
+from .reading import check_fits, contents, load_safely
 from .thera_conversion import convert_thera
 
 State = dict[str, torch.Tensor]
@@ -406,3 +411,56 @@ def convert(model: dict) -> tuple[dict, State]:
         raise UserError(
             f"a checkpoint that no known network fits ({type(error).__name__}: {error})."
         ) from error
+
+
+class Converted(NamedTuple):
+    """A converted checkpoint.
+
+    Attributes:
+        block: the network_g block of an option file.
+        state: the state dict.
+        parameters: of the network; a state dict may hold other numbers too.
+    """
+
+    block: dict
+    state: State
+    parameters: int
+
+
+def convert_file(checkpoint: str) -> Converted:
+    """Convert a checkpoint of somebody else's, and check that the network it names takes every tensor.
+
+    Args:
+        checkpoint: its path.
+
+    Raises:
+        UserError: if it cannot be read safely or no known network fits.
+    """
+    try:
+        block, state = convert(load_foreign(checkpoint))
+        network = build(block)
+    except UserError as error:
+        raise UserError(
+            str(error) if str(error).startswith(checkpoint) else f"{checkpoint}: {error}"
+        ) from error
+    check_fits(state, network, checkpoint)
+    return Converted(block, state, sum(value.numel() for value in network.parameters()))
+
+
+def write_converted(converted: Converted, path: str, about: dict | None = None) -> str:
+    """Write a converted checkpoint to ``path`` and the option file of its network beside it.
+
+    Args:
+        converted: from ``convert_file``.
+        path: NAME.pth.
+        about: facts for the option file's block ``about``.
+
+    Returns:
+        The text of the option file, NAME.yml.
+    """
+    options = {"network_g": converted.block, **({} if about is None else {"about": about})}
+    text = yaml.safe_dump(options, sort_keys=False, default_flow_style=None)
+    save_whole({"params": converted.state}, path)
+    with atomic_write(path.removesuffix(".pth") + ".yml", text=True) as file:
+        file.write(text)
+    return text

@@ -12,7 +12,8 @@ from torch import nn
 from ..archs.building import build as build_network
 from ..config.option_files import read_options
 from ..errors import UserError, nearest
-from .download import KNOWN
+from .cache import find_cached
+from .downloadable import KNOWN
 from .files import newest_weights
 from .reading import check_fits, load_params
 
@@ -23,7 +24,8 @@ def load(model: str | os.PathLike = "liif-light", device: torch.device | str | N
     """Load a network with its weights, in eval mode, without gradients.
 
     Args:
-        model: the name of weights that come with the package; a .pth file whose option file lies beside it
+        model: the name of weights that come with the package, or of published ones that `liif models
+            --download` has put into the cache folder; a .pth file whose option file lies beside it
             (as `liif convert` leaves it) or in the experiment above it; or the folder of an experiment, of
             which the newest weights are taken.
         device: where to put it; None is the GPU if there is one.
@@ -54,6 +56,8 @@ def find(model: str | os.PathLike) -> tuple[dict, str]:
     """Return (network_g, path of the weights) of a ``model`` as ``load`` takes it."""
     name = os.fspath(model)
     path = str(SHIPPED[name]) if name in SHIPPED else name
+    if name in KNOWN:
+        path = find_cached(name)
     if os.path.isdir(path):
         newest = newest_weights(os.path.join(path, "models"))
         if newest is None:
@@ -68,15 +72,10 @@ def find(model: str | os.PathLike) -> tuple[dict, str]:
 
 
 def _no_such_model(name: str) -> UserError:
-    if name in KNOWN:
-        return UserError(
-            f"model {name}: download it first: `liif convert --fetch {name} -o {name}.pth`, then take "
-            f"{name}.pth."
-        )
+    names = [*SHIPPED, *KNOWN]
     return UserError(
         f"model {name}: neither a file, nor an experiment's folder, nor one of "
-        f"{', '.join(SHIPPED) or 'none shipped'}{nearest(name, [*SHIPPED, *KNOWN])} (looked from "
-        f"{os.getcwd()})."
+        f"{', '.join(SHIPPED) or 'none shipped'}{nearest(name, names)} (looked from {os.getcwd()})."
     )
 
 

@@ -35,6 +35,7 @@ def _list_known() -> None:
     for name, weights in KNOWN.items():
         size = "size not published" if weights.size is None else f"{weights.size:,} bytes"
         digest = weights.sha256 if len(weights.sha256) == 64 else f"{weights.sha256}..."
+        digest = digest if weights.sha256 else "not published"
         print(f"{name}: {weights.what}, {size}\n  {weights.url}\n  SHA-256 {digest}")
 
 
@@ -52,40 +53,26 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _convert(args: argparse.Namespace) -> None:
-    import yaml
-
-    from ..archs.building import build
-    from ..checkpoints.conversion import convert, load_foreign
-    from ..checkpoints.download import fetch
-    from ..checkpoints.files import save_whole
-    from ..checkpoints.reading import check_fits
+    from ..checkpoints.conversion import convert_file, write_converted
+    from ..checkpoints.download import fetch, known
     from ..errors import UserError, printable
-    from ..files import atomic_write
 
-    block_file = args.output[: -len(".pth")] + ".yml"
-    for path in (args.output, block_file):
+    for path in (args.output, args.output.removesuffix(".pth") + ".yml"):
         if os.path.exists(path):
             raise UserError(f"{path}: exists already; delete it or choose another name.")
-    folder = os.path.dirname(args.output) or "."
-    checkpoint = args.checkpoint or fetch(args.fetch, folder)
-    try:
-        block, state = convert(load_foreign(checkpoint))
-        network = build(block)
-    except UserError as error:
+    if args.fetch and not known(args.fetch).sha256:
         raise UserError(
-            str(error) if str(error).startswith(checkpoint) else f"{checkpoint}: {error}"
-        ) from error
-    check_fits(state, network, checkpoint)
+            f"--fetch {args.fetch}: its authors publish no checksum; "
+            f"`liif models --download {args.fetch} --unverified` takes the file all the same."
+        )
+    folder = os.path.dirname(args.output) or "."
+    converted = convert_file(args.checkpoint or fetch(args.fetch, folder))
     try:
         os.makedirs(folder, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder}: this folder cannot be made ({error.strerror}).") from error
-    save_whole({"params": state}, args.output)
-    text = yaml.safe_dump({"network_g": block}, sort_keys=False, default_flow_style=None)
-    with atomic_write(block_file, text=True) as file:
-        file.write(text)
-    parameters = sum(value.numel() for value in network.parameters())
+    text = write_converted(converted, args.output)
     print(
-        f"{printable(args.output)}: {block['type']}, {parameters:,} parameters in {len(state)} "
-        f"tensors.\n\n{text}"
+        f"{printable(args.output)}: {converted.block['type']}, {converted.parameters:,} parameters in "
+        f"{len(converted.state)} tensors.\n\n{text}"
     )

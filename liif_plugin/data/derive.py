@@ -13,7 +13,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..errors import UserError
-from ..files import PARTIAL, atomic_write
+from ..files import PARTIAL, atomic_write, flush_disks
 from ..resize import matlab_imresize, pillow_bicubic
 from .image_source import find_images, list_images, parse_splits, read_rgb
 from .prepare import UNREAD_FORMAT, no_images
@@ -75,10 +75,20 @@ def celebahq_images(image: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _save(image: np.ndarray, gray: bool, path: str) -> None:
-    """Write a PNG, of one channel if ``gray``."""
+    """Write a PNG, of one channel if ``gray``. It is not flushed to the disk yet."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    with atomic_write(path) as file:
+    with atomic_write(path, flush=False) as file:
         Image.fromarray(image[:, :, 0] if gray else image).save(file, format="PNG")
+
+
+def _is_whole(path: str) -> bool:
+    """Return whether ``path`` is a PNG without damage; a loss of power may leave one that is empty."""
+    try:
+        with Image.open(path) as image:
+            image.verify()
+    except Exception:  # Pillow has many ways to say no
+        return False
+    return True
 
 
 def _is_gray(path: str) -> bool:
@@ -142,7 +152,7 @@ def derive_folders(
         """Make the images of one file; return the reason if it is left out."""
         stem = os.path.splitext(name)[0]
         targets = {folder: os.path.join(partial, folder, f"{stem}.png") for folder in folders}
-        if all(map(os.path.isfile, targets.values())):
+        if all(map(_is_whole, targets.values())):
             return None  # made before an interruption
         path = os.path.join(source, name)
         try:
@@ -176,6 +186,7 @@ def derive_folders(
                     f"{left_out[0][1]}"
                 )
             left_out += [(name, UNREAD_FORMAT) for name in others]
+            flush_disks()  # all images, before the file that says that they are there
             with atomic_write(finished, text=True) as file:
                 json.dump(left_out, file)
         return _move(partial, output, folders)

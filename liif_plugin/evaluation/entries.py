@@ -33,12 +33,14 @@ class Model:
         published: the row of published.py that the option file names for it, or None.
         by_scale: scale -> source of a fixed-scale model, or {None: source} for one that serves every scale.
         cell: side of the cells in input pixels instead of the true one (Figure 6 of the paper).
+        cell_clamp: smallest cell, as a scale; see ``predict``.
     """
 
     name: str
     published: str | None
     by_scale: dict[float | None, Source]
     cell: float | None = None
+    cell_clamp: float | None = None
 
     def source(self, scale: tuple[float, float]) -> Source | None:
         """Return the source for ``scale`` = (sy, sx), or None if the model has none."""

@@ -22,6 +22,7 @@ from ..config.option_types import (
     check_call,
     check_values,
     each,
+    number,
     optional,
     registered,
     whole,
@@ -60,6 +61,7 @@ NETWORK = {
 MODEL = {
     **NETWORK,
     "cell": ANY,
+    "cell_clamp": optional(number(1)),
     "name": LABEL,
     "published": optional(LABEL),
     "scale": ANY,
@@ -105,7 +107,7 @@ def read_plan(path: str) -> Plan:
     _check_folders(columns)
     if not isinstance(opt["models"], list):
         raise UserError(f"{path}: models: expected a list of `- name: ...`.")
-    models = [_model(number, entry) for number, entry in enumerate(opt["models"], start=1)]
+    models = [_model(position, entry) for position, entry in enumerate(opt["models"], start=1)]
     _check_unique("models", [model.name for model in models])
     _check_unique("datasets", [(column.dataset, column.scale_text) for column in columns])
     _check_published(models, columns)
@@ -124,12 +126,12 @@ def open_column(column: Column):
 # The models
 
 
-def _model(number: int, opt: object) -> Model:
-    """Return the model of an entry of ``models``; ``number`` counts from 1."""
-    opt = _block(f"models, entry {number}", opt)
-    check_values(f"models, entry {number}", opt, {"name": LABEL})
+def _model(position: int, opt: object) -> Model:
+    """Return the model of an entry of ``models``; ``position`` counts from 1."""
+    opt = _block(f"models, entry {position}", opt)
+    check_values(f"models, entry {position}", opt, {"name": LABEL})
     if not opt.get("name"):
-        raise UserError(f"models, entry {number}: 'name' is missing.")
+        raise UserError(f"models, entry {position}: 'name' is missing.")
     name = str(opt["name"])
     where = f"model {name}"
     check_block(where, opt, MODEL)
@@ -149,7 +151,10 @@ def _model(number: int, opt: object) -> Model:
         return Model(name, label, by_scale)
     # one network, for every scale unless it says otherwise
     only = None if opt.get("scale") is None else _one_scale(where, opt["scale"])
-    return Model(name, label, {only: _source(where, opt)}, _cell(where, opt.get("cell")))
+    cell, clamp = _cell(where, opt.get("cell")), opt.get("cell_clamp")
+    if cell is not None and clamp is not None:
+        raise UserError(f"{where}: cell and cell_clamp: give one of them.")
+    return Model(name, label, {only: _source(where, opt)}, cell, clamp)
 
 
 def _source(where: str, opt: dict) -> Source:

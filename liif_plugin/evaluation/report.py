@@ -10,7 +10,7 @@ import math
 from .. import __version__
 from ..metrics.properties import better_of, is_float_metric
 from .entries import Model, Plan
-from .published import PROTOCOL_OF, published
+from .published import PROTOCOL_OF, SOURCES, published, same_cells
 from .results import Result, Results
 from .tables import latex_table, latex_text, markdown_table
 
@@ -31,7 +31,8 @@ def _published(plan: Plan, model: Model, number: int, metric: str) -> float | No
         not column.options.get("meta_info_file") or column.options.get("split") == "test"
     )
     same_protocol = _protocol(plan, number, metric) == PROTOCOL_OF.get(column.published or "", "benchmark")
-    if sy != sx or not whole_set or not same_protocol or model.cell is not None:
+    cells_agree = model.cell is None and same_cells(model.published, sy, model.cell_clamp)
+    if sy != sx or not whole_set or not same_protocol or not cells_agree:
         return None
     return published(column.published, model.published, sy, options["type"])
 
@@ -95,7 +96,16 @@ def _against_published(plan: Plan, results: Results, metric: str, numbers: list[
                 value = result["metrics"][metric]
                 texts = [f"{known:.2f}", f"{value:.2f}", f"{value - known:+.2f}"]
                 rows.append([model.name, plan.columns[n].scale_text, *texts])
-    return markdown_table(["model", "scale", "published", "measured", "difference"], rows) if rows else None
+    if not rows:
+        return None
+    named = {row[0] for row in rows}
+    sources = {
+        model.published: SOURCES[model.published]
+        for model in plan.models
+        if model.published and model.name in named
+    }
+    table = markdown_table(["model", "scale", "published", "measured", "difference"], rows)
+    return "\n".join([table, "", *(f"* {row}: {source}" for row, source in sources.items())])
 
 
 def _costs(plan: Plan, results: Results) -> str:

@@ -96,7 +96,8 @@ def super_resolved(
     """
     size = tuple(item["gt"].shape[-2:])
     if net is not None:
-        return predict(net, item["lq"].to(device), size, DTYPES[precision], model.cell)
+        lq = item["lq"].to(device)
+        return predict(net, lq, size, DTYPES[precision], model.cell, model.cell_clamp)
     source = model.source(column.scale)
     assert source is not None and source.images is not None
     folder = pictures_folder(source.images, column)
@@ -141,6 +142,8 @@ def result_path(folder: str, model: Model, column: Column, plan: Plan, device: t
         plan.precision,
         device.type,
     ]
+    if model.cell_clamp is not None:  # not in the names of files that were made before there was the option
+        facts.append(model.cell_clamp)
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
     return os.path.join(folder, FOLDER, f"{digest}.json")
 

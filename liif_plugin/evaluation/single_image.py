@@ -55,6 +55,17 @@ def own_scale(net: nn.Module, lq: Tensor) -> float:
     return net(padded).shape[-2] / padded.shape[-2]
 
 
+def _cell(
+    lr_size: tuple[int, int], size: tuple[int, int], cell: float | None, cell_clamp: float | None
+) -> Tensor | None:
+    """Return the cells that ``predict`` asks for, (2,); None for the true ones."""
+    if cell is not None:
+        return cell * cell_of(lr_size)
+    if cell_clamp is not None:
+        return torch.maximum(cell_of(size), cell_of(lr_size) / cell_clamp)
+    return None
+
+
 @torch.no_grad()
 def predict(
     net: nn.Module,
@@ -62,6 +73,7 @@ def predict(
     size: tuple[int, int],
     dtype: torch.dtype = torch.float32,
     cell: float | None = None,
+    cell_clamp: float | None = None,
 ) -> Tensor:
     """Return the image of ``size``: rendered by a continuous network, or the output of a fixed-scale one.
 
@@ -72,16 +84,24 @@ def predict(
         dtype: torch.bfloat16 or torch.float16 run the network, and nothing else, under autocast.
         cell: side of a query's cell in input pixels (Figure 6 of the paper has 1, 1/2, 1/30); None is the
             true cell, h/H x w/W.
+        cell_clamp: smallest cell, as the scale that it belongs to: with 4, every scale beyond x4 is asked
+            with the cells of x4, 1/4 of an input pixel. LTE and its successors are evaluated so, because
+            they are trained up to x4. On both axes of scale s it is the published cell * max(s/4, 1). None
+            is the true cell.
 
     Returns:
         (B, 3, H, W) float32, not clamped.
 
     Raises:
-        UserError: if a fixed-scale network has another scale than ``size`` asks for.
+        UserError: if a fixed-scale network has another scale than ``size`` asks for, or is given a cell.
     """
     h, w = lq.shape[-2:]
     if is_continuous(net):
-        return render(net, lq, size, None if cell is None else cell * cell_of((h, w)), dtype=dtype)
+        return render(net, lq, size, _cell((h, w), size, cell, cell_clamp), dtype=dtype)
+    if cell is not None or cell_clamp is not None:
+        raise UserError(
+            f"{type(net).__name__} has one scale and takes no cells; leave cell and cell_clamp out."
+        )
     with torch.autocast(lq.device.type, dtype=dtype, enabled=dtype != torch.float32), whole_float32():
         padded = pad_to_multiple(lq, window_of(net))
         output = net(padded).float()

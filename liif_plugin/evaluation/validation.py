@@ -28,6 +28,7 @@ def validate(
     progress: bool = False,
     dtype: torch.dtype = torch.float32,
     stop: Callable[[], object] | None = None,
+    cell_clamp: float | None = None,
 ) -> dict[str, float] | None:
     """Return the mean of each metric over ``dataset``, the same on every rank.
 
@@ -42,6 +43,7 @@ def validate(
         progress: show a progress bar on rank 0.
         dtype: see ``predict``.
         stop: called after every image. If it returns true on any rank, the result is None on every rank.
+        cell_clamp: see ``predict``.
     """
     opt = dataset.opt
     shard = Subset(dataset, range(rank, len(dataset), world_size))
@@ -52,7 +54,7 @@ def validate(
     totals = torch.zeros(len(metrics) + 2, dtype=torch.float64)
     for item in tqdm(loader, unit="image", desc=opt["name"], disable=not (progress and rank == 0)):
         lq, gt = item["lq"].to(device), item["gt"].to(device)
-        sr = predict(net, lq, tuple(gt.shape[-2:]), dtype)
+        sr = predict(net, lq, tuple(gt.shape[-2:]), dtype, cell_clamp=cell_clamp)
         path = item.get("gt_path", item["lq_path"])[0]
         scale = item.get("scale", torch.tensor(gt.shape[-2] / lq.shape[-2]))
         values = [measure(one, sr, gt, scale, opt.get("protocol"), path) for one in metrics.values()]

@@ -61,7 +61,7 @@ def description(
         **tensors,
         "halo": _halo(net),
         "pad_multiple": net.encoder.pad_multiple,
-        "residual": getattr(net, "residual", None),
+        "residual": net.residual,
         "tolerance": TOLERANCE,
         "differences": differences,
     }

@@ -56,7 +56,7 @@ class EncoderPart(nn.Module):
         self.inputs = {"lq": (B, 3, h, w)}
         first = net.imnet.linears[0].out_features if isinstance(net, LIIF) else 9 * net.encoder.out_channels
         self.outputs = {"table": (B, h, w, first)}
-        if getattr(net, "residual", None) is not None:
+        if net.residual is not None:
             self.outputs["skip"] = (B, h, w, 3)
 
     def forward(self, lq: Tensor) -> Tensor | tuple[Tensor, Tensor]:

@@ -125,6 +125,7 @@ VAL = {
     "pbar": FLAG,
     "suffix": optional(FOLDER_NAME),
     "precision": optional(choice(*DTYPES)),
+    "cell_clamp": optional(number(1)),
     "samples": optional(BLOCK),
     "best_by": optional(TEXT),
 }
@@ -503,6 +504,11 @@ def check_options(opt: dict) -> nn.Module | None:
     # 3. validation and training
     if opt.get("val") is not None:
         check_block("val", opt["val"], VAL)
+        if opt["val"].get("cell_clamp") is not None and not is_continuous(network):
+            raise UserError(
+                f"val.cell_clamp: {type(network).__name__} has one scale and takes no cells; leave the "
+                "option out."
+            )
     elif not opt["is_train"]:
         raise UserError("option file: 'val' is missing; it holds the metrics.")
     _check_metrics(opt)

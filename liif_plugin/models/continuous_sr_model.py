@@ -39,6 +39,7 @@ class ContinuousSRModel(ResumableSRModel):
         train.grad_clip: largest norm of the gradient.
         train.part_lr: learning rates of parts of the network, see part_rates.py.
         train.gradient_weight: weight of the mean absolute gradient of the predicted field (Thera).
+        val.cell_clamp: smallest cell, as a scale; see evaluation's ``predict``.
         val.precision; each val set may have its own ``metrics`` and has its ``protocol``.
         val.best_by: what makes net_g_best.pth, see history.BestBy.
         val.samples: images after each validation, see samples.py.
@@ -95,6 +96,9 @@ class ContinuousSRModel(ResumableSRModel):
 
     def _val_dtype(self) -> torch.dtype:
         return DTYPES[(self.opt.get("val") or {}).get("precision") or "fp32"]
+
+    def _cell_clamp(self) -> float | None:
+        return (self.opt.get("val") or {}).get("cell_clamp")
 
     def feed_data(self, data: dict) -> None:
         """Move one batch to the device: lq (B, 3, h, w), gt (B, Q, 3) with coord and cell (B, Q, 2), or gt
@@ -225,7 +229,8 @@ class ContinuousSRModel(ResumableSRModel):
     def test(self) -> None:
         """Predict self.output from self.lq, of the size of self.gt."""
         with evaluating(self._net_to_evaluate()) as net:
-            self.output = predict(net, self.lq, tuple(self.gt.shape[-2:]), self._val_dtype())
+            size = tuple(self.gt.shape[-2:])
+            self.output = predict(net, self.lq, size, self._val_dtype(), cell_clamp=self._cell_clamp())
 
     def dist_validation(self, dataloader, current_iter, tb_logger, save_img):
         """Validate; each rank takes its share of the images."""
@@ -259,6 +264,7 @@ class ContinuousSRModel(ResumableSRModel):
                 progress=self.opt["val"].get("pbar", sys.stderr.isatty()),
                 dtype=self._val_dtype(),
                 stop=self.run.stop.requested if self.is_train else None,
+                cell_clamp=self._cell_clamp(),
             )
         if results is None:
             self._stop(current_iter)

@@ -286,7 +286,8 @@ class History:
         path = os.path.join(self.folder, "samples", f"{iteration}.png")
         if not self.opt["val"].get("samples") or os.path.isfile(path):
             return
-        picture = draw_samples(net, dataset, self.opt["val"]["samples"], device, dtype)
+        val = self.opt["val"]
+        picture = draw_samples(net, dataset, val["samples"], device, dtype, val.get("cell_clamp"))
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with atomic_write(path) as file:
             picture.save(file, format="PNG")

@@ -39,7 +39,12 @@ def _middle(lq: Tensor, gt: Tensor, size: int) -> tuple[Tensor, Tensor]:
 
 
 def draw_samples(
-    net: nn.Module, dataset: Any, options: dict, device: torch.device, dtype: torch.dtype = torch.float32
+    net: nn.Module,
+    dataset: Any,
+    options: dict,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+    cell_clamp: float | None = None,
 ) -> Image.Image:
     """Return one strip per image: the input and the truth, then for each scale bicubic and the network.
 
@@ -49,6 +54,7 @@ def draw_samples(
         options: ``val.samples``.
         device: where ``net`` is.
         dtype: see ``predict``.
+        cell_clamp: see ``predict``.
     """
     options = {**{name: option.default for name, option in SAMPLES.items()}, **options}
     bicubic = build({"type": "Bicubic"}).to(device)  # not build_network, which logs it each time
@@ -67,11 +73,10 @@ def draw_samples(
             row = [first]
             for scale in scales:
                 size = (max(1, round(h * scale)), max(1, round(w * scale)))
-                row.append(
-                    (
-                        f"{label}\nx{scale:g}",
-                        to_picture(predict(network, lq, size, dtype if network is net else torch.float32)),
-                    )
-                )
+                if network is net:
+                    sr = predict(net, lq, size, dtype, cell_clamp=cell_clamp)
+                else:
+                    sr = predict(network, lq, size)
+                row.append((f"{label}\nx{scale:g}", to_picture(sr)))
             rows.append(row)
     return contact_sheet(rows, side=max(tile.width for row in rows for _, tile in row[1:]))

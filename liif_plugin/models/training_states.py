@@ -188,7 +188,8 @@ def function_and_samples(opt: dict) -> dict[str, Any]:
     """Return the options that decide what the network computes and which samples it sees, as plain data.
 
     Returns:
-        {"network_g": ..., "datasets.train": ..., "train.pixel_opt": ...}
+        {"network_g": ..., "datasets.train": ..., "train.pixel_opt": ...}, and "train.gradient_weight" where
+        the option file has it.
     """
     network_g = dict(opt["network_g"])
     kind = ARCH_REGISTRY.get(network_g["type"])
@@ -198,11 +199,14 @@ def function_and_samples(opt: dict) -> dict[str, Any]:
         if isinstance(parameter.default, (bool, int, float, str, type(None)))
     }
     train_set = (opt.get("datasets") or {}).get("train") or {}
-    return {
+    options = {
         "network_g": plain({**defaults, **network_g}),
         "datasets.train": plain({key: value for key, value in train_set.items() if key not in READING}),
         "train.pixel_opt": plain(opt["train"].get("pixel_opt") or {}),
     }
+    if opt["train"].get("gradient_weight"):
+        options["train.gradient_weight"] = opt["train"]["gradient_weight"]
+    return options
 
 
 def _flatten(where: str, value: Any) -> dict[str, Any]:

@@ -117,26 +117,6 @@ def test_mmagic(tmp_path, encoder, switches):
     assert torch.equal(render(net, lq, (20, 23)), render(other, lq, (20, 23)))
 
 
-@pytest.fixture
-def server(tmp_path):
-    """A folder served on this machine: (folder, address)."""
-    import functools
-    import http.server
-    import threading
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
-
-    (tmp_path / "www").mkdir()
-    server = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(tmp_path / "www"))
-    )
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield tmp_path / "www", f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-
-
 def published(monkeypatch, data: bytes, url: str, **changes):
     import hashlib
 

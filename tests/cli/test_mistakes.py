@@ -149,7 +149,8 @@ def test_a_mistake_gets_its_line(world, mistake):
         code, said = zygote.run(
             *argv,
             cwd=folder,
-            env={"CUDA_VISIBLE_DEVICES": ""},  # so that the line does not depend on the machine
+            # so that the line does not depend on the machine
+            env={"CUDA_VISIBLE_DEVICES": "", "LIIF_CACHE": str(folder / "cache")},
             only_errors=True,
             without=mistake.get("without", []),
         )

@@ -324,6 +324,7 @@ def test_the_recipes_of_the_family(names, network, batch, lr, total, milestones)
         assert train.get("gradient_weight") == (1e-4 if is_thera else None)
         assert train.get("grad_clip") == (10 if is_thera else None)
         assert train["optim_g"]["type"] == ("AdamW" if is_thera else "Adam")
+        assert opt["val"].get("cell_clamp") == (None if is_thera else 4)
 
 
 @pytest.mark.parametrize("name", ["srno", "thera_air"])

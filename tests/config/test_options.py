@@ -10,7 +10,7 @@ from basicsr.archs import build_network
 from basicsr.utils.registry import DATASET_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
 
 from helpers import ROOT
-from helpers.training import TINY_YML
+from helpers.training import EDSR, TINY_YML
 from liif_plugin.basicsr_patches import training_loop
 from liif_plugin.checkpoints.files import save_whole
 from liif_plugin.config.option_files import packaged_files, read_options
@@ -144,6 +144,7 @@ def put(opt, keys, value):
         ("logger:wandb", {"projct": "x"}, "did you mean 'project'"),
         ("logger:wandb", {"project": "x"}, "needs use_tb_logger: true"),
         ("val:precision", "bf61", "did you mean 'bf16'"),
+        ("val:cell_clamp", 0, "cell_clamp: expected a number of 1 or more"),
         ("datasets:validation", {"name": "a", "type": "ArbitraryScaleDataset"}, "expected train, val"),
         ("datasets:val_x2:protocol", "bench", "got 'bench'"),
         ("datasets:val_x2:protocol", KeyError, "needs a protocol"),
@@ -171,6 +172,15 @@ def put(opt, keys, value):
 def test_mistakes_are_named(good, keys, value, words):
     put(good, keys, value)
     with pytest.raises(UserError, match=words):
+        check_options(good)
+
+
+def test_a_network_of_one_scale_takes_no_cells(good):
+    good["network_g"] = dict(EDSR)
+    good["datasets"]["train"].update(num_queries=None, scale_range=[2, 2])
+    check_options(copy.deepcopy(good))
+    good["val"]["cell_clamp"] = 4
+    with pytest.raises(UserError, match=r"val\.cell_clamp: EDSR has one scale and takes no cells"):
         check_options(good)
 
 

@@ -1,6 +1,7 @@
 """LR folders as the field has them, and the folders of the CelebA-HQ task."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -80,6 +81,48 @@ def test_goes_on_after_an_interruption(tmp_path, image_folder, monkeypatch):
         str(folder), str(tmp_path / "out"), ["X2"], lambda image: lr_images(image, [2], "mirror"), {"a": 1}
     )
     assert len(list((tmp_path / "out" / "X2").glob("*.png"))) == 4
+
+
+def test_a_loss_of_power_leaves_no_empty_image_in_the_result(tmp_path, image_folder, monkeypatch):
+    """Images are not flushed one by one: empty and cut ones that a loss of power leaves are made again."""
+    folder, out = image_folder(count=3), tmp_path / "out"
+
+    def shrink(image):
+        return lr_images(image, [2], "mirror")
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(derive, "flush_disks", stop)
+        with pytest.raises(KeyboardInterrupt):
+            derive_folders(str(folder), str(out), ["X2"], shrink, {})
+    made = sorted((out / ".partial" / "X2").glob("*.png"))
+    whole = [path.read_bytes() for path in made]
+    assert len(whole) == 3
+    made[0].write_bytes(b"")
+    made[1].write_bytes(whole[1][:-30])
+    assert not derive_folders(str(folder), str(out), ["X2"], shrink, {})
+    assert [path.read_bytes() for path in sorted((out / "X2").glob("*.png"))] == whole
+
+
+def test_all_images_reach_the_disk_at_once_before_they_are_called_finished(
+    tmp_path, image_folder, monkeypatch
+):
+    folder, out = image_folder(count=4), tmp_path / "out"
+    finished, synced, flushes = out / ".partial" / derive.FINISHED, [], []
+    stock = derive.flush_disks
+
+    def flush():
+        synced.append((len(list((out / ".partial").rglob("*.png"))), finished.exists()))
+        stock()
+
+    monkeypatch.setattr(derive, "flush_disks", flush)
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (flushes.append(descriptor), fsync(descriptor)))
+    derive_folders(str(folder), str(out), ["X2", "X3"], lambda image: lr_images(image, [2, 3], "mirror"), {})
+    assert synced == [(8, False)]
+    assert len(flushes) < 8  # settings, the list of finished images and their folders, but no image
 
 
 def test_celebahq_smaller_ones_come_from_256():

@@ -14,12 +14,14 @@ from PIL import Image
 from helpers import ROOT
 from liif_plugin.cli import main
 from liif_plugin.config.option_files import find_option_file, packaged_files, read_options
+from liif_plugin.coords import cell_of
 from liif_plugin.data.arbitrary_scale_dataset import ArbitraryScaleDataset
 from liif_plugin.errors import UserError
 from liif_plugin.evaluation import report, results
 from liif_plugin.evaluation.costs import PeakMemory, complexity
 from liif_plugin.evaluation.plan import read_plan
-from liif_plugin.evaluation.published import PUBLISHED, published
+from liif_plugin.evaluation.published import CELL_CLAMPS, PUBLISHED, SOURCES, published
+from liif_plugin.inference.render import render
 from liif_plugin.metrics.continuous_metric import continuous_psnr
 
 LIIF = {"type": "LIIF", "encoder": {"type": "EDSR", "num_feat": 8, "num_block": 1}, "hidden_list": [16]}
@@ -88,8 +90,6 @@ def test_table_and_figure(opt, tmp_path):
         {"name": "a", "phase": "val", "dataroot_gt": "hr", "scale": 3, "protocol": "benchmark"}
     )[1]
     net = build_network({"type": "Bicubic"})
-    from liif_plugin.inference.render import render
-
     expected = continuous_psnr(render(net, item["lq"][None], (48, 60)), item["gt"][None], 3, "benchmark")
     got = next(
         i for i in table["images"] if (i["model"], i["scale"], i["image"]) == ("Bicubic", "3", "img_1")
@@ -181,6 +181,23 @@ def test_an_lr_folder_of_another_scale_is_refused(opt, tmp_path, image_folder):
     image_folder("lr4", 2, 12, 15)
     opt["datasets"]["Set5"].update(dataroot_lq="lr4", lq_scales=[2], scales=[2])
     assert "no LR image of it at scale 2" in stopped(opt)
+
+
+def test_cell_clamp_of_a_model(opt):
+    """Beyond x4 the clamped row asks with other cells; up to x4 both rows have the same values."""
+    clamped = {**opt["models"][2], "name": "clamped", "cell_clamp": 4}
+    opt["models"] = [opt["models"][2], clamped]
+    opt["datasets"]["Set5"]["scales"] = [4, 8]
+    values = {(cell["model"], cell["scale"]): cell["value"] for cell in compare(opt)["cells"]}
+    assert values["LIIF", "4"] == values["clamped", "4"]
+    assert values["LIIF", "8"] != values["clamped", "8"]
+    net = build_network(dict(LIIF)).eval()
+    net.load_state_dict(torch.load("liif.pth", weights_only=True)["params"])
+    expected = []
+    for item in ArbitraryScaleDataset({"name": "a", "phase": "val", "dataroot_gt": "hr", "scale": 8}):
+        sr = render(net, item["lq"][None], (48, 56), cell_of((48, 56)) * 2)
+        expected.append(continuous_psnr(sr, item["gt"][None], 8, "benchmark"))
+    assert values["clamped", "8"] == pytest.approx(sum(expected) / 2, abs=1e-6)
 
 
 def test_other_pictures_are_measured_anew(opt, tmp_path):
@@ -314,8 +331,34 @@ def test_published_numbers():
     )
     assert (
         sum(len(row) for rows in PUBLISHED.values() for row in rows.values())
-        == 8 * 9 + 3 + 4 * (3 + 3 + 3 * 5) + 4
+        == (8 * 9 + 3 + 4 * (3 + 3 + 3 * 5) + 4)  # LIIF's paper
+        + (3 * 8 + 4 * 3 * 5)  # LTE
+        + (6 + 11 * 8 + 5 * 3 * 3)  # the page of Thera: 12 rows of DIV2K, 3 rows of 5 sets
     )
+    assert {row for rows in PUBLISHED.values() for row in rows} == set(SOURCES) >= set(CELL_CLAMPS)
+
+
+def test_a_row_is_compared_where_its_cells_are_the_same(opt):
+    """LTE's row beyond x4 was made with cell_clamp 4, LIIF's with the true cell; up to x4 both are equal."""
+    base = opt["models"][2]
+    rows = [("RDN-LTE", 4), ("RDN-LTE", None), ("RDN-LIIF", 4), ("RDN-LIIF", None)]
+    opt["models"] = [
+        {**base, "name": f"{row} {clamp}", "published": row, "cell_clamp": clamp} for row, clamp in rows
+    ]
+    opt["datasets"]["Set5"]["scales"] = [3, 6]
+    known = {(cell["model"], cell["scale"]): cell["published"] for cell in compare(opt)["cells"]}
+    assert known == {
+        ("RDN-LTE 4", "3"): 34.72,
+        ("RDN-LTE 4", "6"): 29.32,
+        ("RDN-LTE None", "3"): 34.72,
+        ("RDN-LTE None", "6"): None,
+        ("RDN-LIIF 4", "3"): 34.68,
+        ("RDN-LIIF 4", "6"): None,
+        ("RDN-LIIF None", "3"): 34.68,
+        ("RDN-LIIF None", "6"): 29.15,
+    }
+    with open("out/table.md") as file:
+        assert "* RDN-LTE: survey of Liu et al." in file.read()
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "options").rglob("compare_*.yml")), ids=lambda p: p.name)
@@ -371,6 +414,8 @@ def test_packaged_files(path, tmp_path, monkeypatch):
         (lambda o: o["models"][1].update(param_key="params_ema"), "unknown option 'param_key'"),
         (lambda o: o["models"][2].update(scale=[2, 3]), "expected one number"),
         (lambda o: o["models"][2].update(cell="0/1"), "a part of an input"),
+        (lambda o: o["models"][2].update(cell_clamp=0.5), "cell_clamp: expected a number of 1 or more"),
+        (lambda o: o["models"][2].update(cell="1/2", cell_clamp=4), "cell and cell_clamp: give one of them"),
         (lambda o: o["models"].append({"name": "t", "images": "f", "scale": 4}), "unknown option 'scale'"),
         (lambda o: o.update(metrics=["psnr"]), "metrics: expected a block"),
         (lambda o: o.update(metrics={"p": {"type": "calculate_psnr"}}), "'crop_border' is missing"),

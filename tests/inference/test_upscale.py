@@ -334,7 +334,7 @@ def wrong_models(tmp_path, net):
         ("--memory inf", "positive number"),
         ("--cell 0", "positive number"),
         ("--model liif-lite", "did you mean 'liif-light'"),
-        ("--model rdn-liif", "--fetch rdn-liif"),
+        ("--model rdn-liif", "--download rdn-liif"),
         ("--model {tmp}", "no experiment's folder"),
         ("--model {tmp}/lonely/models/alone.pth", "network is not known"),
         ("--model {tmp}/other.pth", "another network"),

@@ -190,6 +190,10 @@ def changes(opt, edit):
             lambda o: o["datasets"]["train"].update(scale_range=[1, 8], lq_size=24),
             ["datasets.train.scale_range [1, 4] -> [1, 8]", "datasets.train.lq_size 12 -> 24"],
         ),
+        (
+            lambda o: o["train"].update(gradient_weight=1e-4),
+            ["train.gradient_weight (not given) -> 0.0001"],
+        ),
         (lambda o: o["datasets"]["train"].update(num_worker_per_gpu=4, dataroot_gt="elsewhere"), []),
         (lambda o: o["network_g"].update(local_ensemble=True), []),  # its default
     ],
