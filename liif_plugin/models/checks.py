@@ -36,6 +36,7 @@ from ..config.option_types import (
     BLOCK,
     FLAG,
     FOLDER_NAME,
+    REQUIRED,
     TEXT,
     Option,
     OptionType,
@@ -59,7 +60,7 @@ from ..evaluation.single_image import evaluating, measure, window_of
 from ..metrics.continuous_metric import PROTOCOLS
 from ..metrics.properties import is_float_metric, unchecked_arguments
 from ..precision import DTYPES
-from .history import BestBy
+from .history import BestBy, metrics_of
 from .part_rates import check_part_lr
 from .samples import SAMPLES
 from .training_run import TrainingRun
@@ -78,12 +79,12 @@ TOP: dict[str, Option | OptionType] = {
     "dist_params": optional(BLOCK),
     "find_unused_parameters": FLAG,
 }
-TRAIN = {
-    "total_iter": whole(1),
+TRAIN: dict[str, Option | OptionType] = {
+    "total_iter": Option(whole(1), REQUIRED),
     "warmup_iter": whole(-1),
-    "optim_g": BLOCK,
-    "scheduler": BLOCK,
-    "pixel_opt": BLOCK,
+    "optim_g": Option(BLOCK, REQUIRED),
+    "scheduler": Option(BLOCK, REQUIRED),
+    "pixel_opt": Option(BLOCK, REQUIRED),
     "ema_decay": number(0, 1),
     "precision": optional(choice("auto", *DTYPES)),
     "channels_last": optional(FLAG),
@@ -133,10 +134,10 @@ UNSUITED = {"LBFGS": "a closure that repeats the step", "SparseAdam": "sparse gr
 TRIAL_SIDE = 256  # pixels of the images with which a metric is tried
 LARGEST_CROP = 512  # a fixed-scale network that trains on larger crops is tried at this size
 DIST_PARAMS = {"backend": TEXT, "port": whole(1, 65535)}
-LOGGER = {
-    "print_freq": whole(1),
-    "save_checkpoint_freq": whole(1),
-    "use_tb_logger": FLAG,
+LOGGER: dict[str, Option | OptionType] = {
+    "print_freq": Option(whole(1), REQUIRED),
+    "save_checkpoint_freq": Option(whole(1), REQUIRED),
+    "use_tb_logger": Option(FLAG, REQUIRED),
     "wandb": optional(BLOCK),
     "keep_checkpoints": optional(whole(1)),
 }
@@ -175,8 +176,7 @@ def _check_metrics(opt: dict) -> None:
     for key, dataset in opt["datasets"].items():
         if key.startswith("train"):
             continue
-        metrics = dataset.get("metrics") or (opt.get("val") or {}).get("metrics") or {}
-        for name, metric in metrics.items():
+        for name, metric in metrics_of(opt, dataset).items():
             where = f"metric {name} of datasets.{key}"
             require(where, metric, "type")
             function = registered(f"{where}.type", METRIC_REGISTRY, metric["type"])
@@ -326,9 +326,6 @@ def _check_devices(opt: dict) -> None:
 
 def _check_logger(logger: dict) -> None:
     check_block("logger", logger, LOGGER)
-    for key in ("use_tb_logger", "print_freq", "save_checkpoint_freq"):
-        if key not in logger:
-            raise UserError(f"logger: '{key}' is missing; the packaged option files show it.")
     wandb = logger.get("wandb") or {}
     check_block("logger.wandb", wandb, WANDB)
     if wandb.get("project") and not logger["use_tb_logger"]:
@@ -397,7 +394,6 @@ def _check_training(opt: dict) -> None:
     require("datasets", opt["datasets"], "train")
     require("datasets.train", opt["datasets"]["train"], "batch_size_per_gpu", "num_worker_per_gpu")
     _check_loader(opt["datasets"]["train"])
-    require("train", train, "total_iter", "optim_g", "scheduler", "pixel_opt")
     check_block("train", train, TRAIN)
     _check_optimiser(train["optim_g"])
     _check_scheduler(train["scheduler"], train["total_iter"])

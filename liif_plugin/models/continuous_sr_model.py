@@ -16,10 +16,10 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..archs.base import is_continuous
-from ..checkpoints.files import remove_partial
 from ..errors import UserError
 from ..evaluation.single_image import evaluating, predict
 from ..evaluation.validation import picture_writer, validate
+from ..files import remove_leftovers
 from ..metrics.properties import better_of
 from ..precision import DTYPES, choose_precision
 from .history import History, label, metrics_of, val_sets
@@ -79,9 +79,8 @@ class ContinuousSRModel(ResumableSRModel):
         self.bar: tqdm | None = None
         if self.opt["rank"] == 0:
             folder = self.history.folder
-            remove_partial(
-                folder, *(os.path.join(folder, name) for name in ("models", "training_states", "samples"))
-            )
+            for name in ("", "models", "training_states", "samples"):
+                remove_leftovers(os.path.join(folder, name))
 
     def setup_optimizers(self) -> None:
         """Build the optimiser, with the learning rates of ``train.part_lr``."""

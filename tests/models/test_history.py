@@ -87,7 +87,9 @@ def test_a_set_without_a_stated_scale(tmp_path):
     assert history.scale_of(paired) == [2.0, 3.1]
     stated = type("Stated", (list,), {"opt": {"name": "s"}})
     lq, gt = torch.zeros(3, 10, 10), torch.zeros(3, 29, 31)
-    assert history.scale_of(stated([{"lq": lq, "gt": gt, "scale": torch.tensor([3.0, 3.1])}])) == [3.0, 3.1]
+    assert history.scale_of(
+        stated([{"lq": lq, "gt": gt, "scale": torch.tensor([3.0, 3.1], dtype=torch.float64)}])
+    ) == [3.0, 3.1]
     history._scales.clear()
     assert history.scale_of(stated([{"lq": lq, "gt": gt, "scale": 3}])) == [3.0, 3.0]
 
