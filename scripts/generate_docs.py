@@ -140,6 +140,7 @@ HELP = {
         "filename_tmpl": "Name of the LR file; {} stands for that of the HR image, {scale} for the scale.",
         "meta_info_file": "Text file with the names of the images to use.",
         "first_k": "Use the first k images only.",
+        "if_missing": "`stop`, or `skip`: leave the set out where its folder is not there.",
         "how_to_get": "A sentence for the message when the data is missing.",
         "published": "Name of the set in the published table.",
     },

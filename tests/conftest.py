@@ -19,6 +19,7 @@ from helpers import GOLDEN, ROOT
 from helpers.fuzzing import FUZZED
 from helpers.pictures import picture
 from helpers.training import TINY_YML
+from helpers.zygote import the_zygote
 
 os.environ.setdefault("LIIF_DEBUG", "1")  # an unexpected error is a traceback in every test and process
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or 2))
@@ -56,6 +57,14 @@ def image_folder(tmp_path):
         return folder
 
     return make
+
+
+@pytest.fixture
+def zygote(tmp_path):
+    """Runs `liif` in this test's folder, forked from a process that has imported everything."""
+    zygote = the_zygote()
+    zygote.folder = tmp_path
+    return zygote
 
 
 @pytest.fixture

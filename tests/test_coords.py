@@ -1,12 +1,9 @@
 """The convention: centres tile [-1, 1], queries are the image, corners are the published ones."""
 
-import doctest
-
 import pytest
 import torch
 from torch.nn import functional as F
 
-from liif_plugin import coords
 from liif_plugin.coords import (
     bilinear,
     cell_of,
@@ -98,9 +95,3 @@ def test_one_code_without_ensemble():
     index, rel, weight = corners(coord, (4, 6), ensemble=False)
     assert torch.equal(index[0, 0], torch.arange(24))
     assert rel.abs().max() < 1e-6 and torch.equal(weight, torch.ones(1, 1, 24))
-
-
-def test_examples():
-    result = doctest.testmod(coords)
-    assert result.failed == 0
-    assert result.attempted > 0

@@ -4,11 +4,11 @@ import errno
 import os
 import signal
 import subprocess
-import sys
 import threading
 
 import pytest
 
+from helpers.processes import launch
 from liif_plugin import files
 from liif_plugin.errors import UserError
 from liif_plugin.files import atomic_write, remove_leftovers
@@ -79,8 +79,8 @@ def test_leftovers_of_a_killed_program_are_removed(tmp_path):
     os.mkfifo(tmp_path / ".d.12345678.partial")
     (tmp_path / ".e.12345678.partial").symlink_to(tmp_path / ".a.partial")
     others = set(os.listdir(tmp_path))
-    writer = subprocess.Popen([sys.executable, "-c", code, tmp_path / "f"], stdout=subprocess.PIPE)
-    assert writer.stdout.readline() == b"begun\n"
+    writer = launch("-c", code, tmp_path / "f", cwd=tmp_path, stdout=subprocess.PIPE)
+    assert writer.stdout.readline() == "begun\n"
     cleaner = threading.Thread(target=remove_leftovers, args=(tmp_path,), daemon=True)
     cleaner.start()
     cleaner.join(10)

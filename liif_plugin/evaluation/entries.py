@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from .published import GRAY_IMAGES
 from .tables import scale_text
 
 
@@ -73,6 +74,11 @@ class Column:
         return scale_text(self.scale)
 
 
+def gray_rule(metric: dict) -> str:
+    """Return how a metric takes a gray image: 'luma' (its gray value is its luma) or 'RGB'."""
+    return "luma" if metric.get("gray_as_luma") else "RGB"
+
+
 @dataclass(frozen=True)
 class Plan:
     """A whole comparison.
@@ -85,6 +91,7 @@ class Plan:
         columns: the columns, those of one set together.
         metrics: name -> options with ``type``.
         figure: options of the figure, or None.
+        left_out: sets with `if_missing: skip` whose folders are not there.
     """
 
     name: str
@@ -94,3 +101,20 @@ class Plan:
     columns: list[Column]
     metrics: dict[str, dict]
     figure: dict | None
+    left_out: list[str] = field(default_factory=list)
+
+    def metrics_of(self, column: Column) -> dict[str, dict]:
+        """Return the metrics of a column: name -> options.
+
+        On a published set with a gray image, PSNR is measured by both rules for such an image, because some
+        published rows were made with the one and some with the other.
+        """
+        metrics = dict(self.metrics)
+        gray = GRAY_IMAGES.get(column.published or "")
+        for name, options in self.metrics.items():
+            if gray and options["type"] == "continuous_psnr":
+                by_luma = {**options, "gray_as_luma": list(gray)}
+                by_rgb = {**options, "gray_as_luma": False}
+                other = by_luma if gray_rule(options) == "RGB" else by_rgb
+                metrics[f"{name} (gray as {gray_rule(other)})"] = other
+        return metrics

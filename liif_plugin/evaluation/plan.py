@@ -78,9 +78,11 @@ SET = {
     "meta_info_file": optional(TEXT),
     "first_k": optional(whole(1)),
     "how_to_get": optional(TEXT),
+    "if_missing": TEXT,
     "published": optional(LABEL),
 }
 FIGURE = {"dataset": LABEL, "scale": ANY, "image": LABEL, "box": ANY, "models": optional(each(LABEL))}
+IF_MISSING = ("stop", "skip")
 DEVICES = ("auto", "cpu", "cuda")
 DEFAULT_METRICS = {"psnr": {"type": "continuous_psnr"}}
 
@@ -99,11 +101,16 @@ def read_plan(path: str) -> Plan:
     device, precision = opt.get("device") or "auto", opt.get("precision") or "fp32"
     check_choice("device", device, DEVICES)
     check_choice("precision", precision, tuple(DTYPES))  # no auto: the same on every machine
+    datasets = _block("datasets", opt["datasets"])
+    left_out = [str(name) for name, entry in datasets.items() if _is_left_out(str(name), entry)]
     columns = [
         column
-        for name, entry in _block("datasets", opt["datasets"]).items()
+        for name, entry in datasets.items()
+        if str(name) not in left_out
         for column in _columns(str(name), entry)
     ]
+    if not columns:
+        raise UserError(f"{path}: datasets: none of {', '.join(left_out)} is there.")
     _check_folders(columns)
     if not isinstance(opt["models"], list):
         raise UserError(f"{path}: models: expected a list of `- name: ...`.")
@@ -113,7 +120,7 @@ def read_plan(path: str) -> Plan:
     _check_published(models, columns)
     metrics = _block("metrics", opt.get("metrics") or DEFAULT_METRICS)
     _check_metrics(metrics)
-    plan = Plan(opt["name"], device, precision, models, columns, metrics, opt.get("figure"))
+    plan = Plan(opt["name"], device, precision, models, columns, metrics, opt.get("figure"), left_out)
     _check_figure(plan)
     return plan
 
@@ -223,6 +230,13 @@ def _published(where: str, label: object, known: Collection[str]) -> str | None:
 # The columns
 
 
+def _is_left_out(name: str, opt: object) -> bool:
+    """Return whether a set says `if_missing: skip` and its images are not there."""
+    opt = _block(f"dataset {name}", opt)
+    check_choice(f"dataset {name}: if_missing", opt.get("if_missing", "stop"), IF_MISSING)
+    return opt.get("if_missing") == "skip" and not os.path.isdir(str(opt.get("dataroot_gt")))
+
+
 def _columns(name: str, opt: object) -> list[Column]:
     """Return the columns of an entry of ``datasets``: one with a ``type``, else one for each scale."""
     where = f"dataset {name}"
@@ -236,6 +250,7 @@ def _columns(name: str, opt: object) -> list[Column]:
             f"{where}: protocol: expected one of {', '.join(PROTOCOLS)}, got {opt.get('protocol')!r}."
         )
     label = _published(where, opt.pop("published", None), PUBLISHED)
+    opt.pop("if_missing", None)
     if "type" in opt:
         scale = parse_scale(where, opt.pop("at_scale", None) or opt.get("scale"))
         check_choice(f"{where}: type", opt["type"], [key for key, _ in DATASET_REGISTRY])

@@ -174,6 +174,22 @@ PROTOCOL_OF = {
     "celebAHQ_32_256": "plain",
 }  # the others: benchmark
 
+# Images that a set stores in gray, by name without extension: Set14's bridge.
+GRAY_IMAGES = {"Set14": ("img_003",)}
+# How the PSNR of a published row takes a gray image. "RGB": as three equal channels, which gives +1.32 dB on
+# bridge and +0.09 dB on the average of Set14. "luma": its gray value is its luma, as in MATLAB-based work.
+# EDSR-baseline-LIIF was checked with the authors' weights, Bicubic by computing it; the other RGB rows come
+# from LIIF's evaluation code or one that is built on it. The rule of a row that is not here is not known.
+GRAY_RULES = {
+    "Bicubic": "luma",
+    "EDSR-baseline-LIIF": "RGB",
+    "RDN-LIIF": "RGB",
+    "RDN-MetaSR": "RGB",
+    "EDSR-baseline-LTE": "RGB",
+    "RDN-LTE": "RGB",
+    "SwinIR-LTE": "RGB",
+}
+
 
 def same_cells(model: str | None, scale: float, cell_clamp: float | None) -> bool:
     """Return whether a row was made with the cells that ``cell_clamp`` gives at ``scale``.

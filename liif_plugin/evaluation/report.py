@@ -9,8 +9,8 @@ import math
 
 from .. import __version__
 from ..metrics.properties import better_of, is_float_metric
-from .entries import Model, Plan
-from .published import PROTOCOL_OF, SOURCES, published, same_cells
+from .entries import Model, Plan, gray_rule
+from .published import GRAY_IMAGES, GRAY_RULES, PROTOCOL_OF, SOURCES, published, same_cells
 from .results import Result, Results
 from .tables import latex_table, latex_text, markdown_table
 
@@ -23,23 +23,32 @@ def _columns_by_set(plan: Plan) -> dict[str, list[int]]:
     return sets
 
 
+def _options(plan: Plan, number: int, metric: str) -> dict:
+    """Return the options of a metric on a column."""
+    return plan.metrics_of(plan.columns[number])[metric]
+
+
 def _published(plan: Plan, model: Model, number: int, metric: str) -> float | None:
     """Return the published value in dB, or None if there is none or it was measured in another way."""
-    column, options = plan.columns[number], plan.metrics[metric]
+    column, options = plan.columns[number], _options(plan, number, metric)
     sy, sx = column.scale
     whole_set = not column.options.get("first_k") and (
         not column.options.get("meta_info_file") or column.options.get("split") == "test"
     )
     same_protocol = _protocol(plan, number, metric) == PROTOCOL_OF.get(column.published or "", "benchmark")
+    own_rule = gray_rule(options)
+    same_gray = column.published not in GRAY_IMAGES or (
+        GRAY_RULES.get(model.published or "", own_rule) == own_rule
+    )
     cells_agree = model.cell is None and same_cells(model.published, sy, model.cell_clamp)
-    if sy != sx or not whole_set or not same_protocol or not cells_agree:
+    if sy != sx or not whole_set or not same_protocol or not same_gray or not cells_agree:
         return None
     return published(column.published, model.published, sy, options["type"])
 
 
 def _protocol(plan: Plan, number: int, metric: str) -> str | None:
     """Return the protocol of a metric on a column, or None for a metric that has none of ours."""
-    options = plan.metrics[metric]
+    options = _options(plan, number, metric)
     if not is_float_metric(options["type"]):
         return None
     return options.get("protocol", plan.columns[number].protocol)
@@ -47,13 +56,15 @@ def _protocol(plan: Plan, number: int, metric: str) -> str | None:
 
 def _rules(plan: Plan, number: int, metric: str) -> str:
     """Return how a metric was measured: its protocol, or its arguments, and the part of the set."""
-    options, dataset = plan.metrics[metric], plan.columns[number].options
+    options, dataset = _options(plan, number, metric), plan.columns[number].options
     protocol = _protocol(plan, number, metric)
     if protocol is not None:
         rules = [f"{protocol} protocol"]
     else:
         arguments = {key: value for key, value in options.items() if key not in ("type", "better")}
         rules = [options["type"], *(f"{key} {value}" for key, value in arguments.items())]
+    if plan.columns[number].published in GRAY_IMAGES and options["type"] == "continuous_psnr":
+        rules.append(f"gray image as {gray_rule(options)}")
     if dataset.get("split"):
         rules.append(f"split {dataset['split']}")
     if dataset.get("first_k"):
@@ -61,9 +72,9 @@ def _rules(plan: Plan, number: int, metric: str) -> str:
     return ", ".join(rules)
 
 
-def _value(plan: Plan, result: Result | None, metric: str) -> str:
+def _value(plan: Plan, result: Result | None, number: int, metric: str) -> str:
     """Return a value with the digits that are usual for its metric; empty if there is no result."""
-    digits = 2 if "psnr" in plan.metrics[metric]["type"] else 4
+    digits = 2 if "psnr" in _options(plan, number, metric)["type"] else 4
     return "" if result is None else f"{result['metrics'][metric]:.{digits}f}"
 
 
@@ -80,7 +91,7 @@ def _si(number: float | None) -> str:
 def _measured(plan: Plan, results: Results, metric: str, numbers: list[int]) -> str:
     """Return the table of one metric on one set: models x scales."""
     rows = [
-        [model.name, *(_value(plan, results[model.name, n], metric) for n in numbers)]
+        [model.name, *(_value(plan, results[model.name, n], n, metric) for n in numbers)]
         for model in plan.models
     ]
     return markdown_table(["model", *(plan.columns[n].scale_text for n in numbers)], rows)
@@ -134,8 +145,10 @@ def markdown(plan: Plan, results: Results) -> str:
     text = [f"# {plan.name}", f"liif_plugin {__version__}, {plan.precision}, {machines(results)}."]
     if any(column.scale[0] != column.scale[1] for column in plan.columns):
         text.append("A scale of two numbers is width x height.")
+    if plan.left_out:
+        text.append(f"Left out, because their folders are missing: {', '.join(plan.left_out)}.")
     for dataset, numbers in _columns_by_set(plan).items():
-        for metric in plan.metrics:
+        for metric in plan.metrics_of(plan.columns[numbers[0]]):
             text.append(f"## {dataset}: {metric} ({_rules(plan, numbers[0], metric)})")
             text.append(_measured(plan, results, metric, numbers))
             compared = _against_published(plan, results, metric, numbers)
@@ -152,7 +165,7 @@ def _records(plan: Plan, results: Results) -> list[dict]:
             result = results[model.name, number]
             if result is None:
                 continue
-            for metric in plan.metrics:
+            for metric in plan.metrics_of(column):
                 known, value = _published(plan, model, number, metric), result["metrics"][metric]
                 records.append(
                     {
@@ -203,11 +216,11 @@ def as_json(plan: Plan, results: Results) -> str:
 
 def _ranked(plan: Plan, results: Results, metric: str, number: int) -> list[float]:
     """Return the distinct printed values of a column, the best first."""
-    printed = {_value(plan, results[model.name, number], metric) for model in plan.models} - {""}
+    printed = {_value(plan, results[model.name, number], number, metric) for model in plan.models} - {""}
     values = {float(text) for text in printed}
     return sorted(
         (value for value in values if not math.isnan(value)),
-        reverse=better_of(plan.metrics[metric]) == "higher",
+        reverse=better_of(_options(plan, number, metric)) == "higher",
     )
 
 
@@ -216,14 +229,14 @@ def latex(plan: Plan, results: Results) -> str:
     marks = {0: "\\textbf{%s}", 1: "\\underline{%s}"}
     tables = []
     for dataset, numbers in _columns_by_set(plan).items():
-        for metric in plan.metrics:
+        for metric in plan.metrics_of(plan.columns[numbers[0]]):
             ranks = {n: _ranked(plan, results, metric, n) for n in numbers}
             scales = [plan.columns[n].scale_text.replace("x", "$\\times$") for n in numbers]
             rows = []
             for model in plan.models:
                 row = [latex_text(model.name)]
                 for n in numbers:
-                    text = _value(plan, results[model.name, n], metric)
+                    text = _value(plan, results[model.name, n], n, metric)
                     rank = ranks[n].index(float(text)) if text and float(text) in ranks[n] else None
                     row.append(marks[rank] % text if rank in marks else text or "--")
                 rows.append(row)

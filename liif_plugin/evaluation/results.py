@@ -138,7 +138,7 @@ def result_path(folder: str, model: Model, column: Column, plan: Plan, device: t
         _stamp(column.options.get("dataroot_lq")),
         column.options,
         list(column.scale),
-        plan.metrics,
+        plan.metrics_of(column),
         plan.precision,
         device.type,
     ]
@@ -165,6 +165,7 @@ def measure_model(model: Model, column: Column, plan: Plan, device: torch.device
         net = load_network(source, f"model {model.name}")
         parameters, multiply_adds = complexity(net, column.scale)
         net = net.to(device)
+    metrics = plan.metrics_of(column)
     images: list[dict] = []
     peaks: list[float | None] = []
     scale = torch.tensor(column.scale, dtype=torch.float64)
@@ -178,16 +179,14 @@ def measure_model(model: Model, column: Column, plan: Plan, device: torch.device
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             seconds = time.perf_counter() - start
-        scores = {
-            name: measure(opt, sr, gt, scale, column.protocol, path) for name, opt in plan.metrics.items()
-        }
+        scores = {name: measure(opt, sr, gt, scale, column.protocol, path) for name, opt in metrics.items()}
         name = picture_name(path, column.options["dataroot_gt"])
         images.append({"image": name, **scores, "seconds": seconds})
         peaks.append(peak.mib)
     is_timed = net is not None
     known_peaks = [mib for mib in peaks if mib is not None]
     return {
-        "metrics": {name: sum(image[name] for image in images) / len(images) for name in plan.metrics},
+        "metrics": {name: sum(image[name] for image in images) / len(images) for name in metrics},
         "images": images,
         "parameters": parameters,
         "multiply_adds": multiply_adds,
@@ -216,7 +215,7 @@ def all_results(plan: Plan, folder: str) -> Results:
             results[model.name, number] = None
             continue
         path = result_path(folder, model, column, plan, device)
-        result = _kept(path, plan)
+        result = _kept(path, plan.metrics_of(column))
         if result is None:
             result = measure_model(model, column, plan, device)
             with atomic_write(path, text=True) as file:
@@ -225,7 +224,7 @@ def all_results(plan: Plan, folder: str) -> Results:
     return results
 
 
-def _kept(path: str, plan: Plan) -> Result | None:
+def _kept(path: str, metrics: dict[str, dict]) -> Result | None:
     """Return the result that is kept in ``path``, or None if there is none that can be used.
 
     A damaged file is named on stderr. The model is then measured again and the file replaced.
@@ -233,7 +232,7 @@ def _kept(path: str, plan: Plan) -> Result | None:
     try:
         with open(path, encoding="utf-8") as file:
             result = json.load(file)
-        numbers = [entry[name] for entry in (result["metrics"], *result["images"]) for name in plan.metrics]
+        numbers = [entry[name] for entry in (result["metrics"], *result["images"]) for name in metrics]
         if set(result) == RESULT_KEYS and all(isinstance(number, float) for number in numbers):
             return result
     except FileNotFoundError:

@@ -6,8 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
-import time
 import venv
 from pathlib import Path
 
@@ -17,7 +15,7 @@ import torch
 from basicsr.archs import build_network
 
 from helpers import ROOT
-from helpers.processes import TORCHRUN, liif, losses, port, python
+from helpers.processes import TORCHRUN, forked, launch, liif, losses, port, python, wait_for
 
 
 @pytest.fixture
@@ -53,12 +51,12 @@ def test_literal_script_trains_validates_saves_and_resumes(checkout, tiny_yml):
     assert len(list((experiment / "visualization" / "tiny_x2").glob("*.png"))) == 3 * 6
     for leftover in (experiment / "training_states" / "20.state", experiment / "models" / "net_g_latest.pth"):
         leftover.unlink()
-    resumed = log_of(python(script, "-opt", yml, "--auto_resume", cwd=checkout))
+    resumed = log_of(forked(script, "-opt", yml, "--auto_resume", cwd=checkout))
     assert "Resuming training from epoch: 2, iter: 16." in resumed
     assert losses(resumed) == {step: loss for step, loss in losses(whole).items() if step > 16}
     assert scores(resumed)[-6:] == scores(whole)[-6:]
     other = log_of(
-        python(script, "-opt", tiny_yml(total=22, every=4, workers=0), "--auto_resume", cwd=checkout)
+        forked(script, "-opt", tiny_yml(total=22, every=4, workers=0), "--auto_resume", cwd=checkout)
     )
     assert losses(other) == {
         step: loss for step, loss in losses(whole).items() if step > 20
@@ -86,62 +84,37 @@ def test_literal_test_script(checkout, tiny_yml):
         return text
 
     yml = tiny_yml(edit=edit)
-    log = log_of(python(checkout / "basicsr" / "test.py", "-opt", yml, cwd=checkout))
+    log = log_of(forked(checkout / "basicsr" / "test.py", "-opt", yml, cwd=checkout))
     assert (
         len(scores(log)) == 9
         and (checkout / "results" / "tiny" / "visualization" / "tiny_a" / "img_0_tiny.png").is_file()
     )
 
 
-def test_killed_at_any_moment(tmp_path, tiny_yml):
+def test_killed_at_any_moment(tmp_path, tiny_yml, zygote):
     """kill -9 in the middle: the next start goes on from the last whole state with the very losses of an
     uninterrupted run.
     """
     yml = tiny_yml(total=300, every=50)
     whole = losses(log_of(liif("train", "-opt", yml, "--force_yml", "name=whole", cwd=tmp_path)))
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "liif_plugin", "train", "-opt", str(yml)],
-        cwd=tmp_path,
-        env=env,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    pid, log = zygote.start("train", "-opt", yml)
     state = tmp_path / "experiments" / "tiny" / "training_states" / "50.state"
-    deadline = time.time() + 120
-    while not state.exists() and time.time() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    wait_for(state.exists, said=log.read_text)
+    os.kill(pid, signal.SIGKILL)
+    assert zygote.wait(pid) == -signal.SIGKILL
     resumed = losses(log_of(liif("train", "-opt", yml, "--auto_resume", cwd=tmp_path)))
     assert 50 < len(whole) == 300 and min(resumed) > 50
     assert resumed == {step: loss for step, loss in whole.items() if step >= min(resumed)}
 
 
-def test_interrupt_says_how_to_go_on(tmp_path, tiny_yml):
-    command = [sys.executable, "-m", "liif_plugin", "train", "-opt", str(tiny_yml(total=100000, every=50))]
-    process = subprocess.Popen(
-        command,
-        cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(
-            signal.SIGINT, signal.SIG_DFL
-        ),  # a suite run in the background ignores Ctrl-C, and so would this
-    )
+def test_interrupt_says_how_to_go_on(tmp_path, tiny_yml, zygote):
+    pid, log = zygote.start("train", "-opt", tiny_yml(total=100000, every=50))
     state = tmp_path / "experiments" / "tiny" / "training_states" / "50.state"
-    deadline = time.time() + 120
-    try:
-        while not state.exists() and time.time() < deadline:
-            time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert (
-        process.returncode == 130 and "Traceback" not in stderr and "--auto_resume" in stderr.splitlines()[-1]
-    )
+    wait_for(state.exists, said=log.read_text)
+    os.kill(pid, signal.SIGINT)
+    assert zygote.wait(pid, 60) == 130
+    said = log.read_text()
+    assert "Traceback" not in said and "--auto_resume" in said.splitlines()[-1]
 
 
 @pytest.mark.slow
@@ -262,17 +235,9 @@ torch.distributed.all_reduce(torch.zeros(3))
 """)
     codes = []
     for _ in range(6):
-        env = {
-            **os.environ,
-            "WORLD_SIZE": "2",
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": port(),
-            "OMP_NUM_THREADS": "1",
-        }
+        env = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port()}
         pair = [
-            subprocess.Popen(
-                [sys.executable, script], env={**env, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-            )
+            launch(script, cwd=tmp_path, env={**env, "RANK": str(rank), "LOCAL_RANK": str(rank)})
             for rank in (0, 1)
         ]
         codes += [process.wait(timeout=120) for process in pair]

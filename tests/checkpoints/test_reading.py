@@ -9,7 +9,7 @@ from collections import OrderedDict
 import pytest
 import torch
 
-from helpers.processes import python
+from helpers.processes import forked
 from liif_plugin.checkpoints.reading import load_named_params, load_safely
 from liif_plugin.errors import UserError
 
@@ -65,7 +65,7 @@ WAYS = {
 def test_tuples_whose_hash_never_ends_are_refused(tmp_path, way, code):
     """In a process of its own: without the check it hangs, or Python dies of the recursion."""
     WAYS[way](tmp_path / "x.pth", code)
-    done = python(
+    done = forked(
         "-c",
         "from liif_plugin.checkpoints.reading import load_safely\n"
         "from liif_plugin.errors import UserError\n"

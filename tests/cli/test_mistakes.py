@@ -15,8 +15,8 @@ import yaml
 from basicsr.archs import build_network
 from PIL import Image
 
+from helpers.processes import liif
 from helpers.training import EDSR
-from helpers.zygote import Zygote
 from liif_plugin.cli import COMMANDS
 
 MISTAKES = yaml.safe_load((Path(__file__).parent / "mistakes.yml").read_text())
@@ -119,12 +119,10 @@ def listing(folder: Path) -> dict[str, int]:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """A folder with the files, and a process that forks a command at each request."""
-    folder, logs = tmp_path_factory.mktemp("mistakes"), tmp_path_factory.mktemp("logs")
+    """A folder with the files that the commands name."""
+    folder = tmp_path_factory.mktemp("mistakes")
     make_folder(folder)
-    zygote = Zygote(logs)
-    yield folder, zygote
-    zygote.close()
+    return folder
 
 
 def test_there_is_a_mistake_for_every_command():
@@ -136,7 +134,7 @@ def test_there_is_a_mistake_for_every_command():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="commands are forked")
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake["mistake"])
 def test_a_mistake_gets_its_line(world, mistake):
-    folder, zygote = world
+    folder = world
     argv = shlex.split(mistake["command"])[1:]
     old, new = mistake.get("edit", ("", ""))
     if old:
@@ -146,12 +144,11 @@ def test_a_mistake_gets_its_line(world, mistake):
         yml.write_text(text.replace(old, new, 1))
     before = listing(folder)
     try:
-        code, said = zygote.run(
+        done = liif(
             *argv,
             cwd=folder,
             # so that the line does not depend on the machine
             env={"CUDA_VISIBLE_DEVICES": "", "LIIF_CACHE": str(folder / "cache")},
-            only_errors=True,
             without=mistake.get("without", []),
         )
         # training may leave the folder of an experiment that it began
@@ -161,9 +158,9 @@ def test_a_mistake_gets_its_line(world, mistake):
     finally:
         if old:
             yml.write_text(text)
-    said = said.strip().replace(str(folder.resolve()), "/home/me").replace(str(folder), "/home/me")
+    said = done.stderr.strip().replace(str(folder.resolve()), "/home/me").replace(str(folder), "/home/me")
     assert "Traceback" not in said
     if mistake.get("logged"):
         said = said.splitlines()[-1]
     assert said == mistake["line"]
-    assert code == mistake.get("exit", 1)
+    assert done.returncode == mistake.get("exit", 1)

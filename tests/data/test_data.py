@@ -2,7 +2,6 @@
 agree.
 """
 
-import doctest
 import json
 import logging
 import pickle
@@ -16,7 +15,6 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from helpers.pictures import LEAVING, picture
-from liif_plugin.data import arbitrary_scale_dataset, image_source, paired_scale_dataset, size_varied_dataset
 from liif_plugin.data.crops import augment, draw_queries
 from liif_plugin.data.deterministic import SampleIndex
 from liif_plugin.data.image_source import ImageSource, check_name, decode_rgb
@@ -407,17 +405,6 @@ def test_pictures_of_other_formats_are_named(image_folder, caplog):
     assert len(ImageSource(str(folder), "here")) == 3
     logging.getLogger("basicsr").removeHandler(caplog.handler)
     assert "1 pictures are left out, because their format is not read: photo.heic" in caplog.text
-
-
-@pytest.mark.parametrize(
-    "module",
-    [image_source, arbitrary_scale_dataset, paired_scale_dataset, size_varied_dataset],
-    ids=lambda module: module.__name__,
-)
-def test_examples(module):
-    result = doctest.testmod(module, optionflags=doctest.ELLIPSIS)
-    assert result.failed == 0
-    assert result.attempted > 3
 
 
 def paired(tmp_path, image_folder, scale=2, h=64, w=73):

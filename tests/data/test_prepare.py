@@ -1,7 +1,5 @@
 """LMDBs that are whole or not there, and say what they left out."""
 
-import doctest
-
 import lmdb
 import numpy as np
 import pytest
@@ -235,7 +233,3 @@ def test_two_at_once(image_folder, tmp_path, monkeypatch):
     with lmdb.open(output, readonly=True, lock=False) as env, env.begin() as txn:
         assert [key for key, _ in txn.cursor()] == [b"img_0", b"img_1", b"img_2"]
     assert sorted(path.name for path in tmp_path.iterdir()) == [folder.name, "out.lmdb"]
-
-
-def test_examples():
-    assert doctest.testmod(prepare).failed == 0

@@ -160,6 +160,86 @@ def test_given_lr_files_are_used(opt, bench):
     assert cell["value"] == pytest.approx(28.433, abs=1e-3) and abs(cell["difference"]) < 0.02
 
 
+def test_a_gray_image_is_measured_by_the_rule_of_each_published_row(opt, bench, tmp_path):
+    """Set14's bridge is gray: the published bicubic row takes its gray value as luma, LIIF's takes RGB."""
+    bicubic = opt["models"][0]
+    opt["models"] = [
+        {**bicubic, "name": row, "published": row} for row in ("Bicubic", "EDSR-baseline-LIIF", "RDN")
+    ]
+    opt["datasets"] = {
+        "Set14": {
+            "published": "Set14",
+            "dataroot_gt": str(bench / "Set14" / "HR"),
+            "dataroot_lq": str(bench / "Set14" / "LR_bicubic" / "X{scale}"),
+            "protocol": "benchmark",
+            "lq_scales": [4],
+            "scales": [4],
+        }
+    }
+    cells = {(cell["model"], cell["metric"]): cell for cell in compare(opt)["cells"]}
+    by_rgb, by_luma = cells["Bicubic", "psnr"], cells["Bicubic", "psnr (gray as luma)"]
+    assert by_luma["value"] == pytest.approx(26.00, abs=0.01)  # published
+    assert by_rgb["value"] - by_luma["value"] == pytest.approx(1.32 / 14, abs=0.002)
+    assert (by_rgb["published"], by_luma["published"]) == (None, 26.00)
+    assert cells["EDSR-baseline-LIIF", "psnr"]["published"] == 28.62
+    assert cells["EDSR-baseline-LIIF", "psnr (gray as luma)"]["published"] is None
+    # of RDN the rule is not known: both are printed
+    assert cells["RDN", "psnr"]["published"] == cells["RDN", "psnr (gray as luma)"]["published"] == 28.81
+    md = (tmp_path / "out" / "table.md").read_text()
+    assert "## Set14: psnr (benchmark protocol, gray image as RGB)" in md
+    assert "## Set14: psnr (gray as luma) (benchmark protocol, gray image as luma)" in md
+
+
+def test_the_rule_of_the_option_file_comes_first(opt):
+    """With gray_as_luma in the option file the other rule is the one that is added."""
+    opt["metrics"] = {"psnr": {"type": "continuous_psnr", "gray_as_luma": ["img_003"]}}
+    opt["datasets"] = {"Set14": {**opt["datasets"]["Set5"], "published": "Set14"}}
+    with open("compare.yml", "w") as file:
+        yaml.safe_dump(opt, file)
+    plan = read_plan("compare.yml")
+    assert plan.metrics_of(plan.columns[0]) == {
+        "psnr": {"type": "continuous_psnr", "gray_as_luma": ["img_003"]},
+        "psnr (gray as RGB)": {"type": "continuous_psnr", "gray_as_luma": False},
+    }
+
+
+def test_a_set_that_is_not_there_is_left_out_where_the_file_allows_it(opt, tmp_path):
+    opt["models"] = opt["models"][:1]
+    away = {**opt["datasets"]["Set5"], "dataroot_gt": "nowhere"}
+    opt["datasets"]["Urban100"] = {**away, "if_missing": "skip"}
+    assert {cell["dataset"] for cell in compare(opt)["cells"]} == {"Set5"}
+    assert "folders are missing: Urban100." in (tmp_path / "out" / "table.md").read_text()
+    for datasets, words in (
+        ({"Urban100": {**away, "if_missing": "stop"}}, "there is no folder nowhere"),
+        ({"Urban100": {**away, "if_missing": "skip"}}, "none of Urban100 is there"),
+        ({"Urban100": {**away, "if_missing": "ignore"}}, "expected one of stop, skip"),
+    ):
+        with open("compare.yml", "w") as file:
+            yaml.safe_dump({**opt, "datasets": datasets}, file)
+        with pytest.raises(UserError, match=words):
+            read_plan("compare.yml")
+
+
+def test_published_yml(tmp_path, monkeypatch, bench):
+    """The packaged file finds the network in the cache, and the sets in the user's folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LIIF_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "datasets" / "bench").symlink_to(bench)
+    path = str(packaged_files()["published.yml"])
+    with pytest.raises(UserError, match="`liif models --download edsr-baseline-liif` downloads it"):
+        read_plan(path)
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "edsr-baseline-liif.pth").touch()
+    (tmp_path / "cache" / "edsr-baseline-liif.yml").write_text(yaml.safe_dump({"network_g": LIIF}))
+    plan = read_plan(path)
+    assert plan.precision == "fp32"
+    assert plan.left_out == ["Urban100", "DIV2K_valid"]
+    for column in plan.columns:
+        known = published(column.published, plan.models[2].published, column.scale[0], "continuous_psnr")
+        assert known is not None, column
+
+
 def test_multiply_adds_are_the_literatures():
     """EDSR-baseline x2 on 1280 x 720: 316.3 G and 1.37 M parameters (Ahn et al. 2018, Table 1)."""
     net = build_network(dict(read_options(str(packaged_files()["train_edsr_x2.yml"]))["network_g"]))

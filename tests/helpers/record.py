@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -36,15 +35,9 @@ def train(folder: Path) -> dict:
     """Losses and scores of 20 steps in one process of its own, as `liif train` makes them; weights are left
     in ``folder``.
     """
-    command = [sys.executable, str(RECORD), "out", "-opt", str(write_run(folder))]
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
+    from helpers.processes import forked
+
+    done = forked(RECORD, "out", "-opt", write_run(folder), cwd=folder, timeout=900)
     assert done.returncode == 0, done.stderr
     return json.loads((folder / "out.0.json").read_text())
 

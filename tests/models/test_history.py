@@ -5,8 +5,6 @@ TensorBoard.
 import json
 import math
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -14,7 +12,7 @@ import torch
 from basicsr.archs import build_network
 from PIL import Image
 
-from helpers.processes import python
+from helpers.processes import liif
 from helpers.training import EDSR, LIIF, val_loader
 from liif_plugin.config.option_types import check_block
 from liif_plugin.errors import UserError
@@ -142,7 +140,7 @@ def test_samples_show_the_middle_of_the_first_pictures(image_folder):
     assert stock.width == 2 * (72 + gap) + gap  # its own scale and no other
 
 
-def test_a_whole_training(tmp_path, tiny_yml):
+def test_a_whole_training(tmp_path, tiny_yml, zygote):
     """In a terminal: the line is there, the log file has none of it; afterwards everything that the README
     promises is in the folder.
     """
@@ -161,14 +159,8 @@ def test_a_whole_training(tmp_path, tiny_yml):
     yml = tiny_yml(total=12, every=4, edit=edit)
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "TERM": "xterm", "COLUMNS": "120"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "liif_plugin", "train", "-opt", str(yml)],
-        cwd=tmp_path,
-        env=env,
-        stdout=subprocess.DEVNULL,
-        stderr=slave,
-    )
+    terminal = {"out": os.devnull, "err": os.ttyname(slave), "env": {"TERM": "xterm", "COLUMNS": "120"}}
+    pid, _ = zygote.start("train", "-opt", yml, **terminal)
     os.close(slave)
     shown = b""
     while True:
@@ -180,7 +172,7 @@ def test_a_whole_training(tmp_path, tiny_yml):
             break
         shown += part
     os.close(master)
-    assert process.wait() == 0, shown.decode()
+    assert zygote.wait(pid) == 0, shown.decode()
     experiment = tmp_path / "experiments" / "tiny"
     log = next(experiment.glob("*.log")).read_text()
     assert b"it/s" in shown and "it/s" not in log and "\r" not in log
@@ -232,7 +224,7 @@ def test_the_best_network_is_the_one_that_was_measured(tmp_path, tiny_yml):
     bit.
     """
     yml = tiny_yml(total=8, every=4, edit=lambda text: text.replace("[100], gamma: 0.5", "[4], gamma: 3000"))
-    done = python("-m", "liif_plugin", "train", "-opt", yml, cwd=tmp_path)
+    done = liif("train", "-opt", yml, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     models = tmp_path / "experiments" / "tiny" / "models"
     best, fourth, last = (
@@ -253,7 +245,7 @@ def test_going_back_to_an_older_state(tmp_path, tiny_yml):
         every=4,
         edit=lambda text: text.replace("val_freq: 4", "val_freq: 4\n  samples: {count: 1, scales: [2]}"),
     )
-    assert python("-m", "liif_plugin", "train", "-opt", yml, cwd=tmp_path).returncode == 0
+    assert liif("train", "-opt", yml, cwd=tmp_path).returncode == 0
     models, samples = (tmp_path / "experiments" / "tiny" / name for name in ("models", "samples"))
     best = torch.load(models / "net_g_best.pth", weights_only=True)
     best["best"]["iter"], best["best"]["results"]["tiny_x2"]["psnr"] = 8, 99.0
@@ -261,7 +253,7 @@ def test_going_back_to_an_older_state(tmp_path, tiny_yml):
     before = (samples / "8.png").read_bytes()
     state = models.parent / "training_states" / "4.state"
     sets = [f"path:resume_state={state}", "val:samples:scales=[3]", "train:total_iter=6"]
-    done = python("-m", "liif_plugin", "train", "-opt", yml, "--force_yml", *sets, cwd=tmp_path)
+    done = liif("train", "-opt", yml, "--force_yml", *sets, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (
         "it is called net_g_best_8.pth now" in done.stderr

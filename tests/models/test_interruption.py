@@ -4,10 +4,8 @@ next start goes on.
 
 from __future__ import annotations
 
-import gc
 import os
 import random
-import resource
 import shutil
 import signal
 import subprocess
@@ -22,68 +20,19 @@ from PIL import Image
 
 from helpers import ROOT
 from helpers.pictures import picture
-from liif_plugin.cli import main
+from helpers.processes import has_ended, wait_for
 from liif_plugin.data import derive
 from liif_plugin.data.image_source import ImageSource
 from liif_plugin.errors import UserError
 
 KILLS = 20
-SAID: dict[int, tuple[int, Path]] = {}  # pid -> where its words can be read, where they go
-
-
-def start(argv, log: Path, file_limit: int | None = None) -> int:
-    """Fork a process that runs ``liif ARGV``; its pid.
-
-    A fork, because it stands in the middle of the work at once.
-    """
-    reader, out = os.pipe()  # a file could not grow either where none may
-    pid = os.fork()
-    if pid:
-        os.close(out)
-        SAID[pid] = reader, log
-        return pid
-    code = 1
-    try:
-        os.dup2(out, 1)
-        os.dup2(out, 2)
-        sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        torch.set_num_threads(1)  # the parent's threads do not live here
-        # hypothesis leaves one in the parent: a signal that comes while it runs raises in it, and is ignored
-        gc.callbacks.clear()
-        if file_limit is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
-        main([str(arg) for arg in argv])
-        code = 0
-    except SystemExit as stop:
-        code = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
-        if isinstance(stop.code, str):
-            print(stop.code, file=sys.stderr)
-    except BaseException as error:
-        print("Traceback", repr(error), file=sys.stderr)
-        code = 99
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-
-
-def ended(pid: int) -> int:
-    """Exit code, or minus the signal; what the process said is in its log then."""
-    status = os.waitpid(pid, 0)[1]
-    reader, log = SAID.pop(pid)
-    log.write_bytes(os.read(reader, 1 << 20))
-    os.close(reader)
-    return os.waitstatus_to_exitcode(status)
 
 
 def when(begun, pid: int, seconds: float) -> bool:
     """Wait until ``begun()`` and some seconds more; False where the process has ended before."""
-    deadline = time.monotonic() + 60
-    while not begun() and time.monotonic() < deadline:
-        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-            return False
-        time.sleep(0.001)
+    wait_for(lambda: begun() or has_ended(pid), 60)
+    if not begun() and has_ended(pid):
+        return False
     time.sleep(seconds)
     return True
 
@@ -93,7 +42,6 @@ class Work:
 
     def __init__(self, root: Path):
         self.root = root
-        self.log = root / "log.txt"
 
     def clean(self):
         for path in (*self.outputs, *self.leftovers):
@@ -215,32 +163,32 @@ WORKS = {
 
 
 @pytest.fixture(params=WORKS)
-def work(request, tmp_path):
+def work(request, tmp_path, zygote):
     return WORKS[request.param](tmp_path)
 
 
 @pytest.fixture
-def seconds(work):
+def seconds(work, zygote):
     """How long the whole work takes once it has begun; what it makes is the reference, and is gone."""
-    pid = start(work.argv, work.log)
+    pid, log = zygote.start(*work.argv)
     when(work.begun, pid, 0)
     begun = time.monotonic()
-    assert ended(pid) == 0, work.log.read_text()
+    assert zygote.wait(pid) == 0, log.read_text()
     work.check_whole()
     work.clean()
     return time.monotonic() - begun
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments(work, seconds, record_property):
+def test_killed_at_random_moments(work, seconds, zygote, record_property):
     rng, kills, finished, latest = random.Random(0), 0, 0, seconds
     while kills < KILLS:
-        pid = start(work.argv, work.log)
+        pid, log = zygote.start(*work.argv)
         when(work.begun, pid, rng.uniform(0, latest))
         os.kill(pid, signal.SIGKILL)
-        code = ended(pid)
+        code = zygote.wait(pid)
         kills += code == -signal.SIGKILL
-        assert code in (0, -signal.SIGKILL), work.log.read_text()
+        assert code in (0, -signal.SIGKILL), log.read_text()
         if all(path.exists() for path in work.outputs):
             work.check_whole()  # whatever has its final name is whole
             work.clean()
@@ -248,8 +196,8 @@ def test_killed_at_random_moments(work, seconds, record_property):
             latest *= 0.7  # on a busy machine the first run took longer than the others
         elif work.argv[:2] != ["prepare", "lr"]:
             assert not any(path.exists() for path in work.outputs)
-    pid = start(work.argv, work.log)
-    assert ended(pid) == 0, work.log.read_text()
+    code, said = zygote.run(*work.argv)
+    assert code == 0, said
     work.check_whole()
     assert not any(path.exists() for path in work.leftovers)
     record_property("kills", kills)
@@ -257,33 +205,34 @@ def test_killed_at_random_moments(work, seconds, record_property):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_stopped(work, number, code):
+def test_stopped(work, zygote, number, code):
     """Ctrl-C and SIGTERM: the usual exit code, one line, nothing half; the next start finishes."""
-    pid = start(work.argv, work.log)
+    pid, log = zygote.start(*work.argv)
     assert when(work.begun, pid, 0.01)
     os.kill(pid, number)
-    assert ended(pid) == code, work.log.read_text()
-    said = work.log.read_text()
+    assert zygote.wait(pid) == code, log.read_text()
+    said = log.read_text()
     assert "stopped." in said and "Traceback" not in said
     assert not any(path.exists() for path in work.outputs)
     if work.argv[0] == "upscale":
         assert not any(path.exists() for path in work.leftovers)
-    assert ended(start(work.argv, work.log)) == 0, work.log.read_text()
+    code, said = zygote.run(*work.argv)
+    assert code == 0, said
     work.check_whole()
     assert not any(path.exists() for path in work.leftovers)
 
 
 @pytest.mark.parametrize("limit", [1, 600, 5000])
-def test_no_room(work, limit):
+def test_no_room(work, zygote, limit):
     """A file may not grow any more, as on a full disk: one line, nothing half; with room the same command
     finishes.
     """
-    pid = start(work.argv, work.log, file_limit=limit)
-    assert ended(pid) == 1
-    said = [line for line in work.log.read_text().splitlines() if line.startswith("liif ")]
-    assert len(said) == 1 and "make room" in said[0], work.log.read_text()
-    assert "Traceback" not in work.log.read_text() and not any(path.exists() for path in work.outputs)
-    assert ended(start(work.argv, work.log)) == 0, work.log.read_text()
+    code, log = zygote.run(*work.argv, largest=limit)
+    said = [line for line in log.splitlines() if line.startswith("liif ")]
+    assert code == 1 and len(said) == 1 and "make room" in said[0], log
+    assert "Traceback" not in log and not any(path.exists() for path in work.outputs)
+    code, said = zygote.run(*work.argv)
+    assert code == 0, said
     work.check_whole()
 
 
@@ -345,12 +294,13 @@ def test_killed_while_folders_get_their_names(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{"])
-def test_killed_before_the_settings_were_written(tmp_path, content):
+def test_killed_before_the_settings_were_written(tmp_path, zygote, content):
     work = Pack(tmp_path)
     work.leftovers[0].mkdir()
     if content is not None:
         (work.leftovers[0] / "settings.json.partial").write_bytes(content)
-    assert ended(start(work.argv, work.log)) == 0, work.log.read_text()
+    code, said = zygote.run(*work.argv)
+    assert code == 0, said
     work.check_whole()
     assert sorted(path.name for path in (tmp_path / "out.lmdb").iterdir()) == [
         "data.mdb",

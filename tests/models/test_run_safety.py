@@ -4,17 +4,13 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from helpers.processes import losses
+from helpers.processes import losses, wait_for
 from helpers.training import options, steps, train_set
-from helpers.zygote import Zygote
 from liif_plugin import distributed
 from liif_plugin.basicsr_patches import resuming
 from liif_plugin.checkpoints.files import newest_weights
@@ -22,27 +18,6 @@ from liif_plugin.errors import UserError
 from liif_plugin.models.history import Scores
 from liif_plugin.models.run_lock import RunLock, lock_path
 from liif_plugin.models.training_states import changed_options, function_and_samples
-
-
-@pytest.fixture(scope="module")
-def imported(tmp_path_factory):
-    zygote = Zygote(tmp_path_factory.mktemp("zygote"))
-    yield zygote
-    zygote.close()
-
-
-@pytest.fixture
-def zygote(tmp_path, imported):
-    """Trains in this test's folder."""
-    imported.folder, imported.count = tmp_path, 0
-    return imported
-
-
-def wait_for(condition, seconds=120):
-    deadline = time.time() + seconds
-    while not condition():
-        assert time.time() < deadline, "it did not happen"
-        time.sleep(0.01)
 
 
 def finished(tmp_path):
@@ -114,7 +89,7 @@ def test_a_second_run_of_one_name_is_refused(tmp_path, tiny_yml, zygote):
     assert code == 0 and "Resuming training" in log, log
 
 
-def test_the_lock_is_not_inherited_by_a_forked_worker(tmp_path):
+def test_the_lock_is_not_inherited_by_a_forked_worker(tmp_path, zygote):
     """A worker may outlive a killed parent for seconds; the next start must not wait for it."""
     code = (
         "import os, sys, time\n"
@@ -125,15 +100,14 @@ def test_the_lock_is_not_inherited_by_a_forked_worker(tmp_path):
         "print(child, flush=True)\n"
         "time.sleep(60)\n"
     )
-    parent = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path / "e")], stdout=subprocess.PIPE, text=True
-    )
-    child = int(parent.stdout.readline())
+    parent, log = zygote.start("-c", code, tmp_path / "e")
+    wait_for(lambda: log.read_text().endswith("\n"))
+    child = int(log.read_text())
     try:
-        with pytest.raises(UserError, match=f"process {parent.pid} on .* is training here"):
+        with pytest.raises(UserError, match=f"process {parent} on .* is training here"):
             RunLock(str(tmp_path / "e"))
-        parent.kill()
-        parent.wait()
+        os.kill(parent, signal.SIGKILL)
+        zygote.wait(parent)
         RunLock(str(tmp_path / "e")).release()
     finally:
         os.kill(child, signal.SIGKILL)

@@ -15,34 +15,18 @@ import sys
 import time
 
 import basicsr.train
-import psutil
 import pytest
 import torch
 from basicsr.data.data_sampler import EnlargedSampler
 from torch.utils.data import DataLoader
 
-from helpers.processes import losses
-from helpers.zygote import Zygote
+from helpers.processes import TORCHRUN, has_ended, launch, losses, port, wait_for
 from liif_plugin.basicsr_patches import resuming
 from liif_plugin.checkpoints import files as checkpoint
 from liif_plugin.errors import UserError
 from liif_plugin.files import remove_leftovers
 from liif_plugin.models import signals
 from liif_plugin.models.training_run import TrainingRun, start_run
-
-
-@pytest.fixture(scope="module")
-def imported(tmp_path_factory):
-    zygote = Zygote(tmp_path_factory.mktemp("zygote"))
-    yield zygote
-    zygote.close()
-
-
-@pytest.fixture
-def zygote(tmp_path, imported):
-    """Trains in this test's folder."""
-    imported.folder, imported.count = tmp_path, 0
-    return imported
 
 
 def lean(text):
@@ -68,13 +52,6 @@ def same(a, b):
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
     return all(map(same, a, b)) if isinstance(a, tuple) else a == b
-
-
-def wait_for(condition, seconds=120):
-    deadline = time.time() + seconds
-    while not condition():
-        assert time.time() < deadline, "it did not happen"
-        time.sleep(0.005)
 
 
 def no_half_files(experiment):
@@ -195,16 +172,16 @@ def test_trained_longer_on_another_schedule(tmp_path, tiny_yml, zygote):
     assert rates[12] < rates[7]
 
 
-def test_a_second_ctrl_c_ends_at_once(tiny_yml, zygote):
+def test_a_second_ctrl_c_ends_at_once(tmp_path, tiny_yml, zygote):
     pid, path = zygote.start("train", "-opt", tiny_yml(total=100000, every=5, edit=lean), slow=60)
-    wait_for(lambda: list(path.parent.rglob(".net_g_*.partial")))  # this checkpoint would take a minute
+    wait_for(lambda: list(tmp_path.rglob(".net_g_*.partial")))  # this checkpoint would take a minute
     os.kill(pid, signal.SIGINT)
     wait_for(lambda: "once more ends at once" in path.read_text())
     time.sleep(signals.ECHO + 0.1)
     start = time.time()
     os.kill(pid, signal.SIGINT)
     assert zygote.wait(pid) == -signal.SIGINT and time.time() - start < 20
-    assert not list(path.parent.rglob("*.pth"))
+    assert not list(tmp_path.rglob("*.pth"))
 
 
 def test_a_file_that_grows_too_large(tmp_path, tiny_yml, zygote):
@@ -237,13 +214,10 @@ def test_killed_again_and_again(tmp_path, tiny_yml, zygote):
     while kills < 24:
         left = set(experiment.rglob("*.partial"))
         pid, path = zygote.start("train", "-opt", yml, "--auto_resume", *keep, slow=0.05)
-        process = psutil.Process(pid)
 
-        def begun(path=path, left=left, kills=kills, process=process):
+        def begun(pid=pid, path=path, left=left, kills=kills):
             saves = not kills % 3 or set(experiment.rglob("*.partial")) - left
-            return (
-                losses(path.read_text()) and saves
-            ) or process.status() == psutil.STATUS_ZOMBIE  # it may end before
+            return (losses(path.read_text()) and saves) or has_ended(pid)  # it may end before
 
         wait_for(begun)
         time.sleep(rng.uniform(0, 0.3 if kills % 3 else 1.0))
@@ -284,10 +258,9 @@ def test_two_processes_stop_together_and_one_goes_on(tmp_path, tiny_yml, zygote)
     """SIGTERM to one rank alone stops both at the same iteration; then one process with the whole batch goes
     on with the same samples.
     """
-    from helpers.processes import port
-
     yml = tiny_yml(total=40, every=50, edit=lean)
-    assert zygote.run("train", "-opt", yml, "--force_yml", "name=whole")[0] == 0
+    code, whole = zygote.run("train", "-opt", yml, "--force_yml", "name=whole")
+    assert code == 0, whole
     half = ("--auto_resume", "--force_yml", "datasets:train:batch_size_per_gpu=2")
     for stopped, least in ((1, 4), (0, 12)):
         pair = ranks(zygote, port(), 2, yml, *half)
@@ -296,7 +269,7 @@ def test_two_processes_stop_together_and_one_goes_on(tmp_path, tiny_yml, zygote)
         assert [zygote.wait(pid) for pid, _ in pair] == [143, 143], pair[0][1].read_text()
         assert "its state is saved" in pair[0][1].read_text()
     code, log = zygote.run("train", "-opt", yml, "--auto_resume")
-    whole = losses((tmp_path / "run_1.log").read_text())
+    whole = losses(whole)
     assert code == 0 and "not those of an uninterrupted run" not in log and max(losses(log)) == 40
     for step, loss in losses(log).items():
         assert abs(float(loss) - float(whole[step])) < 1.1e-4 * float(loss), (
@@ -318,18 +291,15 @@ def test_two_processes_stop_together_and_one_goes_on(tmp_path, tiny_yml, zygote)
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_torchrun_hands_the_signal_to_every_process(tmp_path, tiny_yml, signum):
     """It sends it to the whole group of each rank, data workers included, and kills after half a minute."""
-    from helpers.processes import TORCHRUN, port
-
     yml = tiny_yml(total=100000, every=100000, workers=1, edit=lean)
     command = [
-        sys.executable,
         *TORCHRUN,
         port(),
         "-m",
         "liif_plugin",
         "train",
         "-opt",
-        str(yml),
+        yml,
         "--launcher",
         "pytorch",
         "--force_yml",
@@ -338,10 +308,9 @@ def test_torchrun_hands_the_signal_to_every_process(tmp_path, tiny_yml, signum):
     ]
     log = tmp_path / "log"
     with open(log, "w") as file:
-        process = subprocess.Popen(
-            command,
+        process = launch(
+            *command,
             cwd=tmp_path,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
             stdout=file,
             stderr=file,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),

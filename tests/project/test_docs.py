@@ -21,7 +21,7 @@ from PIL import Image
 
 from helpers import ROOT
 from helpers.pictures import picture
-from helpers.processes import liif, losses, python
+from helpers.processes import forked, launch, liif, losses, port, python
 from liif_plugin import __version__, upscale
 from liif_plugin.cli import COMMANDS, PARTS, import_own, main, parser_of
 from liif_plugin.config.option_files import OptionLoader, packaged_options
@@ -76,7 +76,8 @@ def test_every_block_of_python_runs(path, tmp_path):
         names.append(f"{path.stem}_{line}.txt")
         # Empty lines before the block, so that a traceback names the line of the document
         (tmp_path / names[-1]).write_text("\n" * line + text, encoding="utf-8")
-    done = python("-c", RUNNER, *names, cwd=tmp_path)
+    run = python if path is README else forked  # the first page starts as its reader's Python does
+    done = run("-c", RUNNER, *names, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 
@@ -87,7 +88,10 @@ def test_the_example_of_contributing(tmp_path):
     (tmp_path / "conftest.py").write_text(
         "import sys\nimport my_decoder\nsys.modules['liif_plugin.archs.nearest_arch'] = my_decoder\n"
     )
-    done = python("-m", "pytest", "-q", "-p", "no:cacheprovider", "test_nearest_arch.py", cwd=tmp_path)
+    run = (
+        "import pytest, sys; sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', 'test_nearest_arch.py']))"
+    )
+    done = forked("-c", run, cwd=tmp_path)
     assert done.returncode == 0 and "2 passed" in done.stdout, done.stdout
     option_file = tmp_path / "train_nearest_edsr.yml"
     with option_file.open(encoding="utf-8") as file:
@@ -179,7 +183,7 @@ def test_readme_is_short():
 
 
 def test_the_drawing_is_the_scripts(tmp_path):
-    done = python(ROOT / "scripts" / "draw_coordinates.py", tmp_path / "drawn.png", cwd=tmp_path)
+    done = forked(ROOT / "scripts" / "draw_coordinates.py", tmp_path / "drawn.png", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     drawn, kept = (
         np.asarray(Image.open(p), np.int16)
@@ -192,9 +196,8 @@ def test_the_drawing_is_the_scripts(tmp_path):
 def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(tmp_path):
     pytest.importorskip("mkdocs", reason="the extra `docs` is not installed")
     pytest.importorskip("material", reason="the extra `docs` is not installed")
-    env = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
-    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-d", str(tmp_path / "site")]
-    done = subprocess.run(build, cwd=ROOT, env=env, capture_output=True, text=True)
+    build = ("-m", "mkdocs", "build", "--strict", "-q", "-d", tmp_path / "site")
+    done = python(*build, cwd=ROOT, env={"NO_MKDOCS_2_WARNING": "1"})
     assert done.returncode == 0, done.stdout + done.stderr
     pages = {page.name: page.read_text(encoding="utf-8") for page in (tmp_path / "site").glob("*.html")}
     assert {"index.html", "CONTRIBUTING.html", "options.html"} <= set(pages)
@@ -330,36 +333,11 @@ def test_fine_tuning_starts_from_the_weights(photos):
 @pytest.mark.slow
 def test_two_machines(photos):
     """Two torchruns meet as in training.md, with parts of one's own that spawned data workers must find."""
-    launch = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nnodes=2",
-        "--nproc_per_node=1",
-        "--rdzv_backend=c10d",
-        "--rdzv_id=liif",
-        "--rdzv_endpoint=127.0.0.1:29541",
-        "-m",
-        "liif_plugin",
-        "train",
-        "-opt",
-        "my_data.yml",
-        "--launcher",
-        "pytorch",
-        "--import",
-        "my_decoder",
-        "--import",
-        "my_data",
-        *SHORT,
-        "name=two_machines",
-    ]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    machines = [
-        subprocess.Popen(
-            launch, cwd=photos, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        for _ in range(2)
-    ]
+    meet = f"--rdzv_backend=c10d --rdzv_id=liif --rdzv_endpoint=127.0.0.1:{port()}"
+    train = "train -opt my_data.yml --launcher pytorch --import my_decoder --import my_data"
+    argv = f"-m torch.distributed.run --nnodes=2 --nproc_per_node=1 {meet} -m liif_plugin {train}".split()
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    machines = [launch(*argv, *SHORT, "name=two_machines", cwd=photos, **streams) for _ in range(2)]
     logs = [machine.communicate(timeout=600)[0] for machine in machines]
     assert [machine.returncode for machine in machines] == [0, 0], "".join(logs)[-3000:]
     assert sorted(losses("".join(logs))) == [1, 2, 3]
