@@ -35,14 +35,17 @@ PLUGIN_PAGE = PAGE.with_name("plugin.md")
 PATCHES = ("<!-- patches: begin (generated) -->", "<!-- patches: end -->")
 HEAD = """# Options
 
-Every option of an option file, block by block. `python scripts/generate_docs.py --write` generates this
-page from the tables that check option files. `~` is an empty value. In a scale or a size with two numbers,
-the vertical axis comes first: [y, x], [height, width]. An unknown option is refused; the message names the
-nearest valid one.
+This page lists the options of an option file, block by block. (`python scripts/generate_docs.py --write`
+generates it from the tables with which option files are checked.) `~` is YAML's empty value. An empty
+default means that the option is not set. In a scale or a size with two numbers, the vertical axis comes
+first: [y, x], [height, width]. An unknown option is an error; the message names the most similar option.
 
-`_base_: FILE` at the top builds a file on another one: blocks are merged key by key, a block of another
-`type` replaces the old one, `block: ~` removes it. `--force_yml KEY:KEY=VALUE ...` on the command line sets
-single options; `block=~` removes a block there too.
+`_base_: FILE` at the top of a file starts from another file: blocks are merged key by key, a block with
+another `type` replaces the old one, and `block: ~` removes it. On the command line,
+`--force_yml KEY:KEY=VALUE ...` sets single options, and `block=~` removes a block.
+
+"as in BasicSR": see
+[BasicSR's description of its options](https://github.com/XPixelGroup/BasicSR/blob/master/docs/Config.md).
 """
 # Set by BasicSR or by the trainer, not by a user.
 INTERNAL = {
@@ -53,7 +56,7 @@ INTERNAL = {
 # Help for entries whose table has none, by block and option.
 HELP = {
     "top": {
-        "model_type": "`ContinuousSRModel`, our trainer; or any model of BasicSR, whose options are its own.",
+        "model_type": "`ContinuousSRModel` (of this package), or any model of BasicSR with its own options.",
         "network_g": "The network: `type` and its arguments, see below.",
         "train": "Training; needed by `liif train`.",
         "val": "Validation and its metrics; needed by `liif test`.",
@@ -74,7 +77,7 @@ HELP = {
         "scheduler": "Learning rate over time: `type` and its arguments, see below.",
         "pixel_opt": "Loss: `type`, any of BasicSR's losses, and its arguments.",
         "ema_decay": "Decay of the moving average of the weights; 0: no average.",
-        "precision": "Arithmetic of the network; `auto`: bf16 where the hardware has it, else fp32.",
+        "precision": "Number format of the layers; `auto`: bf16 if the hardware has units for it, else fp32.",
         "channels_last": "Memory layout that convolutions prefer on some hardware.",
         "compile": "Compile the network with torch.compile.",
         "grad_clip": "Largest norm of the gradient; a larger gradient is scaled down.",
@@ -96,7 +99,7 @@ HELP = {
         "metrics": "One block per metric: a name of your own, `type` and its arguments, see below.",
         "pbar": "Show a progress bar.",
         "suffix": "End of the names of written images.",
-        "precision": "Arithmetic of the network while validating.",
+        "precision": "Number format of the layers in validation; fp32 by default.",
         "cell_clamp": "4: beyond x4 use the cells of x4, cell * max(scale / 4, 1), as LTE's evaluation does.",
         "samples": "Draw sample images while training, see below.",
         "best_by": "Keep the best weights, net_g_best.pth, by METRIC (mean over the sets) or SET/METRIC.",
@@ -114,7 +117,7 @@ HELP = {
         "precision": "fp32, bf16 or fp16; not `auto`, so that a table means the same on every machine.",
         "models": "List of models, see below.",
         "datasets": "One block per set, see below.",
-        "metrics": "As in `val`; without it PSNR.",
+        "metrics": "As in `val`; PSNR if it is not set.",
         "figure": "One image at one scale, every model side by side, see below.",
     },
     "model": {
@@ -129,7 +132,7 @@ HELP = {
         "published": "Row of the published table to print beside it.",
         "scale": "The one scale of a fixed-scale network.",
         "scales": "Fixed-scale networks: scale -> block with `network_g`, `opt`, `model`, `weights`.",
-        "images": "Pattern of images made elsewhere, with {dataset}, {scale} and {name}.",
+        "images": "Path of images that another program made, with {dataset}, {scale} and {name}.",
     },
     "set": {
         "protocol": "div2k, benchmark or plain.",
@@ -145,8 +148,8 @@ HELP = {
         "published": "Name of the set in the published table.",
     },
     "figure": {
-        "dataset": "Which set.",
-        "scale": "At which scale, also one that the table does not have.",
+        "dataset": "Name of the dataset.",
+        "scale": "Scale of the figure; the table need not have it.",
         "image": "Name of the image; by default the first one.",
         "box": "[top, left, height, width] in pixels of the HR image; by default where the most detail is.",
         "models": "Names of the models to show; by default all.",
@@ -217,7 +220,7 @@ def page() -> str:
     parts = [
         ("## Train and test", table(checks.TOP, "top")),
         ("### path", table(checks.PATH, "path")),
-        ("### datasets: every set of ours", table(dataset, "dataset")),
+        ("### datasets: all classes of this package", table(dataset, "dataset")),
         ("### datasets: training sets", table(training, "dataset")),
         ("### datasets: validation and test sets", table(VAL_OPTIONS, "dataset")),
         ("### datasets: ArbitraryScaleDataset, training", table(ARBITRARY_OPTIONS, "dataset")),
@@ -225,7 +228,8 @@ def page() -> str:
         ("### datasets: SizeVariedDataset", table(SIZE_VARIED_OPTIONS, "dataset")),
         (
             "### network_g",
-            "`encoder` is a block like `network_g`: any network of BasicSR with a recipe.\n\n"
+            "[reproduce.md](reproduce.md#the-networks-and-metrics) describes the networks. `encoder` is a"
+            " block like `network_g`; [extending.md](extending.md#an-encoder) lists the possible types.\n\n"
             + arguments(networks, supplied),
         ),
         ("### train", table(checks.TRAIN, "train")),
@@ -233,7 +237,7 @@ def page() -> str:
         ("### val", table(checks.VAL, "val")),
         (
             "### val.metrics",
-            "A metric of ours, or any of BasicSR's. `better: higher` or `lower` overrides its direction.\n\n"
+            "A metric of this package or of BasicSR. `better: higher` or `lower` overrides its direction.\n\n"
             + arguments(metrics, supplied),
         ),
         ("### val.samples", table(SAMPLES, "samples")),

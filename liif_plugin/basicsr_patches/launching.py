@@ -108,7 +108,7 @@ def first_host(node_list: str) -> str:
 @patch(
     "basicsr.utils.dist_util",
     name="_init_dist_slurm",
-    cures="CVE-2024-27763: SLURM_NODELIST is put into a line for the shell, which runs it",
+    cures="CVE-2024-27763: SLURM_NODELIST is passed to a shell, which executes commands in it",
 )
 def init_dist_slurm(backend: str, port: int | None = None) -> None:
     """Join one process for each task of Slurm; they meet at the first host."""

@@ -11,8 +11,8 @@ from .patching import patch
 @patch(
     "basicsr.utils.file_client.FileClient._backends",
     name="lmdb",
-    cures="lmdb.Error: already open in this process, where two sets share an LMDB (py-lmdb >= 2.0)",
-    until="BasicSR shares its environments",
+    cures="lmdb.Error: already open in this process, if two datasets use one LMDB (py-lmdb >= 2.0)",
+    until="BasicSR opens each LMDB once",
 )
 class SharedLmdbBackend(LmdbBackend):
     """BasicSR's LmdbBackend on shared environments.

@@ -33,7 +33,7 @@ def _parse_and_check(root_path: str, is_train: bool) -> tuple:
     "basicsr.train",
     "basicsr.test",
     name="parse_options",
-    cures="a wrong option fails late, after an older experiment was renamed, or never",
+    cures="a wrong option is reported after the old experiment was renamed, or never",
 )
 def parse_options(root_path: str, is_train: bool = True) -> tuple:
     """Parse the command line and its option file; check everything before anything is written."""
@@ -51,7 +51,7 @@ def parse_options(root_path: str, is_train: bool = True) -> tuple:
     "basicsr.utils.options",
     "basicsr.train",
     name="copy_opt_file",
-    cures="the copy of the option file in the experiment would lack what its `_base_` says",
+    cures="the copy of the option file in the experiment lacks the options of its `_base_`",
     until="option files have no `_base_`",
 )
 def copy_opt_file(opt_file: str, experiments_root: str) -> None:

@@ -48,7 +48,7 @@ PATCHES: list[Patch] = []
 
 
 def patch(
-    *owners: str, name: str, cures: str, until: str = "BasicSR does it itself"
+    *owners: str, name: str, cures: str, until: str = "BasicSR fixes this"
 ) -> Callable[[Any], Replacement]:
     """Register the decorated function or class as the replacement of a name of BasicSR.
 
@@ -98,7 +98,7 @@ def patch_running_script() -> None:
 
 def patches_table() -> str:
     """Return the table of docs/plugin.md: every patch, the error it cures and when it can go."""
-    rows = ["| name in BasicSR | error it cures | can go when |", "|---|---|---|"]
+    rows = ["| name in BasicSR | behaviour without the patch | needed until |", "|---|---|---|"]
     for entry in sorted(PATCHES, key=lambda entry: (entry.owners[0], entry.name)):
         rows.append(f"| `{entry.owners[0]}.{entry.name}` | {entry.cures} | {entry.until} |")
     return "\n".join(rows)

@@ -22,11 +22,9 @@ def _lock_and_find(opt: dict) -> dict | None:
 @patch(
     "basicsr.train",
     name="load_resume_state",
-    cures="torch.cuda.current_device() without a GPU; --auto_resume looks in ./experiments alone, "
-    "takes the "
-    "newest state though it or its network is damaged or missing, and begins anew beside weights; two runs "
-    "of one name "
-    "mix their files",
+    cures="error of torch.cuda.current_device() without a GPU; --auto_resume searches only ./experiments, "
+    "loads the newest state even if it is damaged or its weights are missing, and starts at iteration 0 if "
+    "there are weights but no state; two runs with one name overwrite each other's files",
 )
 def load_resume_state(opt: dict) -> dict | None:
     """Lock the experiment's folder and return the training state to go on from, on the CPU, or None to start
@@ -47,7 +45,7 @@ def load_resume_state(opt: dict) -> dict | None:
     "basicsr.utils",
     "basicsr.train",
     name="mkdir_and_rename",
-    cures="OSError if two archives are made within a second; a traceback if the folder cannot be written",
+    cures="OSError if two old experiments are renamed within a second, or if the folder is not writable",
 )
 def mkdir_and_rename(path: str) -> None:
     """Make a new folder; rename an older one to NAME_archived_TIME, or NAME_archived_TIME_2."""

@@ -30,7 +30,7 @@ SAMPLER = "basicsr.data.data_sampler.EnlargedSampler"
     "basicsr.train",
     "basicsr.test",
     name="build_dataset",
-    cures="data that are missing or too small are noticed after an older experiment was renamed",
+    cures="missing data and too small images are reported only after the old experiment was renamed",
 )
 def build_dataset(dataset_opt: dict) -> Dataset:
     """Return the dataset that the checks have built, see ``models.checks.build_datasets``."""
@@ -47,8 +47,8 @@ def build_dataset(dataset_opt: dict) -> Dataset:
 @patch(
     "basicsr.models.sr_model",
     name="build_network",
-    cures="the network is built twice, once to check it and once to train it",
-    until="BasicSR's models take a network",
+    cures="the network would be built twice: once to check it, once to train it",
+    until="BasicSR's models accept a built network",
 )
 def build_network(network_g: dict) -> nn.Module:
     """Return the network that the checks have built; a second one (EMA) is built anew."""
@@ -60,7 +60,7 @@ def build_network(network_g: dict) -> nn.Module:
 @patch(
     "basicsr.models.base_model.BaseModel",
     name="get_optimizer",
-    cures="NotImplementedError for every optimiser but Adam (PyPI release)",
+    cures="NotImplementedError for every optimiser except Adam (PyPI release)",
 )
 def get_optimizer(self, optim_type: str, params, lr: float, **kwargs) -> torch.optim.Optimizer:
     """Build the optimiser that torch.optim has under this name."""
@@ -88,8 +88,8 @@ def _contents(dataset: Dataset) -> str:
 @patch(
     "basicsr.train",
     name="create_train_val_dataloader",
-    cures="ranks without the data, or with other data, leave the others waiting or train on it; the model "
-    "does not know its loaders, which it needs to resume and to stop",
+    cures="a rank without the data lets the other ranks wait forever, a rank with different data trains on "
+    "it; the model has no access to the data loaders, which it needs to resume and to stop",
     until="BasicSR offers hooks in its loop",
 )
 def create_train_val_dataloader(opt: dict, logger: logging.Logger) -> tuple:
@@ -111,8 +111,8 @@ def create_train_val_dataloader(opt: dict, logger: logging.Logger) -> tuple:
 @patch(
     SAMPLER,
     name="set_epoch",
-    cures="the model is not told the epoch, which it needs to save at a moment of its own",
-    until="BasicSR tells its model the epoch",
+    cures="the model does not know the epoch, which it needs to save a checkpoint after Ctrl-C",
+    until="BasicSR passes the epoch to the model",
 )
 def set_epoch(self, epoch: int) -> None:
     """Begin an epoch."""
@@ -123,8 +123,8 @@ def set_epoch(self, epoch: int) -> None:
 @patch(
     SAMPLER,
     name="__iter__",
-    cures="a resumed run starts its epoch again; samples depend on the number of workers and processes",
-    until="BasicSR's sampler can be resumed",
+    cures="a resumed run repeats its epoch; samples depend on the number of workers and processes",
+    until="BasicSR's sampler can resume within an epoch",
 )
 def resumable_iter(self) -> Iterator[int]:
     """Yield this rank's indices of the epoch, from where the run was interrupted; see
@@ -169,7 +169,7 @@ def _restore_generate_id() -> None:
 patch(
     "basicsr.data",
     name="worker_init_fn",
-    cures="Ctrl-C and SIGTERM reach the data workers too, which die before the step that needs them",
+    cures="Ctrl-C and SIGTERM end the data workers, which are needed to finish the step",
 )(worker_init_fn)
 
 
@@ -183,7 +183,7 @@ class _Failed:
 PREFETCHER = "basicsr.data.prefetch_dataloader.PrefetchGenerator"
 
 
-@patch(PREFETCHER, name="run", cures="prefetch_mode: cpu waits forever after an error in the data")
+@patch(PREFETCHER, name="run", cures="with prefetch_mode: cpu, an error in a dataset hangs the training")
 def run(self) -> None:
     """Prefetch; hand an error on to the other thread, which would wait for the next item otherwise."""
     try:
@@ -192,7 +192,7 @@ def run(self) -> None:
         self.queue.put(_Failed(error))
 
 
-@patch(PREFETCHER, name="__next__", cures="prefetch_mode: cpu waits forever after an error in the data")
+@patch(PREFETCHER, name="__next__", cures="with prefetch_mode: cpu, an error in a dataset hangs the training")
 def next_item(self):
     """Return the next batch, or raise the error of the prefetching thread."""
     item = next_item.original(self)

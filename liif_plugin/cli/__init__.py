@@ -18,17 +18,17 @@ from .. import __version__
 from ..errors import DEBUG, NO_BASICSR, NotRegisteredError, UserError, nearest, unexpected_message
 
 COMMANDS = {
-    "demo": "see everything work: train a small LIIF on real pictures in minutes and draw what it does",
-    "upscale": "enlarge pictures, folders of them or parts of them, to any size",
-    "view": "look at a picture as a continuous image, in the browser: drag, zoom without end, compare",
+    "demo": "train and measure a small LIIF on pictures of scikit-image, in minutes",
+    "upscale": "enlarge pictures, folders or parts of pictures to any size",
+    "view": "look at a picture in the browser: drag, zoom, compare with bicubic",
     "train": "train a network with BasicSR's trainer",
-    "test": "measure a trained network on any sets and scales",
-    "models": "list the networks that come with the package and those that can be downloaded",
-    "compare": "measure any models on any sets and scales under one protocol: one table, one figure",
-    "convert": "turn a checkpoint of the authors or of MMagic into one of BasicSR; fetch published ones",
-    "export": "write a network as two files that run without this package: ONNX or torch.export",
-    "fit": "fit one sine network to one picture (SIREN) and render it at any size",
-    "prepare": "pack a folder of images into an LMDB; `prepare lr`, `prepare celebahq`: other data",
+    "test": "measure one network on several sets and scales",
+    "models": "list the networks that come with the package or can be downloaded",
+    "compare": "measure several networks on several sets and scales: a table and a figure",
+    "convert": "convert weights of the authors or of MMagic to BasicSR's format; download them",
+    "export": "write a network as ONNX or .pt2 files, which run without this package",
+    "fit": "fit SIREN, a network with sine functions, to one picture",
+    "prepare": "pack a folder of images into an LMDB; `prepare lr`: make LR images",
 }
 PARTS = {"prepare": ("lr", "celebahq")}  # `liif prepare lr` is the module prepare_lr
 IMPORTERS = ("train", "test", "compare", "upscale", "view", "export")  # they build what may be the user's own

@@ -1,11 +1,11 @@
-"""Measure any models on any sets and scales under one protocol: one table, one figure.
+"""Measure several networks on several sets and scales; write a table and a figure.
 
   liif compare -opt compare_set5.yml
 
-Models: networks of liif_plugin or BasicSR, bicubic, folders of finished pictures. The figure shows the same
-crop by every model. Writes table.md, table.csv, table.tex, table.json and figure.png to ./comparisons/NAME.
-Finished results are kept: the same command continues after an interruption, and measures only what has
-changed.
+A model is a network of liif_plugin or BasicSR, bicubic, or a folder of pictures that another program made.
+The figure shows the same crop of each model. The command writes table.md, table.csv, table.tex, table.json
+and figure.png to ./comparisons/NAME. Finished results are kept: the same command continues after an
+interruption, and measures only what has changed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 
-AFTER_INTERRUPT = "Finished results are kept; the same command goes on."
+AFTER_INTERRUPT = "Finished results are kept; the same command continues."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,11 +5,12 @@ Thera, whose .pkl files hold arrays of JAX; JAX is not needed.
 
   liif convert edsr-baseline-liif.pth -o liif_edsr.pth
   liif convert --known                                          published weights: size, SHA-256, address
-  liif convert --fetch edsr-baseline-liif -o liif_edsr.pth      download one of them and verify it
+  liif convert --fetch edsr-baseline-liif -o liif_edsr.pth      download and verify one of them
 
-The network_g block for it is printed, and written beside the .pth as liif_edsr.yml. Nothing in the file is
-executed; names and shapes are checked. Nothing is downloaded without --fetch. A checkpoint of MMagic that
-still holds its log (message_hub) holds code: run MMagic's publish_model.py on it first.
+The command also writes liif_edsr.yml beside the .pth and prints it: the network_g block for these weights.
+Names and shapes are checked, and no code in the file is executed. Nothing is downloaded without --fetch. If a
+checkpoint of MMagic still contains its log (message_hub), run MMagic's publish_model.py on it first, because
+such a log contains code.
 """
 
 from __future__ import annotations

@@ -4,11 +4,11 @@
   liif export --model experiments/LIIF_EDSR_DIV2K -o liif_onnx
   liif export --model liif-light -o liif-light_pt2 --format torch
 
-encoder: an image (batch, 3, height, width), RGB in [0, 1] -> what is computed once for each of its pixels.
-decoder: that, positions and cells -> colours. All sizes stay free. The folder also gets export.json and
-README.md: names, shapes, ranges, how far parts of a large image must overlap, and code that runs the files.
-The files are compared with PyTorch on whole images from x0.5 to x4, at the border and on two images at once;
-if they differ by more than 1e-4 they are not kept. LIIF with any encoder, and MetaSR.
+The encoder takes an image (batch, 3, height, width), RGB in [0, 1], and returns a table of features. The
+decoder takes this table, positions and cells, and returns colours. All sizes are free. The files
+export.json and README.md describe names, shapes, ranges and the overlap of tiles, and how to run the
+networks. The files are compared with PyTorch; if they differ by more than 1e-4, they are not kept. LIIF
+with any encoder, and MetaSR.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         required=True,
         metavar="FOLDER",
-        help="where encoder, decoder, export.json, README.md go",
+        help="folder for encoder, decoder, export.json and README.md",
     )
     parser.add_argument(
         "--model",
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="onnx",
         help="onnx (default), or torch: torch.export's .pt2",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace an export that is there already")
+    parser.add_argument("--overwrite", action="store_true", help="replace an export that exists")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -1,10 +1,10 @@
-"""Fit one sine network (SIREN) to one picture and render it at any size: the paper's 1-SIREN.
+"""Fit SIREN, a network with sine functions, to one picture and render it at any size (1-SIREN of the paper).
 
   liif fit picture.png -o picture_x4.png --scale 4
   liif fit picture.png -o large.png --size 1600x900 --iterations 3000
 
-The network sees nothing but this picture. It interpolates; it cannot invent detail as a network trained on
-many pictures can. It is written beside the result (large.pth). A photo may take half an hour on a CPU.
+The network learns from this picture only, so it interpolates and adds no detail. Its weights are written
+beside the result (large.pth). A photo may take half an hour on a CPU.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("picture", metavar="PICTURE", help="8 or 16 bits, RGB or gray")
     parser.add_argument("-o", "--output", required=True, metavar="NAME.png", help="the rendered picture")
     parser.add_argument(
-        "--scale", type=float, metavar="S", help="render S times as large (default 1: look at the fit)"
+        "--scale", type=float, metavar="S", help="render S times as large (default 1: the fit itself)"
     )
     parser.add_argument("--size", metavar="WxH", help="render at this size instead")
     parser.add_argument(

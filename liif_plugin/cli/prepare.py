@@ -1,26 +1,26 @@
 """Pack a folder of images into an LMDB that liif_plugin and BasicSR read.
 
-  liif prepare DIV2K_train_HR -o DIV2K_train_HR.lmdb --whole      every image as it is (as in the paper)
+  liif prepare DIV2K_train_HR -o DIV2K_train_HR.lmdb --whole      images are not cut (as in the paper)
   liif prepare DIV2K_train_HR -o DIV2K_train_HR_sub.lmdb          480 x 480 every 240 pixels (as in BasicSR)
   liif prepare lr --help                                          LR folders by MATLAB's imresize
-  liif prepare celebahq --help                                    the folders of the CelebA-HQ task
+  liif prepare celebahq --help                                    data of the paper's Table 4
 
-The LMDB is written under a temporary name and renamed when it is whole. After an interruption the same
-command goes on. Images that are left out are named with the reason, also those of formats that are not read,
-such as HEIC. The exit code is 1 if a file could not be read.
+The LMDB is written under a temporary name and renamed when it is complete. After an interruption, the same
+command continues. The command names each image that it leaves out, with the reason, also files of formats
+that it cannot read, such as HEIC. The exit code is 1 if a file could not be read.
 """
 
 from __future__ import annotations
 
 import argparse
 
-AFTER_INTERRUPT = "The same command goes on where it stopped."
+AFTER_INTERRUPT = "The same command continues."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="FOLDER", help="folder of images, searched with its sub-folders")
     parser.add_argument("-o", "--output", required=True, metavar="NAME.lmdb", help="the LMDB to write")
-    parser.add_argument("--whole", action="store_true", help="keep every image whole instead of cutting it")
+    parser.add_argument("--whole", action="store_true", help="do not cut images into sub-images")
     parser.add_argument(
         "--crop-size", type=int, default=480, metavar="N", help="side of the sub-images (default 480)"
     )

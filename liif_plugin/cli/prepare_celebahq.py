@@ -1,4 +1,4 @@
-"""Make the folders and LMDBs of the CelebA-HQ task (256, 128, 64, 32) from a folder of large square images.
+"""Make the data of the paper's Table 4 (CelebA-HQ): folders and LMDBs of 256, 128, 64 and 32 pixels.
 
   liif prepare celebahq data1024x1024 -o datasets/celebAHQ --split split.json
 
@@ -13,7 +13,7 @@ import argparse
 import json
 import os
 
-AFTER_INTERRUPT = "The same command goes on where it stopped."
+AFTER_INTERRUPT = "The same command continues."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,18 +1,18 @@
-"""Make the LR x2, x3, x4 folders of a set of images as the field has them: MATLAB's imresize, bit for bit.
+"""Make LR images x2, x3, x4 of a folder of HR images, equal to those of MATLAB's imresize in every pixel.
 
   liif prepare lr Urban100/HR -o Urban100/LR_bicubic                  Urban100/LR_bicubic/X2, X3, X4
   liif prepare lr mine -o mine_LR --scales 2 8 --border mirror        as DIV2K was made
 
-Every HR image is cropped at the bottom and the right to a multiple of the scale. Gray images stay gray. The
-older sets (Set5, Set14, B100, Urban100) repeat the border pixel, which is the default; newer MATLAB (DIV2K)
-mirrors the image.
+HR images are cropped at the bottom and the right to a multiple of the scale. Gray images stay gray. The
+default --border replicate repeats the border pixel, as in Set5, Set14, B100 and Urban100; --border mirror
+mirrors the image, as newer versions of MATLAB do (DIV2K).
 """
 
 from __future__ import annotations
 
 import argparse
 
-AFTER_INTERRUPT = "The same command goes on where it stopped."
+AFTER_INTERRUPT = "The same command continues."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,8 +1,9 @@
-"""Measure a network on any number of sets, each at its own scale and under its own protocol. Results go to
-./results/NAME.
+r"""Measure a network on the sets of an option file, each with its own scale and protocol. Results are written
+to ./results/NAME.
 
-liif test -opt test_bicubic_benchmark.yml
-liif test -opt test_liif_edsr.yml --force_yml path:pretrain_network_g=experiments/NAME/models/net_g_latest.pth
+  liif test -opt test_bicubic_benchmark.yml
+  liif test -opt test_liif_edsr.yml \
+      --force_yml path:pretrain_network_g=experiments/NAME/models/net_g_latest.pth
 """
 
 from __future__ import annotations

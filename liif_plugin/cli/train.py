@@ -4,11 +4,11 @@ r"""Train with BasicSR's trainer. Experiments are written to ./experiments/NAME,
   liif train -opt train_liif_demo.yml
   liif train -opt my.yml --auto_resume
   torchrun --nproc_per_node=8 -m liif_plugin train -opt train_liif_edsr.yml --launcher pytorch \
-      --force_yml datasets:train:batch_size_per_gpu=2                  16 samples in all, as one process has
+      --force_yml datasets:train:batch_size_per_gpu=2                  a batch of 16, as with one process
 
-An option file is looked for at the path given, then among those that come with liif_plugin. Ctrl-C and
-SIGTERM finish the step, save a whole state and end; once more ends at once. --auto_resume goes on from there
-with the very losses of an uninterrupted run.
+The option file is searched at the given path, then among those that come with liif_plugin. After Ctrl-C or
+SIGTERM the training finishes the step, saves a checkpoint and ends; a second one ends it at once.
+--auto_resume continues from the checkpoint, with the same losses as a run without interruption.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ AFTER_INTERRUPT = "Go on from the last checkpoint with the same command and --au
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_basicsr_arguments(parser)
     parser.add_argument(
-        "--auto_resume", action="store_true", help="go on from the newest whole state of this experiment"
+        "--auto_resume",
+        action="store_true",
+        help="continue from the newest complete checkpoint of this experiment",
     )
 
 

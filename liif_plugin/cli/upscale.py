@@ -1,19 +1,20 @@
 """Enlarge pictures to any size with a trained network: files, folders with their sub-folders, patterns.
 
   liif upscale photo.jpg -o large.png --scale 2.7
-  liif upscale photos -o large --at-least 3840x2160          every picture of the folder, the structure kept
+  liif upscale photos -o large --at-least 3840x2160          a folder with its sub-folders
   liif upscale 'scans/*.tif' -o out --scale 2 --format png
   liif upscale photo.jpg -o part.png --window 100.5,80,64,48 --size 1920x1440
                                                              a part: x,y,width,height in pixels of the input
 
-Sizes are WIDTHxHEIGHT, scales WIDTHxHEIGHT or one number. LIIF networks are trained for x1 to x4. Results
-beyond that are good too; below x1 a plain resize is better.
+Sizes are WIDTHxHEIGHT; scales are WIDTHxHEIGHT or one number. LIIF networks are trained for scales from 1
+to 4. Above 4, quality decreases gradually; below 1, use an ordinary resize.
 
-Reads and writes JPEG, PNG, WebP, TIFF and BMP; animations and videos are refused (extract the frames and
-enlarge their folder). Gray, transparent and 16-bit pictures keep their kind; a palette becomes RGB. The
-colour profile is kept (not in BMP), EXIF data too (in JPEG, PNG, WebP); the orientation is applied.
+Reads and writes JPEG, PNG, WebP, TIFF and BMP. Animations and videos are refused: extract the frames and
+enlarge their folder. Gray, transparent and 16-bit pictures stay so; a palette becomes RGB. The colour
+profile is kept (except in BMP), and EXIF data in JPEG, PNG and WebP. The orientation is applied to the
+pixels.
 
-A picture that fails is named, and the others are still done; the exit code is then 1.
+If a picture fails, the command names it and continues with the next one. The exit code is then 1.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-AFTER_INTERRUPT = "Finished pictures are whole; --skip-existing continues with the others."
+AFTER_INTERRUPT = "Finished pictures are complete; --skip-existing continues with the others."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="pictures, folders or quoted patterns")
     parser.add_argument(
-        "-o", "--output", required=True, metavar="OUT", help="a file for one picture, else a folder"
+        "-o", "--output", required=True, metavar="OUT", help="file to write, or folder for several inputs"
     )
     parser.add_argument(
         "--model",
@@ -37,57 +38,65 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     size = parser.add_argument_group("size (default: --scale 4)")
     size.add_argument("--scale", metavar="S|SxS", help="2.7, or 2x3.1: width times 2, height times 3.1")
-    size.add_argument("--size", metavar="WxH", help="exactly that size")
-    size.add_argument("--width", type=int, metavar="N", help="that wide; alone it keeps the shape")
-    size.add_argument("--height", type=int, metavar="N", help="that high; alone it keeps the shape")
-    size.add_argument("--short-side", type=int, metavar="N", help="the shorter side, the shape kept")
+    size.add_argument("--size", metavar="WxH", help="exact size in pixels")
+    size.add_argument(
+        "--width", type=int, metavar="N", help="width in pixels; without --height the shape is kept"
+    )
+    size.add_argument(
+        "--height", type=int, metavar="N", help="height in pixels; without --width the shape is kept"
+    )
+    size.add_argument(
+        "--short-side", type=int, metavar="N", help="length of the shorter side; the shape is kept"
+    )
     size.add_argument(
         "--at-least",
         metavar="WxH",
-        help="the smallest size that covers it, the shape kept; nothing is shrunk",
+        help="at least this width and height, no larger than necessary; the shape is kept",
     )
     size.add_argument(
         "--max-pixels",
         type=float,
         metavar="N",
-        help="at most N pixels in all, e.g. 50e6, whatever else is asked for",
+        help="limit for width times height of the result, e.g. 50e6; reduces other sizes",
     )
     size.add_argument(
         "--window",
         metavar="x,y,w,h",
-        help="only this part, in pixels of the input, fractions allowed; sizes are then its own",
+        help="only this part, in pixels of the input (fractions allowed); sizes are those of the part",
     )
     files = parser.add_argument_group("files")
     files.add_argument(
         "--format",
         choices=["png", "jpg", "webp", "tif", "bmp"],
-        help="of the results (default: that of the input)",
+        help="format of the results (default: as the input)",
     )
     files.add_argument(
-        "--quality", type=int, default=95, metavar="1-100", help="of JPEG and WebP (default 95)"
+        "--quality", type=int, default=95, metavar="1-100", help="quality of JPEG and WebP (default 95)"
     )
-    files.add_argument("--skip-existing", action="store_true", help="leave out what is there already")
-    files.add_argument("--overwrite", action="store_true", help="write over what is there already")
-    how = parser.add_argument_group("how (chosen by itself)")
-    how.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to compute")
+    files.add_argument("--skip-existing", action="store_true", help="do not compute results that exist")
+    files.add_argument("--overwrite", action="store_true", help="replace results that exist")
+    how = parser.add_argument_group("computation")
+    how.add_argument(
+        "--device", choices=["auto", "cpu", "cuda"], default="auto", help="auto: cuda if available"
+    )
     how.add_argument(
         "--precision",
         choices=["auto", "fp32", "bf16", "fp16"],
         default="auto",
-        help="auto: bf16 where the hardware multiplies it, else fp32",
+        help="auto: bf16 if the hardware has units for it, else fp32",
     )
     how.add_argument(
         "--memory",
         type=float,
         default=1.0,
         metavar="GiB",
-        help="for rendering, beside network and input (default 1; 0: no limit)",
+        help="limit for rendering, in addition to network and input (default 1; 0: no limit)",
     )
     how.add_argument(
         "--cell",
         type=float,
         metavar="N",
-        help="ask with cells of N input pixels instead of the true ones (Figure 6 of the paper)",
+        help="side of the cell in input pixels, instead of 1/scale (Figure 6 of the paper)",
     )
 
 

@@ -1,15 +1,14 @@
-"""Look at a picture as a continuous image, in the browser: drag it, zoom without end, compare.
+"""Look at a picture as a continuous image in the browser: drag, zoom without limit, compare.
 
   liif view photo.jpg
   liif view photo.jpg --model experiments/LIIF_EDSR_DIV2K --port 8400
   liif view photo.jpg --no-browser            prints the link and waits; Ctrl-C ends it
 
-The view is rendered at the screen's own resolution, coarse first. A slider compares it with bicubic, with
-nearest, or with the network as it was trained while cell and local ensemble are switched (Figures 3 and 6 of
-the paper). The address bar holds the view. The picture may have any size: it is encoded in tiles as they come
-into view. Below x1 the network is not asked, the picture is shrunk. Mouse, touch and keyboard: + - arrows,
-0 fits it in, 1 is pixel by pixel. The printed link holds a random token: only who has the link can see the
-picture.
+The page renders the visible part at the resolution of the screen, first coarse, then sharp. A slider compares
+it with bicubic or nearest neighbour. If you switch the cell or the local ensemble off (Figures 3 and 6 of the
+paper), the slider compares with the unchanged network. The picture may have any size. Below x1 it is
+downsampled without the network. Mouse, touch and keyboard work: + - and arrows, 0 fits the picture into the
+window, 1 shows it pixel by pixel. The link contains a random token: nobody without it can see the picture.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ AFTER_INTERRUPT = ""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("picture", metavar="PICTURE", help="what `liif upscale` reads")
+    parser.add_argument("picture", metavar="PICTURE", help="any picture that `liif upscale` reads")
     parser.add_argument(
         "--model",
         default="liif-light",
@@ -32,9 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--host",
         default="127.0.0.1",
         metavar="ADDRESS",
-        help="address to listen at (default 127.0.0.1: this machine alone)",
+        help="address to listen at (default 127.0.0.1: this machine only)",
     )
-    where.add_argument("--port", type=int, metavar="N", help="to listen at (default 8321, or any free one)")
+    where.add_argument(
+        "--port", type=int, metavar="N", help="port to listen at (default 8321, or a free one)"
+    )
     where.add_argument("--no-browser", action="store_true", help="do not open a browser")
     how = parser.add_argument_group("how (chosen by itself)")
     how.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to compute")

@@ -97,9 +97,10 @@ def _is_folder_name(value: Any) -> bool:
 
 def whole(least: int, most: int = LARGEST_INTEGER) -> OptionType:
     """Return the type of a whole number from ``least`` to ``most``."""
-    return OptionType(
-        f"a whole number of {least} or more, at most {most}", lambda v: type(v) is int and least <= v <= most
-    )
+    words = f"a whole number of {least} or more, at most {most}"
+    if most < LARGEST_INTEGER or most == 2**31:
+        words = f"a whole number from {least} to {most}"
+    return OptionType(words, lambda v: type(v) is int and least <= v <= most)
 
 
 def number(least: float = -math.inf, most: float = math.inf) -> OptionType:
@@ -147,7 +148,9 @@ def optional(option_type: OptionType) -> OptionType:
     return either(option_type, OptionType("~", lambda v: v is None))
 
 
-ANY = OptionType("anything", lambda v: True)
+ANY = OptionType(
+    "see the meaning", lambda v: True
+)  # another check follows; only docs/options.md shows the words
 FLAG = OptionType("true or false", lambda v: isinstance(v, bool))
 TEXT = OptionType("text", _is_text)
 BLOCK = OptionType("a block of options", lambda v: isinstance(v, dict))

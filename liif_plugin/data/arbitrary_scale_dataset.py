@@ -23,7 +23,7 @@ from .query_dataset import QueryDataset
 
 ARBITRARY_OPTIONS = {
     "scale_range": Option(
-        ANY, default=[1, 4], help="Smallest and largest scale of training crops; both may be the same."
+        ANY, default=[1, 4], help="[smallest, largest] scale of training crops; they may be equal."
     ),
     "shrink_range": Option(
         ANY,

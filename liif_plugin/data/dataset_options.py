@@ -31,7 +31,7 @@ from .image_source import ImageSource
 _ONE_SCALE = number(0.01, 10**6)
 SCALE = OptionType("a positive number or a pair [y, x]", either(_ONE_SCALE, each(_ONE_SCALE, 2)).fits)
 SOURCE_OPTIONS = {
-    "name": Option(FOLDER_NAME, help="Name of the set; results are written under it."),
+    "name": Option(FOLDER_NAME, help="Name of the set in results."),
     "type": Option(TEXT, help="Class of the dataset."),
     "phase": Option(
         choice("train", "val", "test"), default="train", help="Set by BasicSR from the block's name."
@@ -40,7 +40,7 @@ SOURCE_OPTIONS = {
     "io_backend": Option(
         optional(BLOCK),
         default=None,
-        help="As in BasicSR: `type: disk` or `type: lmdb`; found out where left out.",
+        help="As in BasicSR: `type: disk` or `type: lmdb`; by default chosen from the path.",
     ),
     "meta_info_file": Option(
         optional(TEXT),
@@ -51,14 +51,18 @@ SOURCE_OPTIONS = {
     "cache": Option(
         optional(choice("memory")),
         default=None,
-        help="memory: decode every image once, shared by all workers.",
+        help="`memory`: decode each image once; all workers share the result.",
     ),
     "first_k": Option(optional(whole(1)), default=None, help="Use the first k images only."),
     "how_to_get": Option(
-        optional(TEXT), default=None, help="A sentence for the message when the data is missing."
+        optional(TEXT),
+        default=None,
+        help="Sentence that is added to the error message if the data are missing.",
     ),
     "too_small": Option(
-        choice("fail", "skip"), default="fail", help="What to do with images smaller than the largest crop."
+        choice("fail", "skip"),
+        default="fail",
+        help="Images smaller than the largest crop: end with an error, or leave them out.",
     ),
     "num_worker_per_gpu": Option(whole(0, 4096), help="Processes that load data, for each GPU."),
 }
@@ -66,7 +70,7 @@ TRAIN_OPTIONS = {
     "lq_size": Option(whole(1), default=48, help="Side of the LR crops in pixels."),
     "num_queries": Option(
         optional(whole(1)),
-        help="Pixels asked for in each crop; ~ gives whole crops, for networks of one scale.",
+        help="Target pixels predicted for each crop; ~: all, as fixed-scale networks need.",
     ),
     "use_hflip": Option(FLAG, default=True, help="Flip at random, left to right."),
     "use_rot": Option(FLAG, default=True, help="Flip at random top to bottom, and transpose."),
@@ -75,7 +79,9 @@ TRAIN_OPTIONS = {
         optional(whole(1)), default=NO_DEFAULT, help="Set by the trainer: the length of the run."
     ),
     "batch_size_per_gpu": Option(whole(1), help="Items in a batch, for each GPU."),
-    "dataset_enlarge_ratio": Option(whole(1), default=1, help="How often an epoch goes through the images."),
+    "dataset_enlarge_ratio": Option(
+        whole(1), default=1, help="Number of times that an epoch uses each image."
+    ),
     "prefetch_mode": Option(optional(choice("cuda", "cpu")), default=None, help="As in BasicSR."),
     "num_prefetch_queue": Option(whole(1, 4096), default=1, help="As in BasicSR, for prefetch_mode: cpu."),
     "pin_memory": Option(optional(FLAG), help="As in BasicSR."),

@@ -26,7 +26,11 @@ PAIRED_OPTIONS = {
     "filename_tmpl": Option(
         TEXT, default="{}", help="Name of the LR image; {} stands for that of the HR image, as in BasicSR."
     ),
-    "scale": Option(optional(SCALE), default=None, help="Scale of the LR images; by default from the sizes."),
+    "scale": Option(
+        optional(SCALE),
+        default=None,
+        help="Scale of the LR images; by default computed from the image sizes.",
+    ),
 }
 
 
