@@ -29,7 +29,7 @@ PAIRED_OPTIONS = {
     "scale": Option(
         optional(SCALE),
         default=None,
-        help="Scale of the LR images; by default computed from the image sizes.",
+        help="Scale of the LR images; by default from the image sizes.",
     ),
 }
 
