@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import argparse
 
+from .arguments import add_model
+
 AFTER_INTERRUPT = "Nothing was written."
 
 
@@ -26,12 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="folder for encoder, decoder, export.json and README.md",
     )
-    parser.add_argument(
-        "--model",
-        default="liif-light",
-        metavar="NAME|FILE|FOLDER",
-        help="weights by name, a .pth file or an experiment's folder (default liif-light)",
-    )
+    add_model(parser)
     parser.add_argument(
         "--format",
         choices=["onnx", "torch"],

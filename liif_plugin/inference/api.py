@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ..archs.base import ContinuousNetwork, as_continuous, tensors_of
+from ..archs.base import ContinuousNetwork, tensors_of
 from ..checkpoints.loading import find, load
 from ..config.option_types import number
 from ..coords import cell_of, pixel_centres
@@ -39,12 +39,7 @@ def _network(model: str | os.PathLike | nn.Module) -> ContinuousNetwork:
         weights = find(net)[1]
         # The time of the file is part of the key: a training may have written newer weights.
         net = _cached_network(os.fspath(net), weights, os.stat(weights).st_mtime_ns)
-    net = as_continuous(net)
-    if not isinstance(net, ContinuousNetwork):
-        raise UserError(
-            f"model: expected a network for any scale such as LIIF; {type(net).__name__} has one fixed scale."
-        )
-    return net
+    return render.continuous(net, "model")
 
 
 def _device_of(net: nn.Module) -> torch.device:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..archs.base import ContinuousNetwork, as_continuous
+from ..archs.base import ContinuousNetwork
 from ..errors import UserError
 from ..image_io.reading import Picture
 from ..image_io.writing import check_format, is_streamed, write_picture
@@ -166,12 +166,7 @@ class Engine:
     @property
     def network(self) -> ContinuousNetwork:
         """``net`` under the contract."""
-        net = as_continuous(self.net)
-        if not isinstance(net, ContinuousNetwork):
-            raise UserError(
-                f"net: expected a network for any scale, got {type(net).__name__}, which has one fixed scale."
-            )
-        return net
+        return render.continuous(self.net)
 
     def tiling(
         self, lr_size: tuple[int, int], where: Geometry, bands: float = 1.0, held: int = 0
@@ -309,7 +304,7 @@ def upscale_file(
     picture: Picture,
     path: str,
     where: Geometry,
-    on_rows: Callable[[int], None] | None = None,
+    on_rows: Callable[[int], object] | None = None,
     quality: int = 95,
 ) -> None:
     """Render a picture and write it at once.

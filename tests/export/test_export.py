@@ -264,7 +264,7 @@ def test_what_is_there_is_kept_or_replaced_as_asked(tmp_path, monkeypatch):
     monkeypatch.setitem(formats.FORMATS, "torch", quick)
     for name in ("decoder.pt2", "notes.txt"):
         (tmp_path / name).write_text("old")
-    with pytest.raises(UserError, match=r"has decoder\.pt2 already; choose another folder, or --overwrite"):
+    with pytest.raises(UserError, match=r"has decoder\.pt2 already; choose another folder, or overwrite it"):
         writing.export(net, options, "small", str(tmp_path), "torch")
     writing.export(net, options, "small", str(tmp_path), "torch", overwrite=True)
     assert (tmp_path / "decoder.pt2").read_text() == "new" and (tmp_path / "notes.txt").read_text() == "old"
