@@ -7,8 +7,8 @@
 The encoder takes an image (batch, 3, height, width), RGB in [0, 1], and returns a table of features. The
 decoder takes this table, positions and cells, and returns colours. All sizes are free. The files
 export.json and README.md describe names, shapes, ranges and the overlap of tiles, and how to run the
-networks. The files are compared with PyTorch; if they differ by more than 1e-4, they are not kept. LIIF
-with any encoder, and MetaSR.
+networks. The files are compared with PyTorch; if they differ by more than 1e-4, they are not kept. Every
+network for any scale that has weights can be exported.
 """
 
 from __future__ import annotations

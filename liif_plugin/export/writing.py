@@ -76,7 +76,7 @@ def export(
     """Write ``net`` as encoder, decoder, export.json and README.md into ``folder``, each file whole.
 
     Args:
-        net: a LIIF or MetaSR on the CPU.
+        net: a network for any scale, on the CPU.
         network_g: its options, for the description.
         model: its name, for the description and for messages.
         folder: where the files go; it is made if it is not there.

@@ -8,7 +8,7 @@ import os
 from ..errors import UserError
 from .writing import SUFFIXES
 
-READABLE = (*SUFFIXES, ".gif")  # a .gif may hold one picture
+READABLE = (*SUFFIXES, ".ppm", ".pgm", ".gif")  # a .gif may hold one picture
 # Names that somebody may give for a result, and that would otherwise become a folder of that name.
 NOT_WRITTEN = (
     *(".gif", ".jp2", ".tga", ".ppm", ".pgm", ".avif", ".heic", ".svg", ".pdf", ".psd"),

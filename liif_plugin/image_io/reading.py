@@ -23,14 +23,14 @@ from ..errors import UserError
 from . import png
 
 MAX_PIXELS = 400_000_000  # a header that promises more is taken for a decompression bomb
-FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF")  # none that runs a program, as EPS does
+FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "DIB", "PPM", "GIF")  # none that runs a program, as EPS does
 VIDEOS = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
 ORIENTATION = 0x0112  # EXIF tag
 # Tags that describe the picture and not the file it was in: description, maker, model, resolution (three
 # tags), software, date, artist, copyright, details of the exposure, place.
 DESCRIPTIVE = {270, 271, 272, 282, 283, 296, 305, 306, 315, 33432, 34665, 34853}
 ASSOCIATED_ALPHA = 1  # TIFF: the colours are multiplied by the alpha channel
-BLACK_IS_ZERO, RGB = 1, 2  # TIFF: photometric interpretations
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2  # TIFF: photometric interpretations
 _TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _TURNS = {2: (1, 0), 3: (0, 2), 4: (1, 2), 5: (1, 1), 6: (0, 3), 7: (1, 3), 8: (0, 1)}
 
@@ -70,7 +70,7 @@ def read_picture(path: str | os.PathLike) -> Picture:
     """Read an image file.
 
     Args:
-        path: a PNG, JPEG, TIFF, WebP, BMP or GIF file that holds one picture.
+        path: a PNG, JPEG, TIFF, WebP, BMP, PPM or GIF file that holds one picture.
 
     Raises:
         UserError: for a file that is missing, not a regular file, damaged, a video, an animation, of a kind
@@ -160,6 +160,8 @@ def _decode(data: bytes, image: ImageFile.ImageFile) -> Picture:
     png.check_checksums(data)
     # Pillow takes the orientation out of a TIFF while it loads it, so ask before.
     orientation, icc = orientation_of(image), profile_of(image)
+    if image.format == "PPM":
+        _refuse_deep_colour(image)
     image.load()
     if image.format == "PNG":
         _correct_transparent_gray(data, image)
@@ -170,6 +172,13 @@ def _decode(data: bytes, image: ImageFile.ImageFile) -> Picture:
         pixels = upright(image)
     colour_space = png.colour_space(data) if image.format == "PNG" else ()
     return replace(from_array(pixels), icc=icc, exif=description_of(image), colour_space=colour_space)
+
+
+def _refuse_deep_colour(image: ImageFile.ImageFile) -> None:
+    """Raise ValueError for a PPM of more than 8 bits a colour, which Pillow would read as 8 bits."""
+    _, _, _, arguments = image.tile[0]  # of the decoder: (mode, largest value) unless the samples are bytes
+    if image.mode == "RGB" and isinstance(arguments, tuple) and arguments[1] > 255:
+        raise ValueError("16-bit colour in PPM; save it as PNG or TIFF")
 
 
 def _correct_transparent_gray(data: bytes, image: Image.Image) -> None:
@@ -209,8 +218,9 @@ def upright(image: Image.Image) -> np.ndarray:
     Raises:
         ValueError: for pixels of other depths.
     """
-    # Pillow turns a TIFF while it loads it
-    orientation = 1 if image.format == "TIFF" else orientation_of(image)
+    orientation = (
+        1 if image.format == "TIFF" else orientation_of(image)
+    )  # Pillow turns a TIFF while it loads it
     pixels = np.asarray(_plain_mode(image))
     if image.mode in ("I", "F"):
         # Pillow before 10.3 reads 16-bit gray PNGs in mode I.
@@ -314,6 +324,8 @@ def sixteen_bit_pixels(data: bytes, image: Image.Image, orientation: int) -> np.
     """
     if image.format == "TIFF":
         return tiff_pixels(data, orientation)
+    if image.format == "PPM" and image.mode == "I":
+        return turned(np.asarray(image).astype(np.uint16), orientation)  # Pillow scales to 65535
     if image.format == "PNG" and png.header(data)[0] == 16:
         return turned(_png_pixels(data, image), orientation)
     return None
@@ -359,12 +371,15 @@ def tiff_pixels(data: bytes, orientation: int) -> np.ndarray | None:
             image = turned(np.moveaxis(image, 0, -1) if planar else image, orientation)
         except ValueError:
             # A compression for which tifffile needs imagecodecs. OpenCV knows some, and turns the image.
-            if planar:
+            if planar or page.photometric == WHITE_IS_ZERO:
                 raise
             decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
             if decoded is None or decoded.dtype != np.uint16:
                 raise
             image = _rgb_order(decoded)
+    if page.photometric == WHITE_IS_ZERO:
+        image = image.reshape(*image.shape[:2], -1)
+        image = np.concatenate([65535 - image[:, :, :1], image[:, :, 1:]], axis=2)
     if ASSOCIATED_ALPHA in getattr(page, "extrasamples", ()) and image.ndim == 3:
         return _unmultiplied(image)
     return image
@@ -372,9 +387,9 @@ def tiff_pixels(data: bytes, orientation: int) -> np.ndarray | None:
 
 def _check_channels(page: tifffile.TiffPage) -> None:
     """Raise ValueError unless a page holds gray or RGB, with one alpha channel at most."""
-    if page.photometric not in (BLACK_IS_ZERO, RGB):
+    if page.photometric not in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB):
         raise ValueError(
-            f"16-bit TIFF of the kind {tifffile.PHOTOMETRIC(page.photometric).name}; save it as gray or RGB"
+            f"16-bit TIFF of the kind {tifffile.PHOTOMETRIC(page.photometric).name}; save it as RGB"
         )
     colours = 3 if page.photometric == RGB else 1
     if page.samplesperpixel not in (colours, colours + 1):

@@ -116,6 +116,20 @@ def test_sixteen_bit_tiffs_with_more_channels_are_refused(tmp_path, channels, ki
             read_picture(tmp_path / "a.tif")
 
 
+def test_white_as_zero_turns_the_gray_and_not_the_alpha(tmp_path):
+    image = np.random.default_rng(0).integers(1, 65536, (6, 7, 2)).astype(np.uint16)
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        image,
+        photometric="miniswhite",
+        planarconfig="contig",
+        extrasamples=["unassalpha"],
+    )
+    read = read_picture(tmp_path / "a.tif")
+    assert np.array_equal(read.colour[..., 0], 65535 - image[..., 0])
+    assert np.array_equal(read.alpha, image[..., 1])
+
+
 SPACES = {
     "gamma of 1": ((b"gAMA", struct.pack(">I", 100000)),),
     "primaries of P3": (

@@ -229,15 +229,14 @@ def test_orientation(tmp_path, orientation, sixteen):
 
 
 def test_sixteen_bit_tiffs_of_other_kinds(tmp_path):
-    """One plane after another is read as black by others; white as zero would be read as a negative."""
+    """One plane after another, and white as zero: both are read as black or as a negative by others."""
     image = sample(3, np.uint16, 12, 14)
     tifffile.imwrite(
         tmp_path / "planar.tif", np.moveaxis(image, -1, 0), photometric="rgb", planarconfig="separate"
     )
     assert np.array_equal(read_picture(str(tmp_path / "planar.tif")).colour, image)
     tifffile.imwrite(tmp_path / "white.tif", image[..., 0], photometric="miniswhite")
-    with pytest.raises(UserError, match="of the kind MINISWHITE; save it as gray or RGB"):
-        read_picture(str(tmp_path / "white.tif"))
+    assert np.array_equal(read_picture(str(tmp_path / "white.tif")).colour[..., 0], 65535 - image[..., 0])
 
 
 def test_other_sixteen_bits(tmp_path):
@@ -250,6 +249,11 @@ def test_other_sixteen_bits(tmp_path):
         and np.array_equal(read.colour[..., 0], image[..., 0])
         and np.array_equal(read.alpha, image[..., 1])
     )
+    (tmp_path / "a.pgm").write_bytes(b"P5 2 1 4095\n" + np.array([4095, 0], ">u2").tobytes())
+    assert read_picture(str(tmp_path / "a.pgm")).colour[0, :, 0].tolist() == [
+        65535,
+        0,
+    ]  # 12 bits fill the range
 
 
 def test_metadata_describes_the_picture_and_not_the_file(tmp_path):
@@ -284,6 +288,13 @@ def test_a_turned_picture_with_a_broken_resolution(tmp_path):
         ImageOps.exif_transpose(Image.open(path))
     truth = ImageOps.exif_transpose(Image.open(saved(tmp_path, shown, "good.jpg", exif=good)))
     assert np.array_equal(read_picture(path).colour, truth)
+
+
+def test_sixteen_bit_colour_in_ppm_is_refused(tmp_path):
+    """Pillow would read it as 8 bits."""
+    (tmp_path / "a.ppm").write_bytes(b"P6\n# a comment\n2 1\n65535\n" + bytes(12))
+    with pytest.raises(UserError, match="16-bit colour in PPM; save it as PNG or TIFF"):
+        read_picture(str(tmp_path / "a.ppm"))
 
 
 def test_mutated_files(tmp_path):
@@ -362,7 +373,6 @@ def written(name, content):
         (written("a.png", b""), "0 bytes"),
         (written("a.png", b"hello"), "not an image file"),
         (written("a.mp4", b"x"), "video; take its frames out"),
-        (written("a.ppm", b"P6\n2 1\n65535\n" + bytes(12)), "not an image file"),
         (lambda _: "missing.png", "No such file"),
         (lambda _: ".", "cannot be read"),
     ],
