@@ -394,6 +394,7 @@ def _check_training(opt: dict) -> None:
     require("datasets", opt["datasets"], "train")
     require("datasets.train", opt["datasets"]["train"], "batch_size_per_gpu", "num_worker_per_gpu")
     _check_loader(opt["datasets"]["train"])
+    require("train", train, "total_iter", "optim_g", "scheduler", "pixel_opt")
     check_block("train", train, TRAIN)
     _check_optimiser(train["optim_g"])
     _check_scheduler(train["scheduler"], train["total_iter"])
