@@ -129,7 +129,7 @@ def test_every_target_pixel_belongs_to_one_tile():
     ("arguments", "words"),
     [
         ({"size": (0, 5)}, "at least 1 x 1"),
-        ({"size": (5, 5), "window": (0, 0, 6, 5)}, "not inside 5 x 5"),
+        ({"size": (5, 5), "window": (0, 0, 6, 5)}, r"not inside an image of \(H, W\) = \(5, 5\)"),
         ({"size": (5, 5), "window": (-1, 0, 2, 2)}, "not inside"),
         ({"size": (5, 5), "window": (0, 0, 0, 2)}, "not inside"),
     ],
