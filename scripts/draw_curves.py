@@ -67,6 +67,30 @@ def draw(losses: list[tuple[int, float]], scores: dict[str, list[tuple[int, floa
     figure.savefig(path, dpi=110)
 
 
+def draw_rows(rows: dict[str, dict[str, list[tuple[int, float]]]], path: str) -> None:
+    """Draw several trainings: one panel for each validation set, one line for each row.
+
+    Args:
+        rows: row -> validation set -> [(iteration, score)], as ``read_log`` returns them.
+        path: the picture.
+    """
+    sets = sorted({name for scores in rows.values() for name in scores})
+    figure, panels = plt.subplots(
+        1, len(sets), figsize=(4 * len(sets), 4), layout="constrained", squeeze=False
+    )
+    for axes, name in zip(panels[0], sets):
+        for row, scores in rows.items():
+            if name in scores:
+                iterations, psnr = np.array(scores[name]).T
+                axes.plot(iterations, psnr, marker=".", label=row)
+        axes.set(title=name.replace("_", " "), xlabel="iteration", ylabel="PSNR, dB")
+        axes.grid(color="0.92")
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0][0].legend(frameon=False, fontsize="small")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

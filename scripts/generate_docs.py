@@ -138,6 +138,7 @@ HELP = {
         "published": "Row of the published table to print beside it.",
         "scale": "The one scale of a fixed-scale network.",
         "scales": "Fixed-scale networks: scale -> block with `network_g`, `opt`, `model`, `weights`.",
+        "if_missing": "skip: without weights the row shows its published values alone; default stop.",
         "images": "Path of images that another program made, with {dataset}, {scale} and {name}.",
     },
     "set": {

@@ -45,6 +45,16 @@ def write_pictures(data: str, folder: str) -> int:
     return count
 
 
+def make_lmdb(data: str, output: str) -> None:
+    """Write OUTPUT/pictures and OUTPUT/datasets/light_train.lmdb from the pictures below ``data``."""
+    pictures = os.path.join(output, "pictures")
+    lmdb = os.path.join(output, "datasets", "light_train.lmdb")
+    os.makedirs(os.path.dirname(lmdb), exist_ok=True)
+    print(f"{pictures}: {write_pictures(data, pictures)} pictures")
+    report = prepare_lmdb(pictures, lmdb, cut=None, min_size=128)
+    print(f"{lmdb}: {report.stored} pictures, {len(report.left_out)} below 128 pixels left out")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -54,12 +64,7 @@ def main() -> None:
         "-o", "--output", required=True, metavar="FOLDER", help="where to write pictures and the LMDB"
     )
     args = parser.parse_args()
-    pictures = os.path.join(args.output, "pictures")
-    lmdb = os.path.join(args.output, "datasets", "light_train.lmdb")
-    os.makedirs(os.path.dirname(lmdb), exist_ok=True)
-    print(f"{pictures}: {write_pictures(args.data, pictures)} pictures")
-    report = prepare_lmdb(pictures, lmdb, cut=None, min_size=128)
-    print(f"{lmdb}: {report.stored} pictures, {len(report.left_out)} below 128 pixels left out")
+    make_lmdb(args.data, args.output)
 
 
 if __name__ == "__main__":

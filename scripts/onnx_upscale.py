@@ -92,6 +92,8 @@ def upscale(
     halo, multiple = network.about["halo"], network.about["pad_multiple"]
     if halo is None:
         tile, halo = max(h, w), 0
+    if network.about.get("whole_target"):  # every pixel depends on all that are asked for with it
+        at_once = H * W
     tile = -(-tile // multiple) * multiple
     out = np.empty((H, W, 3), np.float32)
     for (top, bottom), (y0, y1) in parts_of(h, H, tile, halo, multiple):

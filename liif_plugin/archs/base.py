@@ -77,6 +77,8 @@ class ContinuousNetwork(nn.Module):
         whole_features: True if ``prepare`` needs the feature map of the whole image, because a pixel depends
             on all others of the target. The image is still encoded in tiles, the features are put together.
         uses_cell: False if the result does not depend on the size of the queried pixel.
+        one_cell: True if all queries of one call of ``sample`` must have the same cell.
+        not_exportable: why `liif export` refuses the network, None if it does not.
         residual: name of the interpolation of the input that the network adds its result to, or None.
         has_gradient: True if the network defines ``query_with_gradient``, which ``train.gradient_weight``
             needs.
@@ -102,6 +104,8 @@ class ContinuousNetwork(nn.Module):
     pad_multiple: int = 1
     whole_features: bool = False
     uses_cell: bool = True
+    one_cell: bool = False
+    not_exportable: str | None = None
     residual: str | None = None
     has_gradient: bool = False
 
@@ -176,6 +180,14 @@ class ContinuousNetwork(nn.Module):
         """
         return Features(feat, tile)
 
+    def at_cell(self, prepared: Any, cell: Tensor) -> Any:
+        """Return ``prepared`` with what depends on the whole target whose pixels have the size ``cell`` (2,).
+
+        It is worth keeping for many calls of ``sample`` and ``decode`` with one cell. The default returns
+        ``prepared``.
+        """
+        return prepared
+
     def sample(self, prepared: Any, coord: Tensor, cell: Tensor) -> Tensor:
         """Return the same as ``query``, from the result of ``prepare``.
 
@@ -219,6 +231,24 @@ class ContinuousNetwork(nn.Module):
             block = image[:, :, top : top + step]
             block.copy_(queries_to_image(rgb, (block.shape[2], block.shape[3])))
         return image
+
+    def to_tables(self, feat: Tensor) -> dict[str, Tensor]:
+        """Return what an exported encoder hands to the exported decoder.
+
+        Override both ``to_tables`` and ``from_tables`` if ``prepare`` computes much for each LR pixel, so
+        that the exported decoder does not compute it again in each call.
+
+        Args:
+            feat: (B, C, h, w) of a whole image, as ``encode`` returns it.
+
+        Returns:
+            Tensors (B, h, w, channels) by name.
+        """
+        return {"features": feat.permute(0, 2, 3, 1)}
+
+    def from_tables(self, tables: dict[str, Tensor]) -> Any:
+        """Return what ``sample`` needs, like ``prepare``, from the result of ``to_tables``."""
+        return self.prepare(tables["features"].permute(0, 3, 1, 2))
 
     def without_ensemble(self) -> ContinuousNetwork | None:
         """Return the same network asking one code instead of four, its weights shared, or None if it has no

@@ -28,6 +28,7 @@ class Bicubic(ContinuousNetwork):
     """
 
     uses_cell = False
+    not_exportable = "it has no weights; every runtime has a cubic Resize of its own"
 
     def encode(self, lq: Tensor) -> Tensor:
         """Return the image itself."""

@@ -126,6 +126,19 @@ class LIIF(EncodedNetwork):
         features = F.conv2d(part.contiguous(memory_format=torch.channels_last), weight, first.bias)
         return Projection(features.flatten(2).transpose(1, 2), image, tile.size, tile.region)
 
+    def to_tables(self, feat: Tensor) -> dict[str, Tensor]:
+        """Return the features behind the first layer, and the image where the residual needs it."""
+        features, image, (h, w), _ = self.prepare(feat)
+        tables = {"table": features.unflatten(1, (h, w))}
+        return tables if image is None else {**tables, "skip": image.unflatten(1, (h, w))}
+
+    def from_tables(self, tables: dict[str, Tensor]) -> Projection:
+        """Return the same as ``prepare`` of a whole image."""
+        table = tables["table"]
+        h, w = table.shape[1:3]
+        image = tables["skip"].flatten(1, 2) if "skip" in tables else None
+        return Projection(table.flatten(1, 2), image, (h, w), (0, 0, h, w))
+
     def sample(self, prepared: Projection, coord: Tensor, cell: Tensor) -> Tensor:
         """Return the same as ``query``, from the result of ``prepare`` for a whole image."""
         if coord.dtype not in (torch.float32, torch.float64) or coord.shape[-1] != 2 or coord.dim() != 3:

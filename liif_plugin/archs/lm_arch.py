@@ -61,6 +61,7 @@ class LatentModulated(EncodedNetwork):
     product for all LR pixels of a row. These narrow layers stay in float32 in half precision, too.
     """
 
+    one_cell = True
     hypernet: MLP
     imnet: MLP
     residual: str | None
@@ -126,7 +127,7 @@ class LatentModulated(EncodedNetwork):
     def sample(self, prepared: Surroundings, coord: Tensor, cell: Tensor) -> Tensor:
         """Return the same as ``query``, from the result of ``prepare`` for a whole image."""
         check_positions(coord, prepared.size, prepared.region)
-        rel_cell = cell * coord.new_tensor(prepared.size)
+        rel_cell = cell * torch.tensor(prepared.size, dtype=coord.dtype, device=coord.device)
         mods = self.modulations(prepared.feat, rel_cell[:, 0].view(-1, 1, 1, 2))
         return self.render_modulated(mods, prepared.image, coord, rel_cell)
 

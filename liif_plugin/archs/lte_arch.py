@@ -130,6 +130,17 @@ class LTE(EncodedNetwork):
         )
         return Waves(coef, freq, cut(feat[:, -3:], tile, margin=0), tile.size, tile.region)
 
+    def to_tables(self, feat: Tensor) -> dict[str, Tensor]:
+        """Return amplitudes, frequencies and the image."""
+        coef, freq, image, _, _ = self.prepare(feat)
+        return {"coef": coef, "freq": freq, "skip": image.permute(0, 2, 3, 1)}
+
+    def from_tables(self, tables: dict[str, Tensor]) -> Waves:
+        """Return the same as ``prepare`` of a whole image."""
+        h, w = tables["coef"].shape[1:3]
+        image = tables["skip"].permute(0, 3, 1, 2)
+        return Waves(tables["coef"], tables["freq"], image, (h, w), (0, 0, h, w))
+
     def sample(self, prepared: Waves, coord: Tensor, cell: Tensor) -> Tensor:
         """Return the same as ``query``, from the result of ``prepare`` for a whole image."""
         check_positions(coord, prepared.size, prepared.region)
@@ -139,7 +150,7 @@ class LTE(EncodedNetwork):
         coef, freq = (F.embedding(index + batch, table.flatten(0, 2)) for table in prepared[:2])
         # The waves, in float32: in half precision an angle is another angle.
         with torch.autocast(coord.device.type, enabled=False):
-            rel_cell = cell * coord.new_tensor([h, w])
+            rel_cell = cell * torch.tensor([h, w], dtype=coord.dtype, device=coord.device)
             phase = F.linear(rel_cell, self.phase.weight.to(coord.dtype)).unsqueeze(1)  # (B, 1, Q, K)
             freq = freq.to(coord.dtype).unflatten(-1, (-1, 2))  # (B, T, Q, K, 2)
             angle = math.pi * ((freq * rel.unsqueeze(-2)).sum(dim=-1) + phase)

@@ -77,6 +77,15 @@ class MetaSR(ContinuousNetwork):
         """Join each LR pixel's features to those of its 3x3 neighbours; the rest is not used."""
         return Unfolded(F.unfold(feat, 3, padding=1).transpose(1, 2), (feat.shape[-2], feat.shape[-1]))
 
+    def to_tables(self, feat: Tensor) -> dict[str, Tensor]:
+        """Return the unfolded features."""
+        return {"table": self.prepare(feat).features.unflatten(1, feat.shape[-2:])}
+
+    def from_tables(self, tables: dict[str, Tensor]) -> Unfolded:
+        """Return the same as ``prepare``."""
+        table = tables["table"]
+        return Unfolded(table.flatten(1, 2), (table.shape[1], table.shape[2]))
+
     def sample(self, prepared: Unfolded, coord: Tensor, cell: Tensor) -> Tensor:
         """Return the same as ``query``, from the result of ``prepare``."""
         features, (h, w) = prepared

@@ -75,6 +75,7 @@ class SIREN(ContinuousNetwork):
     """
 
     uses_cell = False
+    not_exportable = "it is fitted to each picture anew: there is nothing to export before a picture is known"
 
     def __init__(
         self,

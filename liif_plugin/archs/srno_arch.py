@@ -135,6 +135,7 @@ class SRNO(EncodedNetwork):
     """
 
     whole_features = True
+    one_cell = True
 
     def __init__(self, encoder: dict, width: int = 256, heads: int = 16, hidden_dim: int = 256):
         super().__init__(encoder, 1)
@@ -184,7 +185,7 @@ class SRNO(EncodedNetwork):
         near = F.embedding(index + batch, prepared.feat.flatten(0, 2).to(coord.dtype))  # (B, 4, Q, C)
         near = near * weight.unsqueeze(-1)
         # (rel_1 .. rel_4, a_1 f_1 .. a_4 f_4, rel_cell) of each query, the positions in float32.
-        rel_cell = cell * coord.new_tensor([h, w])
+        rel_cell = cell * torch.tensor([h, w], dtype=coord.dtype, device=coord.device)
         x = torch.cat([rel.transpose(1, 2).flatten(2), near.transpose(1, 2).flatten(2), rel_cell], dim=-1)
         with torch.autocast(coord.device.type, enabled=False):
             x = linear(self.conv00, x)
@@ -192,6 +193,21 @@ class SRNO(EncodedNetwork):
         x = self.conv1(self.conv0(x, kernels[0]), kernels[1])
         rgb = linear(self.fc2, F.gelu(linear(self.fc1, x))).to(coord.dtype) * self.std
         return rgb + sample_bilinear(prepared.image, coord)
+
+    def at_cell(self, prepared: Operator, cell: Tensor, dtype: torch.dtype = torch.float32) -> Operator:
+        """Return ``prepared`` with the averages over the target whose pixels have the size ``cell`` (2,).
+
+        Averages that are there already stay.
+
+        Raises:
+            ValueError: if ``prepared`` is that of a tile: the averages need the whole image.
+        """
+        if prepared.kernels is not None:
+            return prepared
+        if prepared.region != (0, 0, *prepared.size):
+            raise ValueError("prepared: expected the averages over the whole target, got those of a tile.")
+        H, W = (max(1, round(2 / float(side))) for side in cell)
+        return self._with_kernels(prepared, (H, W), cell, dtype)
 
     @torch.no_grad()
     def decode(
@@ -208,13 +224,7 @@ class SRNO(EncodedNetwork):
         Raises:
             ValueError: if ``prepared`` is that of a tile, without the averages over the whole target.
         """
-        if prepared.kernels is None:
-            if prepared.region != (0, 0, *prepared.size):
-                raise ValueError(
-                    "prepared: expected the averages over the whole target, got those of a tile."
-                )
-            H, W = (max(1, round(2 / float(side))) for side in cell)
-            prepared = self._with_kernels(prepared, (H, W), cell, dtype)
+        prepared = self.at_cell(prepared, cell, dtype)
         assert prepared.kernels is not None
         kind, device = prepared.feat.dtype, prepared.feat.device
         image = torch.empty(len(prepared.feat), 3, len(rows), len(columns), dtype=kind, device=device)

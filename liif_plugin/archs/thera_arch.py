@@ -362,7 +362,7 @@ class Thera(ContinuousNetwork):
         _, image, size, (_, _, height, width), _ = prepared
         with torch.autocast(coord.device.type, enabled=False):
             # The waves at the query, damped.
-            t = (cell * coord.new_tensor(size) / 2).square()
+            t = (cell * torch.tensor(size, dtype=coord.dtype, device=coord.device) / 2).square()
             wave = angle.sin() * torch.exp(-self.k * (t @ self.components.square()))  # (B, Q, waves)
             field = (wave.unsqueeze(-2) @ A).squeeze(-2)  # (B, Q, 3)
             rgb = field / 2 + self.mean

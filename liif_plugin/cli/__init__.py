@@ -15,7 +15,7 @@ import types
 from collections.abc import Iterator
 
 from .. import __version__
-from ..errors import DEBUG, NO_BASICSR, UserError, nearest, unexpected_message
+from ..errors import DEBUG, NO_BASICSR, UserError, nearest, printable, unexpected_message
 
 COMMANDS = {
     "demo": "train and measure a small LIIF on pictures of scikit-image, in minutes",
@@ -48,10 +48,20 @@ class Parser(argparse.ArgumentParser):
             wrong = message.split(": ", 1)[1].split()[0]
             message += nearest(wrong, self._option_string_actions)
         message = re.sub(r"argument (\S+): invalid (int|float) value: '(.*)'", _number_expected, message)
+        message = re.sub(r"^argument (\S+: expected)", r"\1", message)
         message = re.sub(
             r"\(choose from .*\)", lambda found: found[0].replace("'", ""), message
         )  # as newer Pythons write it
-        self.exit(2, f"liif: {message}. See `{self.prog} --help`.\n")
+        self.exit(2, f"liif: {printable(message)}. See `{self.prog} --help`.\n")
+
+    def with_flag(self, message: str) -> str:
+        """Return a message of the library with the argument that it begins with written as an option.
+
+        'window: expected ...' becomes '--window: expected ...' where the subcommand has that option.
+        """
+        argument = re.match(r"(\w+)[: ]", message)
+        is_option = argument and f"--{argument[1]}" in self._option_string_actions
+        return f"--{message}" if is_option else message
 
 
 def parser_of(command: str) -> tuple[types.ModuleType, Parser]:
@@ -63,6 +73,7 @@ def parser_of(command: str) -> tuple[types.ModuleType, Parser]:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.add_arguments(parser)
+    parser.set_defaults(parser=parser)
     if command in IMPORTERS:
         parser.add_argument(
             "--import",
@@ -187,7 +198,7 @@ def main(argv: list[str] | None = None) -> None:
     except UserError as error:
         from ..distributed import exit_message
 
-        sys.exit(f"liif {command}: {exit_message(error)}")
+        sys.exit(f"liif {command}: {parser.with_flag(exit_message(error) or '')}")
     except BrokenPipeError:
         if command == "train":  # that of a data worker would look the same
             raise

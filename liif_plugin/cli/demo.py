@@ -17,6 +17,8 @@ import subprocess
 import sys
 import time
 
+from .arguments import whole_number
+
 AFTER_INTERRUPT = "The same command continues from the last checkpoint."
 HELD_OUT = ("chelsea", "coffee")
 TRAINING = (
@@ -46,7 +48,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder for everything (default ./liif_demo)",
     )
     parser.add_argument(
-        "--iterations", type=int, metavar="N", help="training steps (default: as in train_liif_demo.yml)"
+        "--iterations",
+        type=whole_number(1),
+        metavar="N",
+        help="training steps (default: as in train_liif_demo.yml)",
     )
 
 
@@ -213,11 +218,9 @@ def run(args: argparse.Namespace) -> None:
     import torch
 
     from ..config.option_files import find_option_file, read_options
-    from ..errors import UserError, printable
+    from ..errors import printable
     from ..evaluation.tables import markdown_table
 
-    if args.iterations is not None and args.iterations < 1:
-        raise UserError(f"--iterations: expected a positive number, got {args.iterations}.")
     root, shown = args.output, printable(args.output)
     option_file = find_option_file("train_liif_demo.yml")
     opt = read_options(option_file)

@@ -7,13 +7,15 @@
 The encoder takes an image (batch, 3, height, width), RGB in [0, 1], and returns a table of features. The
 decoder takes this table, positions and cells, and returns colours. All sizes are free. The files
 export.json and README.md describe names, shapes, ranges and the overlap of tiles, and how to run the
-networks. The files are compared with PyTorch; if they differ by more than 1e-4, they are not kept. LIIF
-with any encoder, and MetaSR.
+networks. The files are compared with PyTorch; if they differ by more than 1e-4, they are not kept. Every
+network for any scale that has weights can be exported.
 """
 
 from __future__ import annotations
 
 import argparse
+
+from .arguments import add_model
 
 AFTER_INTERRUPT = "Nothing was written."
 
@@ -26,12 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="folder for encoder, decoder, export.json and README.md",
     )
-    parser.add_argument(
-        "--model",
-        default="liif-light",
-        metavar="NAME|FILE|FOLDER",
-        help="weights by name, a .pth file or an experiment's folder (default liif-light)",
-    )
+    add_model(parser)
     parser.add_argument(
         "--format",
         choices=["onnx", "torch"],

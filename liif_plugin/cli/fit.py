@@ -14,6 +14,8 @@ import math
 import os
 import time
 
+from .arguments import image_size, positive_number, whole_number
+
 AFTER_INTERRUPT = "Nothing was written."
 STEPS_BEFORE_ESTIMATE = 5
 
@@ -22,13 +24,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("picture", metavar="PICTURE", help="8 or 16 bits, RGB or gray")
     parser.add_argument("-o", "--output", required=True, metavar="NAME.png", help="the rendered picture")
     parser.add_argument(
-        "--scale", type=float, metavar="S", help="render S times as large (default 1: the fit itself)"
+        "--scale",
+        type=positive_number,
+        metavar="S",
+        help="render S times as large (default 1: the fit itself)",
     )
-    parser.add_argument("--size", metavar="WxH", help="render at this size instead")
+    parser.add_argument("--size", type=image_size, metavar="WxH", help="render at this size instead")
     parser.add_argument(
-        "--iterations", type=int, default=1000, metavar="N", help="steps of Adam (default 1000)"
+        "--iterations", type=whole_number(1), default=1000, metavar="N", help="steps of Adam (default 1000)"
     )
-    parser.add_argument("--lr", type=float, default=1e-4, help="learning rate (default 1e-4)")
+    parser.add_argument("--lr", type=positive_number, default=1e-4, help="learning rate (default 1e-4)")
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="of the initial parameters (default 0)"
     )
@@ -40,15 +45,10 @@ def _target(args: argparse.Namespace, h: int, w: int) -> tuple[int, int]:
 
     if args.size is not None and args.scale is not None:
         raise UserError("--scale and --size: give one of them.")
-    if args.size is None:
-        scale = 1.0 if args.scale is None else args.scale
-        if not 0 < scale < math.inf:
-            raise UserError(f"--scale: expected a positive number, got {scale}.")
-        return max(1, round(h * scale)), max(1, round(w * scale))
-    parts = args.size.lower().split("x")
-    if len(parts) != 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise UserError(f"--size: expected WIDTHxHEIGHT such as 1600x900, got {args.size}.")
-    return int(parts[1]), int(parts[0])
+    if args.size is not None:
+        return args.size
+    scale = args.scale or 1.0
+    return max(1, round(h * scale)), max(1, round(w * scale))
 
 
 def _check(args: argparse.Namespace, weights: str) -> None:
@@ -56,10 +56,6 @@ def _check(args: argparse.Namespace, weights: str) -> None:
     from ..errors import UserError
     from ..image_io.paths import make_folder_of
 
-    if args.iterations < 1:
-        raise UserError(f"--iterations {args.iterations}: expected 1 or more.")
-    if not 0 < args.lr < math.inf:
-        raise UserError(f"--lr {args.lr}: expected a positive number such as 1e-4.")
     if not args.output.lower().endswith(".png"):
         raise UserError(f"-o {args.output}: expected a name that ends in .png.")
     for path in (args.output, weights):

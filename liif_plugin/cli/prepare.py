@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import argparse
 
+from .arguments import whole_number
+
 AFTER_INTERRUPT = "The same command continues."
 
 
@@ -22,10 +24,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", required=True, metavar="NAME.lmdb", help="the LMDB to write")
     parser.add_argument("--whole", action="store_true", help="do not cut images into sub-images")
     parser.add_argument(
-        "--crop-size", type=int, default=480, metavar="N", help="side of the sub-images (default 480)"
+        "--crop-size",
+        type=whole_number(1),
+        default=480,
+        metavar="N",
+        help="side of the sub-images (default 480)",
     )
     parser.add_argument(
-        "--step", type=int, default=240, metavar="N", help="distance between sub-images (default 240)"
+        "--step",
+        type=whole_number(1),
+        default=240,
+        metavar="N",
+        help="distance between sub-images (default 240)",
     )
     parser.add_argument(
         "--min-size",
@@ -45,12 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..data.prepare import Cut, prepare_lmdb
-    from ..errors import UserError, printable
+    from ..errors import printable
 
-    if args.crop_size < 1 or args.step < 1:
-        raise UserError(
-            f"--crop-size and --step: expected positive numbers, got {args.crop_size} and {args.step}."
-        )
     cut = None if args.whole else Cut(args.crop_size, args.step)
     report = prepare_lmdb(args.source, args.output, cut=cut, min_size=args.min_size, png_level=args.png_level)
     print(f"{printable(args.output)}: {report.stored} images from {report.sources} files.")

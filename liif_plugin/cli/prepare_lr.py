@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import argparse
 
+from .arguments import whole_number
+
 AFTER_INTERRUPT = "The same command continues."
 
 
@@ -21,7 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", required=True, metavar="FOLDER", help="folder that gets X2, X3, ..."
     )
     parser.add_argument(
-        "--scales", type=int, nargs="+", default=[2, 3, 4], metavar="N", help="scales (default 2 3 4)"
+        "--scales",
+        type=whole_number(1),
+        nargs="+",
+        default=[2, 3, 4],
+        metavar="N",
+        help="scales (default 2 3 4)",
     )
     parser.add_argument(
         "--border",
@@ -33,11 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..data.derive import derive_folders, lr_images
-    from ..errors import UserError, printable
+    from ..errors import printable
 
     scales = sorted(set(args.scales))
-    if scales[0] < 1:
-        raise UserError(f"--scales: expected whole numbers of 1 or more, got {scales[0]}.")
     folders = [f"X{scale}" for scale in scales]
     left_out = derive_folders(
         args.source,

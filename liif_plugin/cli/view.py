@@ -15,17 +15,14 @@ from __future__ import annotations
 
 import argparse
 
+from .arguments import add_engine, add_model, engine_of, whole_number
+
 AFTER_INTERRUPT = ""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("picture", metavar="PICTURE", help="any picture that `liif upscale` reads")
-    parser.add_argument(
-        "--model",
-        default="liif-light",
-        metavar="NAME|FILE|FOLDER",
-        help="weights by name, a .pth file or an experiment's folder (default liif-light)",
-    )
+    add_model(parser)
     where = parser.add_argument_group("where")
     where.add_argument(
         "--host",
@@ -34,25 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="address to listen at (default 127.0.0.1: this machine only)",
     )
     where.add_argument(
-        "--port", type=int, metavar="N", help="port to listen at (default 8321, or a free one)"
+        "--port",
+        type=whole_number(1, 65535),
+        metavar="N",
+        help="port to listen at (default 8321, or a free one)",
     )
     where.add_argument("--no-browser", action="store_true", help="do not open a browser")
-    how = parser.add_argument_group("how (chosen by itself)")
-    how.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to compute")
-    how.add_argument(
-        "--precision",
-        choices=["auto", "fp32", "bf16", "fp16"],
-        default="auto",
-        help="auto: bf16 where the hardware multiplies it, else fp32",
-    )
-    how.add_argument(
-        "--memory",
-        type=float,
-        default=1.0,
-        metavar="GiB",
-        help="for encoded tiles that are kept (default 1; 0: no limit)",
-    )
-    parser.set_defaults(cell=None)
+    add_engine(parser, "for encoded tiles that are kept")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -64,7 +49,6 @@ def run(args: argparse.Namespace) -> int:
 
     from ..errors import UserError, printable
     from ..image_io.reading import read_picture
-    from .upscale import engine_of
 
     missing = [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]
     if missing:
@@ -72,8 +56,6 @@ def run(args: argparse.Namespace) -> int:
             f"{' and '.join(missing)} is not installed; "
             "`pip install 'liif-plugin[view]'` brings what the viewer needs."
         )
-    if args.port is not None and not 1 <= args.port <= 65535:
-        raise UserError(f"--port {args.port}: expected 1 to 65535.")
     from ..view.renderer import Renderer
     from ..view.server import app_of, listening, serve
 

@@ -32,7 +32,8 @@ class Model:
     Attributes:
         name: the label of the row.
         published: the row of published.py that the option file names for it, or None.
-        by_scale: scale -> source of a fixed-scale model, or {None: source} for one that serves every scale.
+        by_scale: scale -> source of a fixed-scale model, or {None: source} for one that serves every scale;
+            empty if its weights are not there and the option file says `if_missing: skip`.
         cell: side of the cells in input pixels instead of the true one (Figure 6 of the paper).
         cell_clamp: smallest cell, as a scale; see ``predict``.
     """

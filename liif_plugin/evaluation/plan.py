@@ -21,6 +21,7 @@ from ..config.option_types import (
     check_block,
     check_call,
     check_values,
+    choice,
     each,
     number,
     optional,
@@ -42,6 +43,7 @@ def _is_label(value: object) -> bool:
 
 
 LABEL = OptionType("text", _is_label)
+IF_MISSING = ("stop", "skip")
 TOP = {
     "name": FOLDER_NAME,
     "device": optional(TEXT),
@@ -67,6 +69,7 @@ MODEL = {
     "scale": ANY,
     "scales": optional(BLOCK),
     "images": optional(TEXT),
+    "if_missing": choice(*IF_MISSING),
 }
 SET = {
     "protocol": TEXT,
@@ -82,7 +85,6 @@ SET = {
     "published": optional(LABEL),
 }
 FIGURE = {"dataset": LABEL, "scale": ANY, "image": LABEL, "box": ANY, "models": optional(each(LABEL))}
-IF_MISSING = ("stop", "skip")
 DEVICES = ("auto", "cpu", "cuda")
 DEFAULT_METRICS = {"psnr": {"type": "continuous_psnr"}}
 
@@ -154,18 +156,21 @@ def _model(position: int, opt: object) -> Model:
         by_scale: dict[float | None, Source] = {}
         for scale, entry in _block(f"{where}: scales", opt["scales"]).items():
             check_block(f"{where}, x{scale}", entry, NETWORK)
-            by_scale[_one_scale(where, scale)] = _source(f"{where}, x{scale}", entry)
+            source = _source(f"{where}, x{scale}", entry)
+            assert source is not None
+            by_scale[_one_scale(where, scale)] = source
         return Model(name, label, by_scale)
     # one network, for every scale unless it says otherwise
     only = None if opt.get("scale") is None else _one_scale(where, opt["scale"])
     cell, clamp = _cell(where, opt.get("cell")), opt.get("cell_clamp")
     if cell is not None and clamp is not None:
         raise UserError(f"{where}: cell and cell_clamp: give one of them.")
-    return Model(name, label, {only: _source(where, opt)}, cell, clamp)
+    source = _source(where, opt, skip=opt.get("if_missing") == "skip")
+    return Model(name, label, {} if source is None else {only: source}, cell, clamp)
 
 
-def _source(where: str, opt: dict) -> Source:
-    """Return the source of one network of the file.
+def _source(where: str, opt: dict, skip: bool = False) -> Source | None:
+    """Return the source of one network of the file; with ``skip`` None if its weights are not there.
 
     A network is given by `network_g`, by the option file that trains it (`opt`), whose newest weights are the
     default, or by a name that `liif upscale --model` takes (`model`).
@@ -187,6 +192,8 @@ def _source(where: str, opt: dict) -> Source:
         weights = weights or newest_weights(folder) or os.path.join(folder, "net_g_latest.pth")
     network = _block(f"{where}: network_g", network)
     if weights is not None and not os.path.isfile(weights):
+        if skip:
+            return None
         raise UserError(
             f"{where}: there are no weights {weights} (looked from {os.getcwd()}); train it, or name them "
             "with `weights:`."

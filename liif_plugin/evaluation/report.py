@@ -98,15 +98,21 @@ def _measured(plan: Plan, results: Results, metric: str, numbers: list[int]) -> 
 
 
 def _against_published(plan: Plan, results: Results, metric: str, numbers: list[int]) -> str | None:
-    """Return the table of published, measured and difference, or None if nothing is published."""
+    """Return the table of published, measured and difference, or None if nothing is published.
+
+    A model whose weights are missing has its published values alone.
+    """
     rows = []
     for model in plan.models:
         for n in numbers:
             known, result = _published(plan, model, n, metric), results[model.name, n]
-            if known is not None and result is not None:
+            if known is None or (result is None and model.by_scale):
+                continue
+            measured = ["", ""]
+            if result is not None:
                 value = result["metrics"][metric]
-                texts = [f"{known:.2f}", f"{value:.2f}", f"{value - known:+.2f}"]
-                rows.append([model.name, plan.columns[n].scale_text, *texts])
+                measured = [f"{value:.2f}", f"{value - known:+.2f}"]
+            rows.append([model.name, plan.columns[n].scale_text, f"{known:.2f}", *measured])
     if not rows:
         return None
     named = {row[0] for row in rows}
@@ -145,6 +151,9 @@ def markdown(plan: Plan, results: Results) -> str:
     text = [f"# {plan.name}", f"liif_plugin {__version__}, {plan.precision}, {machines(results)}."]
     if any(column.scale[0] != column.scale[1] for column in plan.columns):
         text.append("A scale of two numbers is width x height.")
+    missing = [model.name for model in plan.models if not model.by_scale]
+    if missing:
+        text.append(f"Not measured, because their weights are not there: {', '.join(missing)}.")
     if plan.left_out:
         text.append(f"Left out, because their folders are missing: {', '.join(plan.left_out)}.")
     for dataset, numbers in _columns_by_set(plan).items():

@@ -8,14 +8,14 @@ from string import Template
 import torch
 
 from .. import __version__
-from ..archs.liif_arch import LIIF
+from ..archs.base import ContinuousNetwork
 from ..archs.metasr_arch import MetaSR
 from .check import TOLERANCE
 from .formats import OPSET, Part
 
+TABLE = "what the decoder needs of each pixel of the image; hand it on as it is"
 MEANING = {
     "lq": "the image, RGB in [0, 1]; any height and width",
-    "table": "what the decoder needs of each pixel of the image; hand it on as it is",
     "skip": "the image itself, which the decoder enlarges bilinearly and adds to; hand it on as it is",
     "coord": "where: (y, x) in [-1, 1]; the centre of pixel i of n is -1 + (2i + 1)/n",
     "cell": "height and width of the asking pixel in the same unit: (2/H, 2/W) for an image of H x W",
@@ -24,7 +24,7 @@ MEANING = {
 
 
 def description(
-    net: LIIF | MetaSR,
+    net: ContinuousNetwork,
     network_g: dict,
     model: str,
     format: str,
@@ -45,7 +45,8 @@ def description(
 
     Returns:
         Values that JSON can hold. halo: LR pixels around a part of the image that its result depends on, null
-        for the whole image. pad_multiple: parts must start and end at multiples of this.
+        for the whole image. pad_multiple: parts must start and end at multiples of this. whole_target: all
+        pixels of a picture must be asked for in one call.
     """
     tensors = {
         name: {"file": file, **{way: _tensors(getattr(part, way)) for way in ("inputs", "outputs")}}
@@ -59,8 +60,9 @@ def description(
         **({"opset": OPSET} if format == "onnx" else {}),
         "made_by": f"liif_plugin {__version__}, PyTorch {torch.__version__}",
         **tensors,
-        "halo": _halo(net),
-        "pad_multiple": net.encoder.pad_multiple,
+        "halo": _parts(net)[0],
+        "pad_multiple": _parts(net)[1],
+        "whole_target": net.whole_features,
         "residual": net.residual,
         "tolerance": TOLERANCE,
         "differences": differences,
@@ -69,7 +71,7 @@ def description(
 
 def _tensors(shapes: dict[str, tuple]) -> dict:
     return {
-        name: {"shape": list(shape), "dtype": "float32", "meaning": MEANING[name]}
+        name: {"shape": list(shape), "dtype": "float32", "meaning": MEANING.get(name, TABLE)}
         for name, shape in shapes.items()
     }
 
@@ -108,14 +110,19 @@ def readme(about: dict) -> str:
         network=network,
         tensors="\n".join(tensors),
         code=code,
-        tiles=_tiles(about["halo"], about["pad_multiple"]),
+        tiles=_tiles(about["halo"], about["pad_multiple"], about["whole_target"]),
         comparisons=len(about["differences"]),
         difference=f"{max(about['differences'].values()):.1e}",
     )
 
 
-def _tiles(halo: int | None, multiple: int) -> str:
+def _tiles(halo: int | None, multiple: int, whole_target: bool) -> str:
     """Return the sentences about encoding a large image in parts."""
+    if whole_target:
+        return (
+            "Encode an image as a whole, and ask for all pixels of the target in one call of the decoder: "
+            "every pixel depends on the others that are asked for with it."
+        )
     if halo is None:
         return "Encode an image as a whole: every pixel depends on all of it."
     overlap = (
@@ -127,9 +134,11 @@ def _tiles(halo: int | None, multiple: int) -> str:
     return f"{overlap} Parts begin and end at multiples of {multiple} pixels or at the border of the image."
 
 
-def _halo(net: LIIF | MetaSR) -> int | None:
-    """Return the LR pixels around a part that its result depends on, or None for the whole image.
-
-    It is the encoder's, one for the 3x3 neighbours, and one because the next code may answer.
+def _parts(net: ContinuousNetwork) -> tuple[int | None, int]:
+    """Return the LR pixels around a part that its result depends on, or None for the whole image, and the
+    number of pixels at whose multiples parts begin.
     """
-    return None if net.encoder.halo is None else net.encoder.halo + 2
+    if isinstance(net, MetaSR):  # never run in tiles by this package, where half-way positions must not move
+        halo = net.encoder.halo
+        return None if halo is None else halo + 2, net.encoder.pad_multiple
+    return None if net.whole_features else net.halo, net.pad_multiple

@@ -135,6 +135,4 @@ def check_installed(name: str) -> None:
         raise UserError(f"export needs PyTorch {OLDEST} or newer; this is {torch.__version__}.")
     missing = [package for package in FORMATS[name].needs if importlib.util.find_spec(package) is None]
     if missing:
-        raise UserError(
-            f"--format {name} needs {' and '.join(missing)}: `pip install 'liif-plugin[export]'`."
-        )
+        raise UserError(f"format {name} needs {' and '.join(missing)}: `pip install 'liif-plugin[export]'`.")

@@ -1,31 +1,22 @@
-"""LIIF and MetaSR in two halves: the work for each LR pixel, and the work for each query.
+"""A network in two halves: the work for each LR pixel, and the work for each query.
 
-The encoder's half includes all that can be computed once for each LR pixel (``LIIF.prepare``). The decoder's
-half only gathers rows of a table by index. It needs no GridSample, which some runtimes get wrong.
+``to_tables`` and ``from_tables`` of the network decide where the cut is. The decoder's half only gathers rows
+of tables by index. It needs no GridSample, which some runtimes get wrong.
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
-from ..archs.base import is_continuous
-from ..archs.liif_arch import LIIF, Projection
-from ..archs.metasr_arch import MetaSR, Unfolded
+from ..archs.base import ContinuousNetwork, as_continuous
 from ..errors import UserError
 
 B, h, w, Q = "batch", "height", "width", "queries"  # sizes that stay free
-WHY_NOT = {
-    "Bicubic": "it has no weights; every runtime has a cubic Resize of its own",
-    "SIREN": "it is fitted to each picture anew: there is nothing to export before a picture is known",
-}
-OWN_DECODER = (
-    "only these two know how to be cut into an encoder and a decoder. Export an own decoder by calling "
-    "torch.onnx.export on a module that calls its encode, and on one that calls its query"
-)
 FIXED_SCALE = "it has no encode and query, and torch.onnx.export takes networks of one scale as they are"
 
 
-def exportable(net: nn.Module, where: str) -> LIIF | MetaSR:
+def exportable(net: nn.Module, where: str) -> ContinuousNetwork:
     """Return ``net`` if it can be exported.
 
     Args:
@@ -35,52 +26,50 @@ def exportable(net: nn.Module, where: str) -> LIIF | MetaSR:
     Raises:
         UserError: for any other network, with the reason and what to do instead.
     """
-    if isinstance(net, (LIIF, MetaSR)):
-        return net
-    name = type(net).__name__
-    any_scale = is_continuous(net)
-    why = WHY_NOT.get(name, OWN_DECODER if any_scale else FIXED_SCALE)
-    raise UserError(f"{where}: expected LIIF or MetaSR, got {name}: {why}.")
+    continuous = as_continuous(net)
+    why: str | None = FIXED_SCALE
+    if isinstance(continuous, ContinuousNetwork):
+        if continuous.not_exportable is None:
+            return continuous
+        why = continuous.not_exportable
+    raise UserError(
+        f"{where}: expected a network for any scale such as LIIF, got {type(net).__name__}: {why}."
+    )
 
 
 class EncoderPart(nn.Module):
-    """lq (B, 3, h, w) in [0, 1] -> table (B, h, w, D), and skip (B, h, w, 3) with the residual.
+    """lq (B, 3, h, w) in [0, 1] -> the tables of the network, (B, h, w, channels) each.
 
     Attributes:
         inputs, outputs: name -> shape, with names for the sizes that are free.
     """
 
-    def __init__(self, net: LIIF | MetaSR):
+    def __init__(self, net: ContinuousNetwork):
         super().__init__()
         self.net = net
         self.inputs = {"lq": (B, 3, h, w)}
-        first = net.imnet.linears[0].out_features if isinstance(net, LIIF) else 9 * net.encoder.out_channels
-        self.outputs = {"table": (B, h, w, first)}
-        if net.residual is not None:
-            self.outputs["skip"] = (B, h, w, 3)
+        parameter = next(iter(net.parameters()), torch.empty(0))
+        with torch.no_grad():
+            tables = net.to_tables(net.encode(torch.zeros(1, 3, 8, 8).to(parameter)))
+        self.outputs = {name: (B, h, w, table.shape[3]) for name, table in tables.items()}
 
-    def forward(self, lq: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        B, _, h, w = lq.shape
-        feat = self.net.encode(lq)
-        if isinstance(self.net, MetaSR):
-            return self.net.prepare(feat).features.reshape(B, h, w, -1)
-        table, skip, _, _ = self.net.prepare(feat)
-        table = table.reshape(B, h, w, table.shape[2])
-        return table if skip is None else (table, skip.reshape(B, h, w, 3))
+    def forward(self, lq: Tensor) -> tuple[Tensor, ...]:
+        return tuple(table.contiguous() for table in self.net.to_tables(self.net.encode(lq)).values())
 
 
 class DecoderPart(nn.Module):
-    """table, coord (B, Q, 2) -> rgb (B, Q, 3), not clamped.
+    """The tables of the network, coord (B, Q, 2) -> rgb (B, Q, 3), not clamped.
 
-    Further inputs are skip, if the encoder's half returns it, and cell (B, Q, 2), if the network uses it.
+    A further input is cell (B, Q, 2), if the network uses it.
 
     Attributes:
         inputs, outputs: as in EncoderPart.
     """
 
-    def __init__(self, net: LIIF | MetaSR):
+    def __init__(self, net: ContinuousNetwork):
         super().__init__()
         self.net = net
+        self.tables = list(EncoderPart(net).outputs)
         self.inputs = {**EncoderPart(net).outputs, "coord": (B, Q, 2)}
         if net.uses_cell:
             self.inputs["cell"] = (B, Q, 2)
@@ -88,12 +77,7 @@ class DecoderPart(nn.Module):
 
     def forward(self, *given: Tensor) -> Tensor:
         named = dict(zip(self.inputs, given))
-        table, coord = named["table"], named["coord"]
+        coord = named["coord"]
         cell = named.get("cell", coord)  # a network without a cell does not look at it
-        B, h, w, D = table.shape
-        if isinstance(self.net, MetaSR):
-            return self.net.sample(Unfolded(table.reshape(B, h * w, D), (h, w)), coord, cell)
-        skip = named["skip"].reshape(B, h * w, 3) if "skip" in named else None
-        return self.net.sample(
-            Projection(table.reshape(B, h * w, D), skip, (h, w), (0, 0, h, w)), coord, cell
-        )
+        prepared = self.net.from_tables({name: named[name] for name in self.tables})
+        return self.net.sample(prepared, coord, cell)

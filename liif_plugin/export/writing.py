@@ -37,10 +37,10 @@ def check_room(folder: str, format: str, overwrite: bool) -> None:
     """
     check_installed(format)
     if os.path.exists(folder) and not os.path.isdir(folder):
-        raise UserError(f"-o {folder}: is a file; expected a folder, there or not.")
+        raise UserError(f"{folder}: is a file; expected a folder, there or not.")
     there = [name for name in names(format) if os.path.exists(os.path.join(folder, name))]
     if there and not overwrite:
-        raise UserError(f"-o {folder}: has {there[0]} already; choose another folder, or --overwrite.")
+        raise UserError(f"{folder}: has {there[0]} already; choose another folder, or overwrite it.")
 
 
 @contextlib.contextmanager
@@ -54,7 +54,7 @@ def _beside(folder: str):
         os.makedirs(folder, exist_ok=True)
         partial = tempfile.mkdtemp(prefix=".liif_export_", dir=folder)
     except OSError as error:
-        raise UserError(f"-o {folder}: cannot be written: {error.strerror}.") from error
+        raise UserError(f"{folder}: cannot be written: {error.strerror}.") from error
     try:
         yield partial
     finally:
@@ -76,7 +76,7 @@ def export(
     """Write ``net`` as encoder, decoder, export.json and README.md into ``folder``, each file whole.
 
     Args:
-        net: a LIIF or MetaSR on the CPU.
+        net: a network for any scale, on the CPU.
         network_g: its options, for the description.
         model: its name, for the description and for messages.
         folder: where the files go; it is made if it is not there.
@@ -91,7 +91,7 @@ def export(
         UserError: for another network, a missing package, files that are there, an encoder that PyTorch
             cannot export, or a result that differs from the network by more than TOLERANCE.
     """
-    checked = exportable(net, f"--model {model}")
+    checked = exportable(net, f"model {model}")
     check_room(folder, format, overwrite)
     form, own = FORMATS[format], copy.deepcopy(checked).float().eval()
     parts: dict[str, Part] = {"encoder": EncoderPart(own), "decoder": DecoderPart(own)}
@@ -106,11 +106,11 @@ def export(
                 kind = f"{type(net).__name__} with {network_g.get('encoder', {}).get('type', 'its encoder')}"
                 first_line = next(iter(str(error).strip().splitlines()), "")
                 raise UserError(
-                    f"--model {model}: PyTorch {torch.__version__} cannot export the {name} of {kind} "
+                    f"model {model}: PyTorch {torch.__version__} cannot export the {name} of {kind} "
                     f"({type(error).__name__}: {first_line[:200]})."
                 ) from error
         say("compared with PyTorch ...")
-        differences = check(own, form.run(*paths[:2]), f"--model {model}")
+        differences = check(own, form.run(*paths[:2]), f"model {model}")
         about = description(
             own, network_g, model, format, parts, [os.path.basename(path) for path in paths[:2]], differences
         )

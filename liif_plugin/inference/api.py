@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ..archs.base import ContinuousNetwork, as_continuous, tensors_of
+from ..archs.base import ContinuousNetwork, tensors_of
 from ..checkpoints.loading import find, load
 from ..config.option_types import number
 from ..coords import cell_of, pixel_centres
@@ -26,6 +26,7 @@ __all__ = ["ContinuousImage", "load", "upscale"]
 Pair = tuple[float, float]
 Array = np.ndarray
 LARGEST_CELL = 1e6  # a cell of 2 covers the picture
+MOST_CELLS = 64  # of one call, for networks that answer one cell at a time
 
 
 @lru_cache(maxsize=4)
@@ -39,12 +40,7 @@ def _network(model: str | os.PathLike | nn.Module) -> ContinuousNetwork:
         weights = find(net)[1]
         # The time of the file is part of the key: a training may have written newer weights.
         net = _cached_network(os.fspath(net), weights, os.stat(weights).st_mtime_ns)
-    net = as_continuous(net)
-    if not isinstance(net, ContinuousNetwork):
-        raise UserError(
-            f"model: expected a network for any scale such as LIIF; {type(net).__name__} has one fixed scale."
-        )
-    return net
+    return render.continuous(net, "model")
 
 
 def _device_of(net: nn.Module) -> torch.device:
@@ -263,6 +259,7 @@ class ContinuousImage:
         self.size = (lq.shape[-2], lq.shape[-1])
         with torch.no_grad():
             self._prepared = render.prepare(self.net, lq, self.dtype)
+        self._last: tuple[Tensor, Any] | None = None  # a cell, and ``_prepared`` for it
 
     @torch.no_grad()
     def sample(self, coord: Any, cell: Any = None) -> Tensor:
@@ -286,14 +283,33 @@ class ContinuousImage:
         device = tensors_of(self._prepared)[0].device
         flat = coord.reshape(1, -1, 2).to(device)
         cells = cell.expand_as(coord).reshape(1, -1, 2).to(device)
-        parts, step = [], render.QUERIES_AT_ONCE
-        with torch.autocast(device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
-            for i in range(0, flat.shape[1], step):
-                rgb = self.net.sample(self._prepared, flat[:, i : i + step], cells[:, i : i + step])
-                parts.append(rgb.float())
-        if not parts:
-            return coord.new_zeros(*coord.shape[:-1], 3)
-        return torch.cat(parts, dim=1).view(*coord.shape[:-1], 3)
+        rgb = torch.zeros(*flat.shape[:2], 3, device=device)
+        for group in self._groups(cells[0]):
+            prepared = self._at_cell(cells[0, group[0]]) if self.net.one_cell else self._prepared
+            for part in group.split(render.QUERIES_AT_ONCE):
+                with torch.autocast(device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
+                    rgb[:, part] = self.net.sample(prepared, flat[:, part], cells[:, part]).float()
+        return rgb.view(*coord.shape[:-1], 3)
+
+    def _groups(self, cells: Tensor) -> list[Tensor]:
+        """Return the numbers of the queries that are answered together; ``cells`` is (Q, 2)."""
+        numbers = torch.arange(len(cells), device=cells.device)
+        if not len(cells) or not self.net.one_cell:
+            return [numbers] if len(cells) else []
+        different, which = torch.unique(cells, dim=0, return_inverse=True)
+        if len(different) > MOST_CELLS:
+            raise UserError(
+                f"cell: expected at most {MOST_CELLS} different ones for {type(self.net).__name__}, which is "
+                f"asked with one cell at a time, got {len(different)}."
+            )
+        return [numbers[which == i] for i in range(len(different))]
+
+    def _at_cell(self, cell: Tensor) -> Any:
+        """Return what the decoder needs for pixels of the size ``cell``; the last cell is remembered."""
+        if self._last is None or not torch.equal(self._last[0], cell):
+            with torch.autocast(cell.device.type, enabled=False):
+                self._last = cell, self.net.at_cell(self._prepared, cell)
+        return self._last[1]
 
     @torch.no_grad()
     def render(
@@ -320,7 +336,8 @@ class ContinuousImage:
         cell = self._checked_cell(cell, size, torch.Size([2]))
         rows = pixel_centres(size[0], top, top + height)
         columns = pixel_centres(size[1], left, left + width)
-        return render.decode(self.net, self._prepared, rows, columns, cell, self.dtype)[0]
+        prepared = self._at_cell(cell.to(tensors_of(self._prepared)[0].device))
+        return render.decode(self.net, prepared, rows, columns, cell, self.dtype)[0]
 
     @staticmethod
     def _checked_cell(cell: Any, size: tuple[int, int], shape: torch.Size) -> Tensor:

@@ -70,6 +70,12 @@ def bytes_per_pixel(
     return (large - small) / (sides[1] ** 2 - sides[0] ** 2)
 
 
+def bytes_kept_per_pixel(prepare: Callable[[Tensor], object], device: torch.device, side: int = 32) -> float:
+    """Return the bytes of what ``prepare`` returns, for each pixel of an image (1, 3, side, side)."""
+    leaves = tree_leaves(prepare(torch.zeros(1, 3, side, side, device=device)))
+    return sum(leaf.nbytes for leaf in leaves if isinstance(leaf, Tensor)) / side**2
+
+
 def band_rows(width: int) -> int:
     """Return the rows of a band of ``width`` pixels where nothing else decides: about 4 megapixels."""
     return max(1, (1 << 22) // width)

@@ -38,14 +38,23 @@ def as_float(lq: Tensor | np.ndarray, device: torch.device | None = None) -> Ten
     return lq if device is None else lq.to(device)
 
 
-def _continuous(net: nn.Module) -> ContinuousNetwork:
-    continuous = as_continuous(net)
-    if not isinstance(continuous, ContinuousNetwork):
+def continuous(net: nn.Module, name: str = "net") -> ContinuousNetwork:
+    """Return ``net`` under the contract of a network for any scale; see ``as_continuous``.
+
+    Args:
+        net: any network.
+        name: what to call it in the message.
+
+    Raises:
+        UserError: if the network has one fixed scale.
+    """
+    network = as_continuous(net)
+    if not isinstance(network, ContinuousNetwork):
         raise UserError(
-            f"net: expected a network for any scale, with encode and query, got {type(net).__name__}, which "
-            "has one fixed scale."
+            f"{name}: {type(net).__name__} has one fixed scale; "
+            "expected a network for any scale, such as LIIF."
         )
-    return continuous
+    return network
 
 
 def prepare(
@@ -66,10 +75,10 @@ def prepare(
         tile: where ``lq`` lies in a larger image; None if it is the whole image.
         cell: (2,), height and width of every pixel; None is the true one of ``size``.
     """
-    continuous = _continuous(net)
+    network = continuous(net)
     with torch.autocast(lq.device.type, dtype=dtype, enabled=dtype != torch.float32), whole_float32():
-        feat = continuous.encode(lq.contiguous(memory_format=torch.channels_last))  # a third faster on a CPU
-        prepared = continuous.prepare(feat, size, tile, cell)
+        feat = network.encode(lq.contiguous(memory_format=torch.channels_last))  # a third faster on a CPU
+        prepared = network.prepare(feat, size, tile, cell)
     return _as_float32(prepared)
 
 
@@ -133,7 +142,7 @@ def decode(
     switched on.
     """
     with torch.autocast(tensors_of(prepared)[0].device.type, enabled=False):
-        return _continuous(net).decode(prepared, rows, columns, cell, dtype, queries_at_once)
+        return continuous(net).decode(prepared, rows, columns, cell, dtype, queries_at_once)
 
 
 def prepare_tile(
@@ -159,14 +168,14 @@ def prepare_tile(
         size: (H, W) of the target image.
         cell: (2,), height and width of every pixel; None is the true one of ``size``.
     """
-    continuous = _continuous(net)
+    network = continuous(net)
     h, w = lq.shape[:2] if isinstance(lq, np.ndarray) else lq.shape[-2:]
     # The decoder of a pixel at the tile's border asks a code in the ring around the tile.
     region = [(max(0, first - 1), min(n, stop + 1)) for (first, stop), n in ((rows, h), (columns, w))]
-    (top, bottom), (left, right) = _encoded_spans(continuous, (h, w), rows, columns)
+    (top, bottom), (left, right) = _encoded_spans(network, (h, w), rows, columns)
     part = lq[top:bottom, left:right] if isinstance(lq, np.ndarray) else lq[..., top:bottom, left:right]
     held = (region[0][0], region[1][0], region[0][1] - region[0][0], region[1][1] - region[1][0])
-    return prepare(continuous, as_float(part, device), dtype, size, Tile((h, w), (top, left), held), cell)
+    return prepare(network, as_float(part, device), dtype, size, Tile((h, w), (top, left), held), cell)
 
 
 def _encoded_spans(net: ContinuousNetwork, size: tuple[int, int], rows: Span, columns: Span) -> list[Span]:
@@ -238,7 +247,7 @@ def render_bands(
     Yields:
         (first row within the window, (B, 3, rows, W) float32).
     """
-    continuous = _continuous(net)
+    network = continuous(net)
     top, left, height, width = checked_window(size, window)
     H, W = size
     h, w = lq.shape[:2] if isinstance(lq, np.ndarray) else lq.shape[-2:]
@@ -249,17 +258,17 @@ def render_bands(
     inside = (top, top + height), (left, left + width)
 
     # Without tiles: encode once, decode band by band.
-    in_tiles = tile is not None and continuous.halo is not None and max(h, w) > tile
-    step = 0 if tile is None else -(-tile // continuous.pad_multiple) * continuous.pad_multiple
-    if not in_tiles or continuous.whole_features:
+    in_tiles = tile is not None and network.halo is not None and max(h, w) > tile
+    step = 0 if tile is None else -(-tile // network.pad_multiple) * network.pad_multiple
+    if not in_tiles or network.whole_features:
         if in_tiles:
-            prepared = _prepare_in_tiles(continuous, lq, step, dtype, device, size, cell)
+            prepared = _prepare_in_tiles(network, lq, step, dtype, device, size, cell)
         else:
-            prepared = prepare(continuous, as_float(lq, device), dtype, size, None, cell)
+            prepared = prepare(network, as_float(lq, device), dtype, size, None, cell)
         x = pixel_centres(W, *inside[1])
         for rows in _blocks(inside[0], min(band_rows(width), rows_at_once or height)):
             y = pixel_centres(H, *rows)
-            yield rows[0] - top, decode(continuous, prepared, y, x, cell, dtype, queries_at_once)
+            yield rows[0] - top, decode(network, prepared, y, x, cell, dtype, queries_at_once)
         return
 
     # With tiles: one row of tiles after the other. Each makes one band, or several if rows_at_once is small.
@@ -272,9 +281,9 @@ def render_bands(
                 columns = _clip(_target_span(lr_columns, w, W), inside[1])
                 if columns[0] >= columns[1]:
                     continue
-                prepared = prepare_tile(continuous, lq, lr_rows, lr_columns, dtype, device, size, cell)
+                prepared = prepare_tile(network, lq, lr_rows, lr_columns, dtype, device, size, cell)
                 x = pixel_centres(W, *columns)
-                part = decode(continuous, prepared, y, x, cell, dtype, queries_at_once)
+                part = decode(network, prepared, y, x, cell, dtype, queries_at_once)
                 band[..., columns[0] - left : columns[1] - left] = part
                 del prepared, part
                 trim_heap()  # tiles at the border have other sizes and cannot reuse the freed blocks

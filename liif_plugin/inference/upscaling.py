@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..archs.base import ContinuousNetwork, as_continuous
+from ..archs.base import ContinuousNetwork
 from ..errors import UserError
 from ..image_io.reading import Picture
 from ..image_io.writing import check_format, is_streamed, write_picture
@@ -166,12 +166,7 @@ class Engine:
     @property
     def network(self) -> ContinuousNetwork:
         """``net`` under the contract."""
-        net = as_continuous(self.net)
-        if not isinstance(net, ContinuousNetwork):
-            raise UserError(
-                f"net: expected a network for any scale, got {type(net).__name__}, which has one fixed scale."
-            )
-        return net
+        return render.continuous(self.net)
 
     def tiling(
         self, lr_size: tuple[int, int], where: Geometry, bands: float = 1.0, held: int = 0
@@ -194,6 +189,9 @@ class Engine:
         """
         if not self.budget:
             return None, None
+        if self.network.whole_features:
+            # The feature map of the whole image, and its copy in the order of the decoder.
+            held += int(2 * self._bytes_kept_per_pixel() * lr_size[0] * lr_size[1])
         halo, budget = self.network.halo, self.budget - held
         if halo is None:
             needed = int(memory.SLACK * self._bytes_per_pixel() * lr_size[0] * lr_size[1]) + memory.FIXED
@@ -215,7 +213,9 @@ class Engine:
             else f"a network that looks {halo} pixels around each tile"
         )
         whole_file = ""
-        if held:
+        if self.network.whole_features:
+            network += ", and that needs the features of the whole picture at once"
+        elif held:
             whole_file = (
                 f", {held / 2**30:.1f} of them for a format that is not written row by row as .png is"
             )
@@ -234,6 +234,14 @@ class Engine:
                     lambda lq: render.prepare(self.network, lq, DTYPES[self.precision]), self.device
                 )
         return self._measured["bytes_per_pixel"]
+
+    def _bytes_kept_per_pixel(self) -> float:
+        if "bytes_kept_per_pixel" not in self._measured:
+            with torch.no_grad():
+                self._measured["bytes_kept_per_pixel"] = memory.bytes_kept_per_pixel(
+                    lambda lq: render.prepare(self.network, lq, DTYPES[self.precision]), self.device
+                )
+        return self._measured["bytes_kept_per_pixel"]
 
     def bands(
         self, lq: np.ndarray | Tensor, where: Geometry, bands: float = 1.0, held: int = 0
@@ -309,7 +317,7 @@ def upscale_file(
     picture: Picture,
     path: str,
     where: Geometry,
-    on_rows: Callable[[int], None] | None = None,
+    on_rows: Callable[[int], object] | None = None,
     quality: int = 95,
 ) -> None:
     """Render a picture and write it at once.

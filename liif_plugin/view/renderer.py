@@ -123,7 +123,7 @@ class Renderer:
             for start in range(top, bottom, step):
                 rows = y[start : min(start + step, bottom)]
                 parts = [
-                    decode(net, self.tiles.tile(row, column), rows, x[first:stop], cell, dtype)[0]
+                    decode(net, self.tiles.tile_at(row, column, cell), rows, x[first:stop], cell, dtype)[0]
                     for column, (first, stop) in columns
                 ]
                 yield start, torch.cat(parts, dim=2)
@@ -149,7 +149,7 @@ class TileCache:
 
     def __init__(self, engine: Engine, lq: np.ndarray):
         self.engine, self.lq, self.size = engine, lq, lq.shape[:2]
-        self.tiled = engine.network.halo is not None
+        self.tiled = engine.network.halo is not None and not engine.network.whole_features
         if self.tiled:
             multiple = engine.network.pad_multiple
             self.side = -(-TILE // multiple) * multiple
@@ -158,6 +158,7 @@ class TileCache:
             self.side = max(self.size)
         self.tiles: OrderedDict[tuple[int, int], Any] = OrderedDict()  # least recently used first
         self.bytes = 0
+        self._last: tuple[Any, Tensor, Any] | None = None  # a tile, a cell, and the tile for this cell
 
     def __len__(self) -> int:
         return len(self.tiles)
@@ -194,8 +195,21 @@ class TileCache:
             self.bytes -= _bytes(self.tiles.popitem(last=False)[1])
         return tile
 
+    def tile_at(self, row: int, column: int, cell: Tensor) -> Any:
+        """Return ``tile`` with what the whole target with pixels of the size ``cell`` (2,) decides.
+
+        The last one is remembered: for SRNO it takes two sweeps over all pixels of the target.
+        """
+        tile, network = self.tile(row, column), self.engine.network
+        if not network.whole_features:
+            return tile
+        if self._last is None or self._last[0] is not tile or not torch.equal(self._last[1], cell):
+            self._last = tile, cell, network.at_cell(tile, cell)
+        return self._last[2]
+
     def clear(self) -> None:
         """Drop every tile."""
+        self._last = None
         self.tiles.clear()
         self.bytes = 0
 

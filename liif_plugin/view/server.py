@@ -259,7 +259,7 @@ def listening(host: str, port: int | None, wanted: int = 8321) -> socket.socket:
             host, port or 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except OSError as error:
-        raise UserError(f"--host {host}: is not known here ({error.strerror}).") from error
+        raise UserError(f"host {host}: is not known here ({error.strerror}).") from error
     for number in (wanted, 0) if port is None else (port,):
         sock = socket.socket(family, socket.SOCK_STREAM)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -272,7 +272,7 @@ def listening(host: str, port: int | None, wanted: int = 8321) -> socket.socket:
             if port is None and number:
                 continue
             reason = f"cannot be taken ({error.strerror}); choose another port, or none"
-            raise UserError(f"--host {host} --port {number}: {reason}.") from error
+            raise UserError(f"host {host}, port {number}: {reason}.") from error
     raise AssertionError("unreachable")
 
 

@@ -59,7 +59,7 @@ def test_help_takes_less_than_half_a_second(tmp_path):
         (["train", "-opt", "no.yml"], "no such file", 1),
         (["test", "-opt", "train_lif_demo"], "did you mean 'train_liif_demo.yml'", 1),
         (["prepare", "x", "-o", "y.lmdb", "--png-level", "11"], "invalid choice", 2),
-        (["demo", "--iterations", "0"], "expected a positive number", 1),
+        (["demo", "--iterations", "0"], "expected 1 or more", 2),
     ],
 )
 def test_calls(argv, words, code, capsys, tmp_path, monkeypatch):

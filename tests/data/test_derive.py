@@ -58,7 +58,8 @@ def test_lr_left_out_and_refused(tmp_path, image_folder, capsys):
     )
     assert "exists already" in call("prepare", "lr", folder, "-o", tmp_path / "out")
     assert "there is none" in call("prepare", "lr", tmp_path / "nowhere", "-o", tmp_path / "out2")
-    assert "expected whole numbers" in call("prepare", "lr", folder, "-o", tmp_path / "out3", "--scales", 0)
+    assert call("prepare", "lr", folder, "-o", tmp_path / "out3", "--scales", 0) == 2
+    assert "--scales: expected 1 or more, got 0" in capsys.readouterr().err
 
 
 def test_goes_on_after_an_interruption(tmp_path, image_folder, monkeypatch):

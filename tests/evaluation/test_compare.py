@@ -24,6 +24,9 @@ from liif_plugin.evaluation.published import CELL_CLAMPS, PUBLISHED, SOURCES, pu
 from liif_plugin.inference.render import render
 from liif_plugin.metrics.continuous_metric import continuous_psnr
 
+COMPARISONS = sorted(
+    [*(ROOT / "options").rglob("compare_*.yml"), ROOT / "options" / "compare" / "decoders.yml"]
+)
 LIIF = {"type": "LIIF", "encoder": {"type": "EDSR", "num_feat": 8, "num_block": 1}, "hidden_list": [16]}
 EDSR = {"type": "EDSR", "num_in_ch": 3, "num_out_ch": 3, "num_feat": 8, "num_block": 1, "upscale": 2}
 
@@ -280,6 +283,18 @@ def test_cell_clamp_of_a_model(opt):
     assert values["clamped", "8"] == pytest.approx(sum(expected) / 2, abs=1e-6)
 
 
+def test_a_model_without_weights_shows_its_published_values(opt, tmp_path):
+    """`if_missing: skip`; without it the missing file is an error."""
+    opt["models"][2].update(weights="nowhere.pth")
+    assert "there are no weights nowhere.pth" in refused(opt)
+    opt["models"][2]["if_missing"] = "skip"
+    table = compare(opt)
+    assert {cell["model"] for cell in table["cells"]} == {"Bicubic", "EDSR"}
+    text = (tmp_path / "out" / "table.md").read_text()
+    assert "Not measured, because their weights are not there: LIIF." in text
+    assert re.search(r"\| LIIF +\| x3 +\| 34\.68 +\| +\| +\|", text)
+
+
 def test_other_pictures_are_measured_anew(opt, tmp_path):
     opt["models"], opt["datasets"]["Set5"]["scales"] = [{"name": "theirs", "images": "theirs"}], [2]
     (tmp_path / "theirs").mkdir()
@@ -441,7 +456,7 @@ def test_a_row_is_compared_where_its_cells_are_the_same(opt):
         assert "* RDN-LTE: survey of Liu et al." in file.read()
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "options").rglob("compare_*.yml")), ids=lambda p: p.name)
+@pytest.mark.parametrize("path", COMPARISONS, ids=lambda p: p.name)
 def test_packaged_files(path, tmp_path, monkeypatch):
     """With its folders and weights there, every packaged comparison passes its checks and builds."""
     monkeypatch.chdir(tmp_path)

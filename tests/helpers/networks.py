@@ -1,5 +1,6 @@
 """Small networks, and the authors' with their weights."""
 
+import torch
 from basicsr.archs import build_network
 
 from helpers import GOLDEN
@@ -23,3 +24,23 @@ def official(name):
     net = build_network(network).eval()
     net.load_state_dict(state, strict=True)
     return net
+
+
+# A small network of every class that answers queries at any scale; a test checks that none is missing.
+_EDSR = {"type": "EDSR", "num_feat": 8, "num_block": 1}
+EVERY_NETWORK = {
+    "Bicubic": {},
+    "LIIF": {"encoder": _EDSR, "hidden_list": [16, 16]},
+    "LMLIIF": {"encoder": _EDSR, "hidden_dim": 8, "hidden_depth": 2, "hypernet_list": [16]},
+    "LMLTE": {"encoder": _EDSR, "wave_dim": 8, "hidden_dim": 4, "hidden_depth": 3, "hypernet_list": [16]},
+    "LTE": {"encoder": _EDSR, "hidden_dim": 12, "hidden_list": [16, 16]},
+    "MetaSR": {"encoder": _EDSR, "hidden_list": [16]},
+    "SRNO": {"encoder": _EDSR, "width": 12, "heads": 3, "hidden_dim": 16},
+    "Thera": {"encoder": _EDSR, "waves": 12},
+}
+
+
+def one_of_every(name):
+    """A network of EVERY_NETWORK with random weights."""
+    torch.manual_seed(0)
+    return build_network({"type": name, **EVERY_NETWORK[name]}).eval().requires_grad_(False)

@@ -479,10 +479,10 @@ def test_the_command(tmp_path, zygote):
         (["a.png", "--host", "203.0.113.9"], "cannot be taken"),
         (["a.png", "--port", "{taken}"], "choose another port"),
         (["a.png", "--model", "liif-lite"], "did you mean 'liif-light'"),
-        (["a.png", "--memory", "nan"], "positive number"),
+        (["a.png", "--memory", "nan"], "a number of GiB"),
     ],
 )
-def test_mistakes_get_one_line(tmp_path, monkeypatch, argv, words):
+def test_mistakes_get_one_line(tmp_path, monkeypatch, capsys, argv, words):
     from liif_plugin.cli import main
 
     monkeypatch.chdir(tmp_path)
@@ -491,7 +491,8 @@ def test_mistakes_get_one_line(tmp_path, monkeypatch, argv, words):
         argv = [part.format(taken=taken.getsockname()[1]) for part in argv]
         with pytest.raises(SystemExit) as stop:
             main(["view", *argv])
-    assert words in stop.value.code and len(stop.value.code.splitlines()) == 1
+    said = capsys.readouterr().err if stop.value.code == 2 else stop.value.code
+    assert words in said and len(said.splitlines()) == 1
 
 
 def test_without_the_extra(tmp_path):
