@@ -35,7 +35,7 @@ from .arguments import (
 
 if TYPE_CHECKING:
     from ..image_io.reading import Picture
-    from ..inference.upscaling import Target
+    from ..inference.upscaling import Engine, Target
 
 AFTER_INTERRUPT = "Finished pictures are complete; --skip-existing continues with the others."
 
@@ -147,17 +147,42 @@ def _say_what_is_lost(picture: Picture, source: str, destination: str) -> bool:
     return True
 
 
-def run(args: argparse.Namespace) -> int:
+def _upscale_one(
+    engine: Engine, source: str, destination: str, target: Target, args: argparse.Namespace, count: str
+) -> Picture:
+    """Enlarge one picture and write it; show the progress behind ``count``. Return the input."""
     import os
-    import sys
 
     from tqdm import tqdm
 
     from ..errors import UserError, printable
-    from ..files import remove_leftovers
-    from ..image_io.paths import make_folder_of, pair_paths
+    from ..image_io.paths import make_folder_of
     from ..image_io.reading import read_picture
     from ..inference.upscaling import geometry, upscale_file
+
+    if os.path.exists(destination) and not args.overwrite:
+        raise UserError(
+            f"{destination}: exists already; choose --skip-existing, --overwrite or another name."
+        )
+    make_folder_of(destination)
+    picture = read_picture(source)
+    where = geometry(*picture.size, target, args.window)
+    sizes = f"{picture.size[1]} x {picture.size[0]} -> {where.window[3]} x {where.window[2]}"
+    label = f"{count} {printable(source)}  {sizes}"
+    with tqdm(total=where.pixels, unit="px", unit_scale=True, desc=label, disable=None) as bar:
+        upscale_file(engine, picture, destination, where, bar.update, args.quality)
+    if bar.disable:
+        print(f"{label}  {printable(destination)}", flush=True)
+    return picture
+
+
+def run(args: argparse.Namespace) -> int:
+    import os
+    import sys
+
+    from ..errors import UserError, printable
+    from ..files import remove_leftovers
+    from ..image_io.paths import pair_paths
 
     target = _target(args)
     pairs = pair_paths(args.inputs, args.output, args.format)
@@ -168,24 +193,11 @@ def run(args: argparse.Namespace) -> int:
     failed = skipped = 0
     said_what_is_lost = False
     for number, (source, destination) in enumerate(pairs, start=1):
-        exists = os.path.exists(destination)
-        if exists and args.skip_existing:
+        if args.skip_existing and os.path.exists(destination):
             skipped += 1
             continue
         try:
-            if exists and not args.overwrite:
-                raise UserError(
-                    f"{destination}: exists already; choose --skip-existing, --overwrite or another name."
-                )
-            make_folder_of(destination)
-            picture = read_picture(source)
-            where = geometry(*picture.size, target, args.window)
-            sizes = f"{picture.size[1]} x {picture.size[0]} -> {where.window[3]} x {where.window[2]}"
-            label = f"{number}/{len(pairs)} {printable(source)}  {sizes}"
-            with tqdm(total=where.pixels, unit="px", unit_scale=True, desc=label, disable=None) as bar:
-                upscale_file(engine, picture, destination, where, bar.update, args.quality)
-            if bar.disable:
-                print(f"{label}  {printable(destination)}", flush=True)
+            picture = _upscale_one(engine, source, destination, target, args, f"{number}/{len(pairs)}")
             said_what_is_lost = said_what_is_lost or _say_what_is_lost(picture, source, destination)
         except (UserError, MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "memory" not in str(error):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from ..archs.base import QUERIES_AT_ONCE, ContinuousNetwork, Tile, as_continuous, is_continuous, tensors_of
 from ..coords import cell_of, pixel_centres
@@ -36,6 +38,30 @@ def as_float(lq: Tensor | np.ndarray, device: torch.device | None = None) -> Ten
         planes = np.ascontiguousarray(lq.transpose(2, 0, 1)).astype(np.float32)
         lq = torch.from_numpy(planes).unsqueeze(0).div_(largest)
     return lq if device is None else lq.to(device)
+
+
+def _size_of(lq: Tensor | np.ndarray) -> tuple[int, int]:
+    """Return (h, w) of an image as ``as_float`` takes it."""
+    h, w = lq.shape[:2] if isinstance(lq, np.ndarray) else lq.shape[-2:]
+    return h, w
+
+
+def _part_of(lq: Tensor | np.ndarray, rows: Span, columns: Span, device: torch.device) -> Tensor:
+    """Return a part of an image as ``as_float`` returns it."""
+    if isinstance(lq, np.ndarray):
+        return as_float(lq[slice(*rows), slice(*columns)], device)
+    return as_float(lq[..., slice(*rows), slice(*columns)], device)
+
+
+@contextlib.contextmanager
+def _layers_in(dtype: torch.dtype, device: torch.device) -> Iterator[None]:
+    """Run the layers of a network in ``dtype``, whatever autocast the caller has switched on."""
+    with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32), whole_float32():
+        yield
+
+
+def _channels_last(lq: Tensor) -> Tensor:
+    return lq.contiguous(memory_format=torch.channels_last)  # convolutions are a third faster on a CPU
 
 
 def continuous(net: nn.Module, name: str = "net") -> ContinuousNetwork:
@@ -76,9 +102,8 @@ def prepare(
         cell: (2,), height and width of every pixel; None is the true one of ``size``.
     """
     network = continuous(net)
-    with torch.autocast(lq.device.type, dtype=dtype, enabled=dtype != torch.float32), whole_float32():
-        feat = network.encode(lq.contiguous(memory_format=torch.channels_last))  # a third faster on a CPU
-        prepared = network.prepare(feat, size, tile, cell)
+    with _layers_in(dtype, lq.device):
+        prepared = network.prepare(network.encode(_channels_last(lq)), size, tile, cell)
     return _as_float32(prepared)
 
 
@@ -95,26 +120,23 @@ def _prepare_in_tiles(
 
     Memory holds the feature map of the whole image, but only one tile of what encoding takes.
     """
-    is_array = isinstance(lq, np.ndarray)
-    h, w = lq.shape[:2] if is_array else lq.shape[-2:]
+    h, w = _size_of(lq)
     whole = torch.empty(0)
     for rows in _blocks((0, h), side):
         for columns in _blocks((0, w), side):
+            # Encode the tile with the pixels around it that it depends on.
             (top, bottom), (left, right) = _encoded_spans(net, (h, w), rows, columns)
-            part = (
-                lq[top:bottom, left:right] if isinstance(lq, np.ndarray) else lq[..., top:bottom, left:right]
-            )
-            part = as_float(part, device).contiguous(memory_format=torch.channels_last)
-            with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32), whole_float32():
-                feat = net.encode(part)
+            part = _part_of(lq, (top, bottom), (left, right), device)
+            with _layers_in(dtype, device):
+                feat = net.encode(_channels_last(part))
+            # Keep the features of the tile alone.
             if not len(whole):
                 whole = feat.new_empty(*feat.shape[:2], h, w)
             inside = feat[..., rows[0] - top : rows[1] - top, columns[0] - left : columns[1] - left]
             whole[..., rows[0] : rows[1], columns[0] : columns[1]] = inside
             del feat, inside
             trim_heap()
-    with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32), whole_float32():
-        assert whole is not None  # an image has at least one tile
+    with _layers_in(dtype, device):
         return _as_float32(net.prepare(whole, size, None, cell))
 
 
@@ -122,11 +144,11 @@ def _as_float32(prepared: Any) -> Any:
     """Return ``prepared`` with its half-precision tensors in float32, in which they are gathered and
     blended.
     """
-    if isinstance(prepared, Tensor):
-        return prepared.float() if prepared.is_floating_point() else prepared
-    if isinstance(prepared, tuple) and hasattr(prepared, "_fields"):
-        return type(prepared)(*map(_as_float32, prepared))
-    return prepared
+
+    def convert(value: Any) -> Any:
+        return value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
+
+    return tree_map(convert, prepared)
 
 
 def decode(
@@ -169,13 +191,13 @@ def prepare_tile(
         cell: (2,), height and width of every pixel; None is the true one of ``size``.
     """
     network = continuous(net)
-    h, w = lq.shape[:2] if isinstance(lq, np.ndarray) else lq.shape[-2:]
+    h, w = _size_of(lq)
     # The decoder of a pixel at the tile's border asks a code in the ring around the tile.
     region = [(max(0, first - 1), min(n, stop + 1)) for (first, stop), n in ((rows, h), (columns, w))]
+    needed = (region[0][0], region[1][0], region[0][1] - region[0][0], region[1][1] - region[1][0])
     (top, bottom), (left, right) = _encoded_spans(network, (h, w), rows, columns)
-    part = lq[top:bottom, left:right] if isinstance(lq, np.ndarray) else lq[..., top:bottom, left:right]
-    held = (region[0][0], region[1][0], region[0][1] - region[0][0], region[1][1] - region[1][0])
-    return prepare(network, as_float(part, device), dtype, size, Tile((h, w), (top, left), held), cell)
+    part = _part_of(lq, (top, bottom), (left, right), device)
+    return prepare(network, part, dtype, size, Tile((h, w), (top, left), needed), cell)
 
 
 def _encoded_spans(net: ContinuousNetwork, size: tuple[int, int], rows: Span, columns: Span) -> list[Span]:
@@ -208,9 +230,12 @@ def checked_window(size: tuple[int, int], window: Window | None) -> Window:
             f"size, window: expected whole (H, W) and (top, left, height, width), got {size}, {window}."
         ) from error
     if H < 1 or W < 1:
-        raise UserError(f"size: expected at least 1 x 1, got {H} x {W}.")
+        raise UserError(f"size: expected (H, W) of at least 1 x 1, got {(H, W)}.")
     if min(top, left) < 0 or min(height, width) < 1 or top + height > H or left + width > W:
-        raise UserError(f"window: [{top}, {left}, {height}, {width}] is not inside {H} x {W} pixels.")
+        raise UserError(
+            f"window: (top, left, height, width) = {(top, left, height, width)} is not inside an image of "
+            f"(H, W) = {(H, W)}."
+        )
     return top, left, height, width
 
 
@@ -250,7 +275,7 @@ def render_bands(
     network = continuous(net)
     top, left, height, width = checked_window(size, window)
     H, W = size
-    h, w = lq.shape[:2] if isinstance(lq, np.ndarray) else lq.shape[-2:]
+    h, w = _size_of(lq)
     batch = 1 if isinstance(lq, np.ndarray) else len(lq)
     if device is None:
         device = torch.device("cpu") if isinstance(lq, np.ndarray) else lq.device
