@@ -16,6 +16,7 @@ from ..checkpoints.files import prune, save_in_experiment
 from ..checkpoints.reading import check_fits, load_named_params
 from ..errors import UserError
 from . import signals
+from .part_rates import require_same_groups
 from .schedule import require_same_optimiser, resume_settings
 from .training_run import current_run
 from .training_states import (
@@ -147,6 +148,7 @@ class ResumableSRModel(SRModel):
     def _load_state(self, state: dict) -> None:
         iteration = state["iter"]
         require_same_optimiser(state.get("optimizer_types"), self.optimizers)
+        require_same_groups(state["optimizers"], self.optimizers)
         changed = resume_settings(self.optimizers, self.schedulers, partial(super().resume_training, state))
         if changed:
             get_root_logger().warning(
