@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import OrderedDict
 from functools import partial
 from typing import NoReturn
 
@@ -42,6 +43,8 @@ class ResumableSRModel(SRModel):
         self._saved_at: int | None = None
         self._draw_once = self._ending = False
         self._iteration = 0  # the last one whose step was taken
+        self.best_metric_results: dict[str, dict] = {}  # set -> metric -> BasicSR's record of the best value
+        self.log_dict: OrderedDict[str, float] = OrderedDict()  # the losses of the last step
         super().__init__(opt)
 
     def load_network(self, net, load_path, strict=True, param_key="params"):
@@ -120,7 +123,7 @@ class ResumableSRModel(SRModel):
             "optimizer_types": [type(o).__name__ for o in self.optimizers],
             "rng": ranks,
             "scaler": self.scaler.state_dict(),
-            "best_metric_results": getattr(self, "best_metric_results", {}),
+            "best_metric_results": self.best_metric_results,
         }
         save_in_experiment(state, os.path.join(self.opt["path"]["training_states"], f"{current_iter}.state"))
 
@@ -201,4 +204,4 @@ class ResumableSRModel(SRModel):
         raise SystemExit(128 + signum)
 
     def _last_loss(self) -> str:
-        return f"{self.log_dict['l_pix']:.4e}" if hasattr(self, "log_dict") else "not computed"
+        return f"{self.log_dict['l_pix']:.4e}" if self.log_dict else "not computed"
