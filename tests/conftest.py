@@ -68,6 +68,19 @@ def zygote(tmp_path):
 
 
 @pytest.fixture
+def checkout(tmp_path):
+    """A BasicSR checkout: the files of the installed package, unedited, in a folder of their own."""
+    import basicsr
+
+    shutil.copytree(
+        Path(basicsr.__file__).parent,
+        tmp_path / "BasicSR" / "basicsr",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
+    return tmp_path / "BasicSR"
+
+
+@pytest.fixture
 def bench():
     """../shared/data/bench or $LIIF_DATA/bench."""
     for root in (os.environ.get("LIIF_DATA"), ROOT.parent / "shared" / "data"):

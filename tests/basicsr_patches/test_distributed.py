@@ -8,14 +8,13 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from basicsr.data.prefetch_dataloader import PrefetchDataLoader
 
-from helpers.processes import port, python
+from helpers.processes import launch, liif, port, wait_for
 from helpers.record import RECORD, write_run
 from liif_plugin import distributed
 from liif_plugin.basicsr_patches import resuming
@@ -37,29 +36,18 @@ def torchrun(cwd: Path, processes: int, *program, rendezvous: str | None = None,
             f"--rdzv_endpoint=127.0.0.1:{rendezvous}",
             "--local_addr=127.0.0.1",
         ]
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        f"--nproc_per_node={processes}",
-        *where,
-        *map(str, program),
-    ]
+    command = ("-m", "torch.distributed.run", f"--nproc_per_node={processes}", *where, *program)
     with open(cwd / "torchrun.log", "w") as log:
-        env = {**os.environ, "OMP_NUM_THREADS": "1", **env}
-        return subprocess.Popen(command, cwd=cwd, env=env, stdout=log, stderr=subprocess.STDOUT)
+        return launch(*command, cwd=cwd, env=env, stdout=log, stderr=subprocess.STDOUT)
 
 
 def log_of(cwd: Path) -> str:
     return (cwd / "torchrun.log").read_text()
 
 
-def wait_for(words: str, cwd: Path, run: subprocess.Popen, seconds: float = 900) -> None:
-    deadline = time.monotonic() + seconds
-    while words not in log_of(cwd):
-        ended = run.poll() is not None and words not in log_of(cwd)
-        assert not ended and time.monotonic() < deadline, log_of(cwd)[-4000:]
-        time.sleep(0.05)
+def wait_for_words(words: str, cwd: Path, run: subprocess.Popen, seconds: float = 900) -> None:
+    wait_for(lambda: words in log_of(cwd) or run.poll() is not None, seconds, lambda: log_of(cwd)[-4000:])
+    assert words in log_of(cwd), log_of(cwd)[-4000:]
 
 
 def check_same(alone: dict, folders: list[Path]) -> None:
@@ -183,12 +171,12 @@ def test_a_process_that_fails_ends_the_run(tmp_path, fault):
     )
     try:
         if fault == "killed":
-            wait_for("iter:       5,", tmp_path, run)
+            wait_for_words("iter:       5,", tmp_path, run)
             os.kill(int((tmp_path / "pid.1").read_text()), signal.SIGKILL)
         else:
-            wait_for("ZeroDivisionError: on purpose", tmp_path, run)
+            wait_for_words("ZeroDivisionError: on purpose", tmp_path, run)
         start = time.monotonic()
-        wait_for("Root Cause", tmp_path, run, SECONDS)
+        wait_for_words("Root Cause", tmp_path, run, SECONDS)
         print(f"{fault}: named after {time.monotonic() - start:.1f} s")
         assert (
             run.wait(timeout=300) == 1
@@ -212,7 +200,7 @@ def test_data_that_one_node_lacks_is_said_once_by_every_process(tmp_path):
     for node in nodes:
         node.mkdir()
         write_run(node, root="data.lmdb")
-    done = python("-m", "liif_plugin", "prepare", "images", "-o", "data.lmdb", "--whole", cwd=nodes[0])
+    done = liif("prepare", "images", "-o", "data.lmdb", "--whole", cwd=nodes[0])
     assert done.returncode == 0, done.stderr
     program = ("-m", "liif_plugin", "train", "-opt", "tiny.yml", "--launcher", "pytorch")
     runs = [torchrun(node, 1, *program, rendezvous=meet) for node in nodes]

@@ -9,24 +9,13 @@ import subprocess
 import venv
 from pathlib import Path
 
-import basicsr
 import pytest
 import torch
 from basicsr.archs import build_network
 
 from helpers import ROOT
+from helpers.networks import SMALL
 from helpers.processes import TORCHRUN, forked, launch, liif, losses, port, python, wait_for
-
-
-@pytest.fixture
-def checkout(tmp_path):
-    """A BasicSR checkout: the files of the installed package, unedited, in a folder of their own."""
-    shutil.copytree(
-        Path(basicsr.__file__).parent,
-        tmp_path / "BasicSR" / "basicsr",
-        ignore=shutil.ignore_patterns("__pycache__"),
-    )
-    return tmp_path / "BasicSR"
 
 
 def log_of(done: subprocess.CompletedProcess) -> str:
@@ -64,9 +53,7 @@ def test_literal_script_trains_validates_saves_and_resumes(checkout, tiny_yml):
 
 
 def test_literal_test_script(checkout, tiny_yml):
-    network = build_network(
-        {"type": "LIIF", "encoder": {"type": "EDSR", "num_feat": 8, "num_block": 1}, "hidden_list": [16, 16]}
-    )
+    network = build_network(dict(SMALL))
     torch.save({"params": network.state_dict()}, checkout / "weights.pth")
     changes = {
         "  train:\n    name: tiny_train": "  test_a:\n    name: tiny_a\n    scale: 2\n    protocol: plain",

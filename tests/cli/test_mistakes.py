@@ -15,12 +15,13 @@ import yaml
 from basicsr.archs import build_network
 from PIL import Image
 
+from helpers.networks import SMALL
 from helpers.processes import liif
 from helpers.training import EDSR
 from liif_plugin.cli import COMMANDS
 
 MISTAKES = yaml.safe_load((Path(__file__).parent / "mistakes.yml").read_text())
-LIIF = {"type": "LIIF", "encoder": {"type": "EDSR", "num_feat": 8, "num_block": 1}, "hidden_list": [16]}
+LIIF = {**SMALL, "hidden_list": [16]}
 MY_YML = """
 name: mine
 model_type: ContinuousSRModel

@@ -1,5 +1,7 @@
 """`liif compare`: results that are kept, numbers of the right model and scale, mistakes named first."""
 
+from __future__ import annotations
+
 import copy
 import csv
 import json
@@ -12,6 +14,8 @@ from basicsr.archs import build_network
 from PIL import Image
 
 from helpers import ROOT
+from helpers.networks import SMALL
+from helpers.training import EDSR
 from liif_plugin.cli import main
 from liif_plugin.config.option_files import find_option_file, packaged_files, read_options
 from liif_plugin.coords import cell_of
@@ -27,8 +31,7 @@ from liif_plugin.metrics.continuous_metric import continuous_psnr
 COMPARISONS = sorted(
     [*(ROOT / "options").rglob("compare_*.yml"), ROOT / "options" / "compare" / "decoders.yml"]
 )
-LIIF = {"type": "LIIF", "encoder": {"type": "EDSR", "num_feat": 8, "num_block": 1}, "hidden_list": [16]}
-EDSR = {"type": "EDSR", "num_in_ch": 3, "num_out_ch": 3, "num_feat": 8, "num_block": 1, "upscale": 2}
+LIIF = {**SMALL, "hidden_list": [16]}
 
 
 @pytest.fixture
@@ -56,24 +59,21 @@ def opt(tmp_path, image_folder, monkeypatch):
     }
 
 
-def compare(opt) -> dict:
-    """Run `liif compare`; the parsed table.json."""
-    with open("compare.yml", "w") as file:
-        yaml.safe_dump(opt, file)
-    with pytest.raises(SystemExit) as stop:
-        main(["compare", "-opt", "compare.yml", "-o", "out"])
-    assert stop.value.code == 0, stop.value.code
-    with open("out/table.json") as file:
-        return json.load(file)
-
-
-def stopped(opt) -> str:
-    """Run `liif compare`; the sentence that ends it."""
+def stopped(opt) -> int | str:
+    """Run `liif compare`; its exit code, or the sentence that ends it."""
     with open("compare.yml", "w") as file:
         yaml.safe_dump(opt, file)
     with pytest.raises(SystemExit) as stop:
         main(["compare", "-opt", "compare.yml", "-o", "out"])
     return stop.value.code
+
+
+def compare(opt) -> dict:
+    """Run `liif compare`; the parsed table.json."""
+    code = stopped(opt)
+    assert code == 0, code
+    with open("out/table.json") as file:
+        return json.load(file)
 
 
 def refused(opt) -> str:

@@ -6,11 +6,10 @@ import torch
 from basicsr.data import build_dataset
 from torch.utils.data import DataLoader
 
+from helpers.networks import SMALL
 from liif_plugin.data.deterministic import SampleIndex
 
-LIIF = {"type": "LIIF", "encoder": {"type": "EDSR", "num_feat": 8, "num_block": 1}, "hidden_list": [16, 16]}
-
-
+LIIF = SMALL
 EDSR = {"type": "EDSR", "num_in_ch": 3, "num_out_ch": 3, "num_feat": 8, "num_block": 1, "upscale": 2}
 
 

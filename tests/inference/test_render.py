@@ -5,10 +5,11 @@ import pytest
 import torch
 from basicsr.archs import build_network
 
+from helpers.family import plain
 from helpers.pictures import picture
 from liif_plugin import load, upscale
 from liif_plugin.archs.base import Tile
-from liif_plugin.coords import cell_of, grid, queries_to_image
+from liif_plugin.coords import cell_of
 from liif_plugin.data.crops import to_tensor
 from liif_plugin.inference.render import _target_span, render, render_bands
 
@@ -27,13 +28,6 @@ SWINIR = {
 def network(encoder=EDSR, kind="LIIF", **options):
     torch.manual_seed(0)
     return build_network({"type": kind, "encoder": encoder, "hidden_list": [32, 32], **options}).eval()
-
-
-def plain(net, lq, size):
-    """Every pixel by ``query``, nothing shared between rows or columns."""
-    feat, coord = net.encode(lq), grid(size).expand(len(lq), -1, -1)
-    with torch.no_grad():
-        return queries_to_image(net.query(feat, coord, cell_of(size).expand_as(coord)), size)
 
 
 @pytest.mark.parametrize(

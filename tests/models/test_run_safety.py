@@ -13,7 +13,6 @@ from helpers.processes import losses, wait_for
 from helpers.training import options, steps, train_set
 from liif_plugin import distributed
 from liif_plugin.basicsr_patches import resuming
-from liif_plugin.checkpoints.files import newest_weights
 from liif_plugin.errors import UserError
 from liif_plugin.models.history import Scores
 from liif_plugin.models.run_lock import RunLock, lock_path
@@ -136,13 +135,6 @@ def test_two_archives_within_one_second(tmp_path, monkeypatch, capsys):
     found = {folder.name: os.listdir(folder) for folder in tmp_path.iterdir()}
     archive = "run_archived_20260101_000000"
     assert found == {"run": ["c"], archive: ["a"], f"{archive}_2": ["b"]}
-
-
-def test_a_copied_experiment_has_the_weights_of_the_latest_iteration(tmp_path):
-    for name, iteration, when in (("100", 100, 50), ("latest", 40, 90)):  # copied in any order
-        torch.save({"params": {}, "iter": iteration}, tmp_path / f"net_g_{name}.pth")
-        os.utime(tmp_path / f"net_g_{name}.pth", (when, when))
-    assert newest_weights(str(tmp_path)).endswith("net_g_100.pth")
 
 
 def changes(opt, edit):

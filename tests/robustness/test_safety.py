@@ -6,12 +6,10 @@ import ast
 import hashlib
 import http.server
 import re
-import shutil
 import subprocess
 import threading
 from pathlib import Path
 
-import basicsr
 import pytest
 import requests
 import torch
@@ -123,16 +121,6 @@ num_gpu: 0
 datasets: {}
 path: {}
 """
-
-
-@pytest.fixture
-def checkout(tmp_path):
-    shutil.copytree(
-        Path(basicsr.__file__).parent,
-        tmp_path / "BasicSR" / "basicsr",
-        ignore=shutil.ignore_patterns("__pycache__"),
-    )
-    return tmp_path / "BasicSR"
 
 
 FORCED = """name'];__import__('os').system('touch pwned');opt['name=x"""

@@ -9,7 +9,6 @@ import re
 import signal
 import socket
 import threading
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -380,38 +379,34 @@ class Slow:
     """A renderer whose bands wait until they are let through."""
 
     def __init__(self):
-        self.real, self.free, self.made = renderer_of(), threading.Event(), []
+        self.real, self.begun, self.free, self.made = renderer_of(), threading.Event(), threading.Event(), []
 
     def __getattr__(self, name):
         return getattr(self.real, name)
 
     def bands(self, view):
         for i in range(5):
-            if view.x != 1:
-                self.free.wait(30)
+            self.begun.set()
+            self.free.wait(30)
             self.made.append((view.x, i))
             yield np.zeros((4, 20, 4), np.uint8)
 
 
 def test_the_newest_view_wins():
-    slow, got = Slow(), {}
+    slow, got, threads = Slow(), {}, []
     with Served(slow) as server:
+        active = server.app.state.queue.active
 
         def ask(x, client):
             got[x] = server.ask(f"/render?x={x}&y=0&scale=2&width=20&height=20&client={client}")
 
-        threads = []
         for x, client in ((10, "a"), (20, "a"), (30, "a"), (40, "b")):
+            before = active.get(client)
             threads.append(threading.Thread(target=ask, args=(x, client)))
             threads[-1].start()
-            deadline = time.monotonic() + 20
-            while (
-                len(server.app.state.queue.active) < (2 if client == "b" else 1)
-                or time.monotonic() < deadline - 19.7
-            ):
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
-        assert len(server.app.state.queue.active) == 2
+            wait_for(lambda client=client, before=before: active.get(client) not in (None, before), 20)
+            assert slow.begun.wait(20)  # the first one: it is being computed when the second one comes
+        assert len(active) == 2
         slow.free.set()
         for thread in threads:
             thread.join(30)
@@ -420,7 +415,7 @@ def test_the_newest_view_wins():
         assert len([made for made in slow.made if made[0] == 10]) <= 1 and not [
             made for made in slow.made if made[0] == 20
         ]
-        assert not server.app.state.queue.active
+        wait_for(lambda: not active, 20)
 
 
 def test_too_many_at_once_are_refused():
@@ -440,14 +435,10 @@ def test_a_reader_that_went_away_frees_its_place():
     with Served(slow) as server:
         connection = http.client.HTTPConnection("127.0.0.1", server.port)
         connection.request("GET", f"/render?{GOOD}&token={TOKEN}")
-        while not server.app.state.queue.active:
-            time.sleep(0.01)
+        wait_for(lambda: server.app.state.queue.active)
         connection.close()
         slow.free.set()
-        deadline = time.monotonic() + 10
-        while server.app.state.queue.active and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert not server.app.state.queue.active
+        wait_for(lambda: not server.app.state.queue.active)
 
 
 # ---- the command

@@ -18,6 +18,7 @@ from PIL import Image
 
 from helpers import chromium
 from helpers.pictures import picture
+from helpers.processes import wait_for
 from helpers.viewing import TOKEN, Served, network
 from liif_plugin.checkpoints.loading import load
 from liif_plugin.image_io.reading import from_array
@@ -211,9 +212,8 @@ def test_a_link_restores_the_view(page):
 def test_save(page):
     page.open("#x=100&y=75&scale=6&split=0.25")
     page.browser.run("document.getElementById('save').click()")
-    path, end = page.folder / "cat_x6.png", time.monotonic() + 60
-    while not path.exists() and time.monotonic() < end:
-        time.sleep(0.1)
+    path = page.folder / "cat_x6.png"
+    wait_for(path.exists)
     saved = np.asarray(Image.open(path).convert("RGBA"))
     assert np.array_equal(saved[:, : W // 4], page.canvas("left")[:, : W // 4])
     assert np.array_equal(saved[:, W // 4 :], page.canvas("right")[:, W // 4 :])
