@@ -12,7 +12,7 @@ turns the hook off.
 import os
 import sys
 
-FINDER = "RegisterAfterBasicSR"  # the class of the finder, here and in liif_plugin.pth
+FINDER = "RegisterAfterBasicSR"  # in the text of the finder, that of liif_plugin.pth and the one below
 
 
 def find_spec(name, path=None, target=None):
@@ -46,8 +46,8 @@ def find_spec(name, path=None, target=None):
 
 def _spec_without_hook(name, path, target):
     """Return what the finders behind the hook find, or None."""
-    classes = [type(finder).__name__ for finder in sys.meta_path]
-    behind = classes.index(FINDER) + 1 if FINDER in classes else 0
+    is_hook = [FINDER in str(finder) for finder in sys.meta_path]
+    behind = is_hook.index(True) + 1 if True in is_hook else 0
     for finder in sys.meta_path[behind:]:
         spec = finder.find_spec(name, path, target) if hasattr(finder, "find_spec") else None
         if spec is not None:
@@ -100,16 +100,14 @@ def _warn(message):
 
 
 class RegisterAfterBasicSR:
-    """The finder that ``install`` puts in place. The one of liif_plugin.pth has the same name and effect."""
+    """The finder that ``install`` puts in place; that of liif_plugin.pth has the same name and effect."""
 
     find_spec = staticmethod(find_spec)
 
 
 def install():
     """Put the finder in front of ``sys.meta_path``, unless it is there or LIIF_PLUGIN_AUTOLOAD is 0."""
-    if os.environ.get("LIIF_PLUGIN_AUTOLOAD") == "0":
-        return
-    if not any(type(finder).__name__ == FINDER for finder in sys.meta_path):
+    if os.environ.get("LIIF_PLUGIN_AUTOLOAD") != "0" and FINDER not in str(sys.meta_path):
         sys.meta_path.insert(0, RegisterAfterBasicSR())
 
 

@@ -31,6 +31,10 @@ class UserError(ValueError):
         super().__init__(printable(line))
 
 
+class NotRegisteredError(UserError):
+    """A name that no imported module has put into a registry of BasicSR."""
+
+
 def printable(text: object) -> str:
     r"""Return ``text`` with every control character and every undecodable byte written out.
 

@@ -63,6 +63,8 @@ ROWS: dict[str, tuple[str, dict]] = {
         {"residual": "bilinear", "radius": 12.566370614359172},
     ),
 }
+# Decoders whose authors multiply the cell by max(scale / 4, 1) when they measure.
+CLAMPED = ("LTE", "LM-LIIF", "LM-LTE", "SRNO")
 SEARCH_ROW = "LIIF"
 PAIRS = ["5e-5:5e-4", "1e-4:1e-3", "2e-4:2e-3"]
 
@@ -255,12 +257,17 @@ def finished(args: argparse.Namespace) -> dict[str, str]:
 
 
 def comparison(args: argparse.Namespace) -> dict:
-    """Return the option file of `liif compare` for the finished rows."""
+    """Return the option file of `liif compare` for the finished rows.
+
+    Beyond x4 each row has its authors' rule for the cell: clamped for ``CLAMPED``, true for the others.
+    """
     output = os.path.abspath(args.output)
     models: list[dict] = [{"name": "Bicubic", "published": "Bicubic", "network_g": {"type": "Bicubic"}}]
     for row, name in finished(args).items():
         opt = os.path.join(output, "options", f"{name}.yml")
         model = {"name": row, "opt": opt, "weights": final_weights(output, name)}
+        if row.split(",")[0] in CLAMPED:
+            model["cell_clamp"] = 4
         if row.startswith("LIIF") and "-" not in row:
             model["published"] = "EDSR-baseline-LIIF"
         models.append(model)

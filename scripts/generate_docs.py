@@ -28,8 +28,7 @@ from liif_plugin.data.size_varied_dataset import SIZE_VARIED_OPTIONS
 from liif_plugin.evaluation import plan
 from liif_plugin.metrics.continuous_metric import continuous_psnr, continuous_ssim
 from liif_plugin.models import checks
-from liif_plugin.models.dry_runs import SCHEDULER
-from liif_plugin.models.samples import DEFAULTS as SAMPLES
+from liif_plugin.models.samples import SAMPLES
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "options.md"
 PLUGIN_PAGE = PAGE.with_name("plugin.md")
@@ -104,11 +103,6 @@ HELP = {
         "cell_clamp": "4: beyond x4 use the cells of x4, cell * max(scale / 4, 1), as LTE's evaluation does.",
         "samples": "Draw sample images while training, see below.",
         "best_by": "Keep the best weights, net_g_best.pth, by METRIC (mean over the sets) or SET/METRIC.",
-    },
-    "samples": {
-        "count": "Number of validation images.",
-        "scales": "Scales at which each is drawn, up to 64.",
-        "size": "Side of the part of the LR image that is drawn.",
     },
     "logger": {
         "print_freq": "Iterations between lines of the log.",
@@ -221,7 +215,6 @@ def page() -> str:
     """Return docs/options.md."""
     dataset = dict(SOURCE_OPTIONS)
     training = {key: option for key, option in TRAIN_OPTIONS.items() if key != "total_iter"}
-    samples = {key: Option(type_of_sample(key), default, "") for key, default in SAMPLES.items()}
     networks = {"LIIF": LIIF, "MetaSR": MetaSR, "SIREN": SIREN, "Bicubic": Bicubic, "LIIF_RDN": LIIF_RDN}
     metrics = {"continuous_psnr": continuous_psnr, "continuous_ssim": continuous_ssim}
     supplied = ("self", "img", "img2", "scale", "kwargs")
@@ -241,14 +234,14 @@ def page() -> str:
             + arguments(networks, supplied),
         ),
         ("### train", table(checks.TRAIN, "train")),
-        ("### train.scheduler", table(SCHEDULER, "scheduler")),
+        ("### train.scheduler", table(checks.SCHEDULER, "scheduler")),
         ("### val", table(checks.VAL, "val")),
         (
             "### val.metrics",
             "A metric of this package or of BasicSR. `better: higher` or `lower` overrides its direction.\n\n"
             + arguments(metrics, supplied),
         ),
-        ("### val.samples", table(samples, "samples")),
+        ("### val.samples", table(SAMPLES, "samples")),
         ("### logger", table(checks.LOGGER, "logger")),
         ("## Compare", table(plan.TOP, "compare")),
         ("### models", table(plan.MODEL, "model")),
@@ -260,13 +253,6 @@ def page() -> str:
         ("### figure", table(plan.FIGURE, "figure")),
     ]
     return HEAD + "".join(f"\n{title}\n\n{text}\n" for title, text in parts)
-
-
-def type_of_sample(key: str):
-    """Return the type of an option of val.samples, whose check has no table."""
-    from liif_plugin.config.option_types import each, positive, whole
-
-    return each(positive(64)) if key == "scales" else whole(1)
 
 
 def with_patches(plugin_page: str) -> str:

@@ -28,7 +28,8 @@ class Recipe:
         features: (net, x (B, 3, h, w) in [-1, 1]) -> (B, C, h, w). The network's own shift of the mean is
             left out, as in the published LIIF: its input layer sees the normalised image.
         channels: net -> C.
-        unused: children behind the features. They are removed, so they are neither counted nor trained.
+        unused: children behind the features, ``body.-1`` for the last one of ``body``. They are removed, so
+            they are neither counted nor trained.
         halo: net -> receptive radius in LR pixels, None if it is the whole image.
         fixed: constructor arguments that the recipe sets itself.
         pad_multiple: net -> the window size of a windowed network, 1 for others.
@@ -87,6 +88,12 @@ def _swinir_halo(net) -> int:
     return blocks * (_swinir_window(net) - 1) + len(net.layers) + 2 + behind
 
 
+def _srvgg_features(net, x):
+    for layer in net.body:  # its last layer, for the pixel shuffle, is removed
+        x = layer(x)
+    return x
+
+
 def _channels(net: Any) -> int:
     return net.conv_first.out_channels
 
@@ -137,6 +144,14 @@ RECIPES = {
         fixed={"in_chans": 3, "upscale": 1},
         pad_multiple=_swinir_window,
         choices={"upsampler": ("", _BEHIND_CONVOLUTION)},
+    ),
+    "SRVGGNetCompact": Recipe(
+        features=_srvgg_features,
+        channels=lambda net: net.body[0].out_channels,
+        unused=("body.-1", "upsampler"),
+        halo=lambda net: net.num_conv + 1,
+        fixed=_RGB,
+        choices={"act_type": ("prelu", "relu", "leakyrelu")},
     ),
 }
 
@@ -198,13 +213,16 @@ class Encoder(nn.Module):
         self.pad_multiple = recipe.pad_multiple(self.net)
         self.halo = recipe.halo(self.net)
         self._features = recipe.features
-        own = dict(self.net.named_children())
-        for child in recipe.unused:
+        for path in recipe.unused:
+            parent, _, child = path.rpartition(".")
+            owner = self.net.get_submodule(parent)
+            own = [name for name, _ in owner.named_children()]
+            child = own[-1] if child == "-1" else child
             if child not in own:
                 raise ValueError(
-                    f"the recipe of {name}: unused names '{child}', but the network has {', '.join(own)}."
+                    f"the recipe of {name}: unused names '{path}', but the network has {', '.join(own)}."
                 )
-            delattr(self.net, child)
+            delattr(owner, child)
 
     def forward(self, x: Tensor) -> Tensor:
         h, w = x.shape[-2:]

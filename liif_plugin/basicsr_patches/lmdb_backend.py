@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import lmdb
 from basicsr.utils.file_client import LmdbBackend
 
-from ..data.lmdb_env import shared_env
-from ..errors import UserError
+from ..data.lmdb_env import read_value
 from .patching import patch
 
 
@@ -34,16 +32,4 @@ class SharedLmdbBackend(LmdbBackend):
 
     def get(self, filepath, client_key) -> bytes:
         """Return the value of the key ``filepath`` in the LMDB of ``client_key``."""
-        path = self._client[client_key]
-        try:
-            with shared_env(path).begin(write=False) as txn:
-                value = txn.get(str(filepath).encode("utf-8"))
-        except lmdb.Error as error:
-            raise UserError(
-                f"{path}: reading key '{filepath}' failed ({error}); make the LMDB again."
-            ) from error
-        if value is None:
-            raise UserError(
-                f"{path}: key '{filepath}' is listed but not in the LMDB; make it again with `liif prepare`."
-            )
-        return value
+        return read_value(self._client[client_key], str(filepath))

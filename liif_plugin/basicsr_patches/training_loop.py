@@ -14,9 +14,11 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from ..data.deterministic import SampleIndex, is_deterministic
+from ..data.query_dataset import QueryDataset
 from ..data.workers import kill_workers_at_exit, worker_init_fn
 from ..distributed import assert_same_on_all_ranks, run_on_all_ranks
-from ..errors import UserError, nearest
+from ..errors import UserError
+from ..models.checks import optimiser_class
 from ..models.training_run import current_run
 from .patching import patch
 
@@ -62,27 +64,25 @@ def build_network(network_g: dict) -> nn.Module:
 )
 def get_optimizer(self, optim_type: str, params, lr: float, **kwargs) -> torch.optim.Optimizer:
     """Build the optimiser that torch.optim has under this name."""
+    kind: Callable[..., torch.optim.Optimizer] = optimiser_class("train: type of an optimiser", optim_type)
     try:
-        return get_optimizer.original(self, optim_type, params, lr, **kwargs)
-    except NotImplementedError:
-        kind = getattr(torch.optim, optim_type, None)
-        if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
-            names = [name for name, value in vars(torch.optim).items() if isinstance(value, type)]
-            raise UserError(
-                f"train.optim_g.type: torch.optim has no optimiser "
-                f"'{optim_type}'{nearest(optim_type, names)}."
-            ) from None
-        build: Callable[..., torch.optim.Optimizer] = kind
-        return build(params, lr=lr, **kwargs)
+        return kind(params, lr=lr, **kwargs)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"train: optimiser {optim_type}: cannot be used: {error}") from error
+
+
+def _name_of(dataset: Dataset) -> str:
+    """Return what a message calls ``dataset``."""
+    return dataset.where if isinstance(dataset, QueryDataset) else f"a {type(dataset).__name__}"
 
 
 def _contents(dataset: Dataset) -> str:
-    """Return the number of items, with a digest of their names if the dataset has an image source."""
-    names = getattr(getattr(dataset, "source", None), "names", None)
-    if names is None:
-        return f"{len(dataset)} items"  # type: ignore[arg-type]
-    digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:8]
-    return f"{len(dataset)} items, names {digest}"  # type: ignore[arg-type]
+    """Return the number of items, for our datasets with a digest of the names of their images."""
+    count = f"{len(dataset)} items"  # type: ignore[arg-type]
+    if not isinstance(dataset, QueryDataset):
+        return count
+    digest = hashlib.sha256("\n".join(dataset.image_names()).encode()).hexdigest()[:8]
+    return f"{count}, names {digest}"
 
 
 @patch(
@@ -99,10 +99,8 @@ def create_train_val_dataloader(opt: dict, logger: logging.Logger) -> tuple:
     created = run_on_all_ranks(create_train_val_dataloader.original, opt, logger)
     train_loader, sampler, val_loaders = created[:3]
     for loader in (train_loader, *val_loaders):
-        name = getattr(loader.dataset, "opt", {}).get("name")
-        assert_same_on_all_ranks(
-            f"dataset {name}", _contents(loader.dataset), "every node needs the same images."
-        )
+        contents = _contents(loader.dataset)
+        assert_same_on_all_ranks(_name_of(loader.dataset), contents, "every node needs the same images.")
     run.set_data(opt, train_loader, sampler, val_loaders)
     if opt.get("model_type") == "ContinuousSRModel":
         logger.addFilter(lambda record: record.msg != NOISE)  # said at every validation, and not true of ours

@@ -9,7 +9,7 @@ import re
 import torch
 
 from ..errors import UserError
-from ..files import PARTIAL, atomic_write
+from ..files import atomic_write
 from .reading import load_safely
 
 
@@ -140,11 +140,3 @@ def prune(models: str, states: str, current: int, keep: int, spare: tuple[str | 
         except OSError as error:  # no reason to end a training
             logging.getLogger("basicsr").warning("%s: cannot be pruned (%s).", path, error.strerror)
     return deleted
-
-
-def remove_partial(*folders: str) -> None:
-    """Delete the temporary files that a run left behind when it was killed while it saved."""
-    for folder in folders:
-        for name in os.listdir(folder) if os.path.isdir(folder) else []:
-            if name.endswith(PARTIAL):
-                os.remove(os.path.join(folder, name))

@@ -15,7 +15,7 @@ import types
 from collections.abc import Iterator
 
 from .. import __version__
-from ..errors import DEBUG, NO_BASICSR, UserError, nearest, printable, unexpected_message
+from ..errors import DEBUG, NO_BASICSR, NotRegisteredError, UserError, nearest, printable, unexpected_message
 
 COMMANDS = {
     "demo": "train and measure a small LIIF on pictures of scikit-image, in minutes",
@@ -198,7 +198,9 @@ def main(argv: list[str] | None = None) -> None:
     except UserError as error:
         from ..distributed import exit_message
 
-        sys.exit(f"liif {command}: {parser.with_flag(exit_message(error) or '')}")
+        own = isinstance(error, NotRegisteredError) and command in IMPORTERS
+        hint = " One of your own needs `--import MODULE`." if own else ""
+        sys.exit(f"liif {command}: {parser.with_flag(exit_message(error) or '')}{hint}")
     except BrokenPipeError:
         if command == "train":  # that of a data worker would look the same
             raise

@@ -158,7 +158,7 @@ def find_option_file(name: str) -> str:
     path = packaged.get(base) or packaged.get(base + ".yml")
     if path is None:
         raise UserError(
-            f"-opt {name}: no such file, and no option file of liif_plugin has that name"
+            f"{name}: no such file, and no option file of liif_plugin has that name"
             f"{choices(base, [file for file in packaged if not file.startswith('_')], 'it brings')}."
         )
     print(f"There is no file {name} here: using the packaged {path}.", flush=True)

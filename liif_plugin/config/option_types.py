@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Union
 
-from ..errors import UserError, check_keys, choices, nearest
+from ..errors import NotRegisteredError, UserError, check_keys, choices, nearest
 
 # The two limits against absurd input: more than that is a slip that would only fail later, slowly.
 LARGEST_INTEGER = 10**9  # of any option
@@ -226,16 +226,13 @@ def registered(where: str, registry, name: object) -> Any:
     BasicSR's own message for a missing name recommends NAME_basicsr even where that is missing too.
 
     Raises:
-        UserError: there is no such object; the message names the nearest one.
+        NotRegisteredError: there is no such object; the message names the nearest one.
     """
     known = [key for key, _ in registry]
     for candidate in (name, f"{name}_basicsr"):
         if candidate in known:
             return registry.get(candidate)
-    raise UserError(
-        f"{where}: nothing named '{name}' is registered{choices(name, known)}."
-        " One of your own needs `--import MODULE`."
-    )
+    raise NotRegisteredError(f"{where}: nothing named '{name}' is registered{choices(name, known)}.")
 
 
 NUMBERS = either(

@@ -102,6 +102,10 @@ class ArbitraryScaleDataset(QueryDataset):
             raise UserError(f"{self.where}: {name}: expected [low, high] with 1 <= low <= high, got {value}.")
         return low, high
 
+    def image_names(self) -> list[str]:
+        """Return the names of the HR images."""
+        return self.source.names
+
     def __len__(self) -> int:
         return len(self.kept)
 

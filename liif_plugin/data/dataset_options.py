@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from typing import Any
 
 from basicsr.utils.dist_util import get_dist_info
 
 from ..config.option_types import (
-    ANY,
     BLOCK,
     FLAG,
     FOLDER_NAME,
@@ -16,14 +15,21 @@ from ..config.option_types import (
     TEXT,
     Option,
     Options,
+    OptionType,
     check_block,
+    check_value,
     choice,
+    each,
+    either,
+    number,
     optional,
     whole,
 )
 from ..errors import UserError
 from .image_source import ImageSource
 
+_ONE_SCALE = number(0.01, 10**6)
+SCALE = OptionType("a positive number or a pair [y, x]", either(_ONE_SCALE, each(_ONE_SCALE, 2)).fits)
 SOURCE_OPTIONS = {
     "name": Option(FOLDER_NAME, help="Name of the set in results."),
     "type": Option(TEXT, help="Class of the dataset."),
@@ -82,11 +88,10 @@ TRAIN_OPTIONS = {
     "persistent_workers": Option(optional(FLAG), help="As in BasicSR: keep the workers from epoch to epoch."),
 }
 VAL_OPTIONS = {
-    "scale": Option(ANY, help="A number or [y, x]."),
+    "scale": Option(SCALE, help="Ratio of the sizes of HR and LR images."),
     "protocol": Option(optional(TEXT), help="div2k, benchmark or plain."),
     "metrics": Option(optional(BLOCK), help="Metrics of this set; by default those of `val`."),
 }
-SMALLEST_SCALE, LARGEST_SCALE = 0.01, 10**6
 LARGEST_EPOCH = 10**8  # BasicSR draws the order of an epoch's samples at once, in a list
 
 
@@ -119,18 +124,9 @@ def check_phase_options(where: str, opt: dict, source: Options, train: Options, 
 
 def parse_scale(where: str, scale: object) -> tuple[float, float]:
     """Return (sy, sx) of an option that is a number or a pair [y, x]."""
-    pair: Sequence = scale if isinstance(scale, (list, tuple)) else [scale, scale]
-    if len(pair) != 2 or not all(map(_is_scale, pair)):
-        raise UserError(
-            f"{where}: scale: expected a positive number or a pair [y, x], each from {SMALLEST_SCALE:g} to "
-            f"{LARGEST_SCALE:g}, got {scale!r}."
-        )
+    check_value(where, "scale", scale, SCALE)
+    pair: Any = scale if isinstance(scale, (list, tuple)) else [scale, scale]
     return float(pair[0]), float(pair[1])
-
-
-def _is_scale(value: object) -> bool:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and SMALLEST_SCALE <= value <= LARGEST_SCALE  # type: ignore[operator]
 
 
 def open_source(opt: dict, root_key: str = "dataroot_gt") -> ImageSource:

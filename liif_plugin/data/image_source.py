@@ -8,15 +8,17 @@ import re
 import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from basicsr.utils import FileClient, get_root_logger
+from basicsr.utils import get_root_logger
 from PIL import Image
 from tqdm import tqdm
 
 from ..errors import UserError, check_choice
+from .lmdb_env import read_value
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
 # pictures that are named when they are left out
@@ -246,7 +248,6 @@ class ImageSource:
         self._check_stems_differ(wanted)
         self.names = wanted
         self.sizes = [entries[name] or header_size(os.path.join(self.root, name)) for name in wanted]
-        self._client: FileClient | None = None
         # all images one after another, and where each of them begins
         self._block: torch.Tensor | None = None
         self._offsets: Sequence[int] = ()
@@ -304,9 +305,6 @@ class ImageSource:
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getstate__(self) -> dict:
-        return {**self.__dict__, "_client": None}  # an open file client does not survive pickling
-
     def path(self, i: int) -> str:
         """Return where image ``i`` comes from, for messages and for naming results."""
         return os.path.join(self.root, self.names[i])
@@ -319,14 +317,11 @@ class ImageSource:
         return self._block[self._offsets[i] : self._offsets[i] + h * w * 3].view(h, w, 3).numpy()
 
     def _read_and_decode(self, i: int) -> np.ndarray:
-        if self._client is None:
-            lmdb = {"db_paths": [self.root], "client_keys": ["images"]} if self.is_lmdb else {}
-            self._client = FileClient("lmdb" if self.is_lmdb else "disk", **lmdb)
         if self.is_lmdb:
-            data = self._client.get(os.path.splitext(self.names[i])[0], "images")
+            data = read_value(self.root, os.path.splitext(self.names[i])[0])
         else:
             try:
-                data = self._client.get(self.path(i))
+                data = Path(self.path(i)).read_bytes()
             except OSError as error:
                 raise UserError(f"{self.path(i)}: cannot be read ({error.strerror}).") from error
         image = decode_rgb(data, self.path(i))

@@ -1,4 +1,4 @@
-"""One LMDB environment per file and process.
+"""Reading LMDBs: one environment per file and process.
 
 py-lmdb >= 2.0 refuses to open one LMDB twice in a process, and a forked worker inherits the refusal:
 ``lmdb.Error: The environment '...' is already open in this process``.
@@ -34,6 +34,24 @@ def shared_env(path: str) -> lmdb.Environment:
     """
     with _LOCK:
         return _open(path)
+
+
+def read_value(path: str, key: str) -> bytes:
+    """Return the value of ``key`` in the LMDB folder ``path``.
+
+    Raises:
+        UserError: if there is no readable LMDB at ``path``, or no such key in it.
+    """
+    try:
+        with shared_env(path).begin(write=False) as txn:
+            value = txn.get(key.encode("utf-8"))
+    except lmdb.Error as error:
+        raise UserError(f"{path}: reading key '{key}' failed ({error}); make the LMDB again.") from error
+    if value is None:
+        raise UserError(
+            f"{path}: key '{key}' is listed but not in the LMDB; make it again with `liif prepare`."
+        )
+    return value
 
 
 def _open(path: str) -> lmdb.Environment:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 from basicsr.utils.registry import DATASET_REGISTRY
 
-from ..config.option_types import ANY, TEXT, Option, optional
+from ..config.option_types import TEXT, Option, optional
 from ..errors import UserError
 from .crops import draw_flips
 from .dataset_options import (
+    SCALE,
     SOURCE_OPTIONS,
     TRAIN_OPTIONS,
     VAL_OPTIONS,
@@ -25,7 +26,11 @@ PAIRED_OPTIONS = {
     "filename_tmpl": Option(
         TEXT, default="{}", help="Name of the LR image; {} stands for that of the HR image, as in BasicSR."
     ),
-    "scale": Option(ANY, default=None, help="A number or [y, x]; by default computed from the image sizes."),
+    "scale": Option(
+        optional(SCALE),
+        default=None,
+        help="Scale of the LR images; by default from the image sizes.",
+    ),
 }
 
 
@@ -128,6 +133,10 @@ class PairedScaleDataset(QueryDataset):
         large = set(require_size(self.lq, self.lq_size, self.opt.get("too_small", "fail")))
         kept = [k for k, (i, _) in enumerate(self.pairs) if i in large]
         self.pairs, self.scales = [self.pairs[k] for k in kept], [self.scales[k] for k in kept]
+
+    def image_names(self) -> list[str]:
+        """Return the names of the HR images."""
+        return self.gt.names
 
     def __len__(self) -> int:
         return len(self.pairs)

@@ -22,9 +22,10 @@ class QueryDataset(Dataset):
     in [0, 1]. With ``num_queries: ~`` gt is the whole crop (3, H, W), and there is neither coord nor cell.
     Validation item: lq (3, h, w), gt (3, H, W), scale (2,) float64, lq_path, gt_path.
 
-    A subclass has ``check_options``, ``__len__`` and ``__getitem__``. In ``__init__`` it calls
-    ``super().__init__(opt)`` first. Its training items come from ``training_item``, with a generator from
-    ``rng``: they depend on (seed, epoch, position in the epoch) alone.
+    A subclass has ``check_options``, ``__len__`` and ``__getitem__``, and ``image_names`` if it is to be used
+    on several machines. In ``__init__`` it calls ``super().__init__(opt)`` first. Its training items come
+    from ``training_item``, with a generator from ``rng``: they depend on (seed, epoch, position in the epoch)
+    alone.
 
     Args:
         opt: the block of the option file.
@@ -49,6 +50,10 @@ class QueryDataset(Dataset):
     def check_options(where: str, opt: dict) -> None:
         """Raise UserError for an option that the dataset does not read in its phase, or a wrong value."""
         raise NotImplementedError
+
+    def image_names(self) -> list[str]:
+        """Return the names of the ground truths; all ranks of a training must have the same."""
+        return []
 
     def check_num_queries(self, smallest: int, what: str) -> None:
         """Raise UserError unless ``num_queries`` pixels can be drawn from every training item.

@@ -102,6 +102,10 @@ class SizeVariedDataset(QueryDataset):
         part = index / max(len(self) - 1, 1)
         return round(self.size_min + (self.size_max - self.size_min) * part)
 
+    def image_names(self) -> list[str]:
+        """Return the names of the HR images."""
+        return self.gt.names
+
     def __len__(self) -> int:
         return len(self.positions)
 

@@ -76,7 +76,7 @@ def latex_text(text: str) -> str:
     return text.translate(_LATEX_ESCAPES)
 
 
-def scale_text(scale: tuple[float, float]) -> str:
+def scale_text(scale: Sequence[float]) -> str:
     """Return how a scale is printed: one number, or width x height as the command line takes it.
 
     Args:

@@ -5,25 +5,38 @@ Run before anything is written.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import importlib.util
 import logging
 import logging.handlers
+import math
 import os
+import warnings
+from collections.abc import Iterator
 
 import torch
+from basicsr.models.lr_scheduler import CosineAnnealingRestartLR, MultiStepRestartLR
 from basicsr.utils.logger import initialized_logger
-from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
+from basicsr.utils.registry import (
+    ARCH_REGISTRY,
+    DATASET_REGISTRY,
+    LOSS_REGISTRY,
+    METRIC_REGISTRY,
+    MODEL_REGISTRY,
+)
 from torch import nn
 
 from ..archs.base import ContinuousNetwork, as_continuous, is_continuous
 from ..archs.building import build
+from ..archs.encoder import pad_to_multiple
 from ..checkpoints.reading import check_fits, load_params
 from ..config.option_types import (
     ANY,
     BLOCK,
     FLAG,
     FOLDER_NAME,
+    REQUIRED,
     TEXT,
     Option,
     OptionType,
@@ -32,21 +45,24 @@ from ..config.option_types import (
     check_plain,
     check_values,
     choice,
+    each,
     number,
     optional,
     registered,
+    require,
     whole,
 )
 from ..config.parser import EARLY, PATHS
+from ..data.query_dataset import QueryDataset
 from ..distributed import require_gpu_per_process
-from ..errors import UserError
+from ..errors import UserError, check_choice, nearest
+from ..evaluation.single_image import evaluating, measure, window_of
 from ..metrics.continuous_metric import PROTOCOLS
 from ..metrics.properties import is_float_metric, unchecked_arguments
 from ..precision import DTYPES
-from .dry_runs import dry_run_loss, dry_run_metric, dry_run_network, dry_run_optimiser
-from .history import BestBy
+from .history import BestBy, metrics_of
 from .part_rates import check_part_lr
-from .samples import check_samples
+from .samples import SAMPLES
 from .training_run import TrainingRun
 
 SET_BY_BASICSR: dict[str, Option | OptionType] = dict.fromkeys(
@@ -63,12 +79,12 @@ TOP: dict[str, Option | OptionType] = {
     "dist_params": optional(BLOCK),
     "find_unused_parameters": FLAG,
 }
-TRAIN = {
-    "total_iter": whole(1),
+TRAIN: dict[str, Option | OptionType] = {
+    "total_iter": Option(whole(1), REQUIRED),
     "warmup_iter": whole(-1),
-    "optim_g": BLOCK,
-    "scheduler": BLOCK,
-    "pixel_opt": BLOCK,
+    "optim_g": Option(BLOCK, REQUIRED),
+    "scheduler": Option(BLOCK, REQUIRED),
+    "pixel_opt": Option(BLOCK, REQUIRED),
     "ema_decay": number(0, 1),
     "precision": optional(choice("auto", *DTYPES)),
     "channels_last": optional(FLAG),
@@ -89,6 +105,20 @@ PATH: dict[str, Option | OptionType] = {
     "log": TEXT,
     "visualization": TEXT,
 }
+SCHEDULERS = {
+    "MultiStepLR": MultiStepRestartLR,
+    "MultiStepRestartLR": MultiStepRestartLR,
+    "CosineAnnealingRestartLR": CosineAnnealingRestartLR,
+}
+SCHEDULER = {
+    "milestones": each(whole(0)),
+    "gamma": number(0),
+    "periods": each(whole(1)),
+    "restarts": each(whole(0)),
+    "restart_weights": each(number(0)),
+    "eta_min": number(0),
+    "last_epoch": whole(-1),
+}
 VAL = {
     "val_freq": whole(1),
     "save_img": FLAG,
@@ -100,21 +130,18 @@ VAL = {
     "samples": optional(BLOCK),
     "best_by": optional(TEXT),
 }
+UNSUITED = {"LBFGS": "a closure that repeats the step", "SparseAdam": "sparse gradients"}  # of torch.optim
+TRIAL_SIDE = 256  # pixels of the images with which a metric is tried
+LARGEST_CROP = 512  # a fixed-scale network that trains on larger crops is tried at this size
 DIST_PARAMS = {"backend": TEXT, "port": whole(1, 65535)}
-LOGGER = {
-    "print_freq": whole(1),
-    "save_checkpoint_freq": whole(1),
-    "use_tb_logger": FLAG,
+LOGGER: dict[str, Option | OptionType] = {
+    "print_freq": Option(whole(1), REQUIRED),
+    "save_checkpoint_freq": Option(whole(1), REQUIRED),
+    "use_tb_logger": Option(FLAG, REQUIRED),
     "wandb": optional(BLOCK),
     "keep_checkpoints": optional(whole(1)),
 }
 WANDB = {"project": optional(TEXT), "resume_id": optional(TEXT)}
-
-
-def _need(opt: dict, where: str, *keys: str) -> None:
-    for key in keys:
-        if not isinstance(opt, dict) or opt.get(key) is None:
-            raise UserError(f"{where}: '{key}' is missing; the packaged option files show it.")
 
 
 def _check_datasets(opt: dict) -> None:
@@ -126,10 +153,10 @@ def _check_datasets(opt: dict) -> None:
             raise UserError(
                 f"{where}: while training the sets are called val_NAME; test_NAME is for `liif test`."
             )
-        _need(dataset, where, "name", "type")
+        require(where, dataset, "name", "type")
         check_values(where, dataset, {"name": FOLDER_NAME, "protocol": optional(choice(*PROTOCOLS))})
         kind = registered(f"{where}.type", DATASET_REGISTRY, dataset["type"])
-        if hasattr(kind, "check_options"):
+        if isinstance(kind, type) and issubclass(kind, QueryDataset):
             kind.check_options(where, {**dataset, "phase": key.split("_")[0]})
         for root in ("dataroot_gt", "dataroot_lq"):
             if dataset.get(root) is not None and not os.path.isdir(dataset[root]):
@@ -149,14 +176,13 @@ def _check_metrics(opt: dict) -> None:
     for key, dataset in opt["datasets"].items():
         if key.startswith("train"):
             continue
-        metrics = dataset.get("metrics") or (opt.get("val") or {}).get("metrics") or {}
-        for name, metric in metrics.items():
+        for name, metric in metrics_of(opt, dataset).items():
             where = f"metric {name} of datasets.{key}"
-            _need(metric, where, "type")
+            require(where, metric, "type")
             function = registered(f"{where}.type", METRIC_REGISTRY, metric["type"])
             check_values(where, metric, {"better": choice("higher", "lower")})
             if not is_float_metric(metric["type"]):
-                dry_run_metric(where, metric)
+                _dry_run_metric(where, metric)
                 continue
             check_call(
                 where,
@@ -185,6 +211,80 @@ def _check_loader(loader: dict) -> None:
     if mode == "cuda" and not (torch.cuda.is_available() and loader.get("pin_memory")):
         raise UserError(
             "datasets.train.prefetch_mode: cuda needs a CUDA GPU and pin_memory: true; write ~ instead."
+        )
+
+
+@contextlib.contextmanager
+def _named(where: str) -> Iterator[None]:
+    """Turn any error of a library into one sentence that names the option ``where``."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # each fails in its own way
+        raise UserError(f"{where}: cannot be used: {type(error).__name__}: {str(error)[:200]}") from error
+
+
+def _dry_run_network(net: torch.nn.Module, name: str, train: dict | None) -> None:
+    """Run ``net`` on one small image.
+
+    Args:
+        net: the network, on the CPU.
+        name: its type, for the message.
+        train: the options of the training set, None for a test.
+
+    Raises:
+        UserError: if it fails, gives no RGB or no finite numbers, or enlarges by another scale than it is
+            trained on.
+    """
+    if not any(True for _ in net.parameters()):
+        return  # bicubic, and a network that is fitted to each image
+    where = f"network_g ({name})"
+    crops = None  # side of the training crops, which a fixed-scale network must be able to take
+    if train is not None and not is_continuous(net) and train.get("type") == "ArbitraryScaleDataset":
+        crops = train.get("lq_size", 48)
+    side = min(crops or 16, LARGEST_CROP)
+    with _named(where), torch.no_grad(), evaluating(net):
+        lq = torch.full((1, 3, side, side), 0.5)
+        if is_continuous(net):
+            out = net(lq, torch.zeros(1, 5, 2), torch.full((1, 5, 2), 0.05))
+            expected: tuple[int, ...] = (1, 5, 3)
+        else:
+            padded = lq if crops else pad_to_multiple(lq, window_of(net))  # training does not pad its crops
+            out = net(padded)
+            scale = out.shape[-1] / padded.shape[-1]
+            expected = (1, 3, round(scale * padded.shape[-2]), out.shape[-1])
+    if tuple(out.shape) != expected:
+        raise UserError(
+            f"{where}: expected three channels, RGB, but its output for a picture of {side} x {side} is "
+            f"{tuple(out.shape)}."
+        )
+    if not bool(out.isfinite().all()):
+        raise UserError(f"{where}: a gray picture gives values that are not finite.")
+    scales = train.get("scale_range", [1, 4]) if train is not None and crops else []
+    if any(one != scale for one in (scales if isinstance(scales, (list, tuple)) else [scales])):
+        raise UserError(
+            f"{where}: enlarges x{scale:g}, but datasets.train.scale_range is {scales}; both must be one "
+            f"scale."
+        )
+
+
+def _dry_run_metric(where: str, metric: dict) -> None:
+    """Measure two small images with BasicSR's PSNR or SSIM, which take any argument.
+
+    Other metrics may load networks.
+    """
+    if not metric["type"].startswith(("calculate_psnr", "calculate_ssim")):
+        return
+    rng = torch.Generator().manual_seed(0)
+    sr, gt = (torch.rand(1, 3, TRIAL_SIDE, TRIAL_SIDE, generator=rng) for _ in range(2))
+    with _named(where), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about an empty mean, which is an error below
+        value = measure(metric, sr, gt, torch.ones(2), None, "trial.png")
+    if math.isnan(value):
+        raise UserError(
+            f"{where}: nothing is left to compare of a picture of {TRIAL_SIDE} x {TRIAL_SIDE}; check "
+            f"crop_border."
         )
 
 
@@ -226,9 +326,6 @@ def _check_devices(opt: dict) -> None:
 
 def _check_logger(logger: dict) -> None:
     check_block("logger", logger, LOGGER)
-    for key in ("use_tb_logger", "print_freq", "save_checkpoint_freq"):
-        if key not in logger:
-            raise UserError(f"logger: '{key}' is missing; the packaged option files show it.")
     wandb = logger.get("wandb") or {}
     check_block("logger.wandb", wandb, WANDB)
     if wandb.get("project") and not logger["use_tb_logger"]:
@@ -240,22 +337,74 @@ def _check_logger(logger: dict) -> None:
         raise UserError("logger.wandb.project: needs wandb: pip install wandb; or write `project: ~`.")
 
 
+def optimiser_class(where: str, name: object) -> type[torch.optim.Optimizer]:
+    """Return the optimiser of torch.optim called ``name``.
+
+    Args:
+        where: what names the optimiser, at the beginning of the message.
+        name: a class of torch.optim.
+
+    Raises:
+        UserError: there is no such class, or it cannot be used with one step for each batch.
+    """
+    kinds = {
+        key: kind
+        for key, kind in vars(torch.optim).items()
+        if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)
+    }
+    if name not in kinds:
+        raise UserError(f"{where}: torch.optim has no optimiser '{name}'{nearest(name, kinds)}.")
+    if name in UNSUITED:
+        raise UserError(f"{where}: {name} cannot be used here: it needs {UNSUITED[str(name)]}.")
+    return kinds[str(name)]
+
+
+def _check_optimiser(optim_g: dict) -> None:
+    kind = optimiser_class("train.optim_g.type", optim_g.get("type"))
+    require("train.optim_g", optim_g, "lr")
+    check_call(f"train.optim_g ({optim_g['type']})", kind, optim_g, ("params",))
+
+
+def _check_scheduler(scheduler: dict, total_iter: int) -> None:
+    name = str(scheduler.get("type"))
+    check_choice("train.scheduler.type", name, SCHEDULERS)
+    check_call(f"train.scheduler ({name})", SCHEDULERS[name], scheduler, ("optimizer",))
+    check_values("train.scheduler", scheduler, SCHEDULER)
+    starts = "periods" if "periods" in scheduler else "restarts"
+    if len(scheduler.get(starts, [0])) != len(scheduler.get("restart_weights", [1])):
+        raise UserError(f"train.scheduler: expected as many restart_weights as {starts}.")
+    if "periods" in scheduler and sum(scheduler["periods"]) < total_iter:
+        raise UserError(
+            f"train.scheduler.periods: end after {sum(scheduler['periods'])} iterations, before total_iter "
+            f"{total_iter}; make them as long."
+        )
+
+
+def _check_loss(pixel_opt: dict) -> None:
+    kind = registered("train.pixel_opt.type", LOSS_REGISTRY, pixel_opt.get("type"))
+    check_call(f"train.pixel_opt ({pixel_opt['type']})", kind, pixel_opt)
+    if pixel_opt["type"] in ("L1Loss", "MSELoss", "CharbonnierLoss"):
+        # `none` gives a loss of each pixel, which has no gradient of its own
+        check_values("train.pixel_opt", pixel_opt, {"reduction": choice("mean", "sum")})
+
+
 def _check_training(opt: dict) -> None:
-    _need(opt, "option file", "train", "logger")
+    require("option file", opt, "train", "logger")
     train, logger = opt["train"], opt["logger"]
-    _need(opt["datasets"], "datasets", "train")
-    _need(opt["datasets"]["train"], "datasets.train", "batch_size_per_gpu", "num_worker_per_gpu")
+    require("datasets", opt["datasets"], "train")
+    require("datasets.train", opt["datasets"]["train"], "batch_size_per_gpu", "num_worker_per_gpu")
     _check_loader(opt["datasets"]["train"])
-    _need(train, "train", "total_iter", "optim_g", "scheduler", "pixel_opt")
+    require("train", train, "total_iter", "optim_g", "scheduler", "pixel_opt")
     check_block("train", train, TRAIN)
-    dry_run_optimiser(train)
-    dry_run_loss(train["pixel_opt"])
+    _check_optimiser(train["optim_g"])
+    _check_scheduler(train["scheduler"], train["total_iter"])
+    _check_loss(train["pixel_opt"])
     _check_logger(logger)
     if opt.get("val") is not None:
-        _need(opt["val"], "val", "val_freq")  # BasicSR reads it also where no set is to be validated
+        require("val", opt["val"], "val_freq")  # BasicSR reads it also where no set is to be validated
     if any(key.startswith("val") for key in opt["datasets"]) and opt.get("val"):
         if opt["val"].get("samples") is not None:
-            check_samples(opt["val"]["samples"])
+            check_block("val.samples", opt["val"]["samples"], SAMPLES)
         BestBy(opt)
 
 
@@ -342,13 +491,13 @@ def check_options(opt: dict) -> nn.Module | None:
     check_plain("", {key: value for key, value in opt.items() if key not in SET_BY_BASICSR})
     check_block("option file", opt, TOP)
     check_block("path", opt["path"], PATH)
-    _need(opt, "option file", "network_g")
+    require("option file", opt, "network_g")
     check_block("dist_params", opt.get("dist_params") or {}, DIST_PARAMS)
     _check_devices(opt)
     # 2. the network and its weights, the sets
     network = _check_network(opt)
     _check_datasets(opt)
-    dry_run_network(network, opt["network_g"]["type"], opt["datasets"].get("train"))
+    _dry_run_network(network, opt["network_g"]["type"], opt["datasets"].get("train"))
     # 3. validation and training
     if opt.get("val") is not None:
         check_block("val", opt["val"], VAL)

@@ -6,7 +6,7 @@ import math
 import os
 import sys
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -16,10 +16,10 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..archs.base import is_continuous
-from ..checkpoints.files import remove_partial
 from ..errors import UserError
 from ..evaluation.single_image import evaluating, predict
 from ..evaluation.validation import picture_writer, validate
+from ..files import remove_leftovers
 from ..metrics.properties import better_of
 from ..precision import DTYPES, choose_precision
 from .history import History, label, metrics_of, val_sets
@@ -79,9 +79,8 @@ class ContinuousSRModel(ResumableSRModel):
         self.bar: tqdm | None = None
         if self.opt["rank"] == 0:
             folder = self.history.folder
-            remove_partial(
-                folder, *(os.path.join(folder, name) for name in ("models", "training_states", "samples"))
-            )
+            for name in ("", "models", "training_states", "samples"):
+                remove_leftovers(os.path.join(folder, name))
 
     def setup_optimizers(self) -> None:
         """Build the optimiser, with the learning rates of ``train.part_lr``."""
@@ -286,7 +285,9 @@ class ContinuousSRModel(ResumableSRModel):
         if bar is not None:
             bar.unpause()
 
-    def _log_results(self, name: str, metrics: dict, current_iter: int, tb_logger, scale: object) -> None:
+    def _log_results(
+        self, name: str, metrics: dict, current_iter: int, tb_logger, scale: Sequence[float] | None
+    ) -> None:
         """Log this set's own metrics, with the scale in the TensorBoard tag."""
         self._initialize_best(name, metrics)
         for metric, value in self.metric_results.items():
@@ -339,8 +340,6 @@ class ContinuousSRModel(ResumableSRModel):
         """Begin BasicSR's record of the best results, for this set's own metrics instead of
         ``val.metrics``.
         """
-        if not hasattr(self, "best_metric_results"):
-            self.best_metric_results = {}
         record = self.best_metric_results.setdefault(name, {})
         for metric, opt in metrics.items():
             better = better_of(opt)

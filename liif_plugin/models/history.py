@@ -7,22 +7,22 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from basicsr.utils import get_root_logger
-from tabulate import tabulate
 from torch import nn
 from torch.utils.data import Dataset
 
 from ..checkpoints.files import numbered, save_in_experiment
 from ..checkpoints.reading import load_safely
 from ..errors import UserError, nearest
+from ..evaluation.tables import markdown_table, scale_text
 from ..files import atomic_write
 from ..metrics.properties import better_of
-from .samples import draw_samples, save_samples
+from .samples import draw_samples
 
 Results = dict[str, dict[str, float]]  # set -> metric -> value
 
@@ -38,17 +38,9 @@ def val_sets(opt: dict) -> dict[str, dict]:
     return {block["name"]: block for key, block in sets if key.split("_")[0] == "val"}
 
 
-def scale_text(scale: object) -> str:
-    """Return ``x2``, or ``x2x3.1`` for (2, 3.1); an empty string for None."""
-    if scale is None:
-        return ""
-    pair: list = list(scale) if isinstance(scale, (list, tuple)) else [scale, scale]
-    return "x" + "x".join(f"{s:g}" for s in dict.fromkeys(float(s) for s in pair))
-
-
-def label(dataset: str, scale: object) -> str:
-    """Return the name of a set with its scale, unless the name has it."""
-    text = scale_text(scale)
+def label(dataset: str, scale: Sequence[float] | None) -> str:
+    """Return the name of a set with its scale (y, x), unless the name has it already or there is none."""
+    text = "" if scale is None else scale_text(scale)
     return dataset if text in dataset else f"{dataset} {text}"
 
 
@@ -89,7 +81,9 @@ class Scores:
                 "earlier validations."
             ) from error
 
-    def add(self, iteration: int, dataset: str, scale: object, values: dict[str, float]) -> None:
+    def add(
+        self, iteration: int, dataset: str, scale: Sequence[float] | None, values: dict[str, float]
+    ) -> None:
         """Keep the results of one set."""
         self.lines[iteration, dataset] = {
             "iter": iteration,
@@ -103,7 +97,7 @@ class Scores:
         """Return the results of one validation, as far as there are any."""
         return {name: line["metrics"] for (step, name), line in self.lines.items() if step == iteration}
 
-    def scale(self, dataset: str) -> object:
+    def scale(self, dataset: str) -> Sequence[float] | None:
         """Return the scale of a set in its last validation."""
         own = [line["scale"] for (_, name), line in self.lines.items() if name == dataset]
         return own[-1] if own else None
@@ -204,15 +198,15 @@ class History:
         self._scales: dict[str, list[float] | None] = {}
 
     def scale_of(self, dataset: Any) -> list[float] | None:
-        """Return (y, x) of a val set, from its first image if the set does not state it."""
+        """Return the scale (y, x) of a val set: what its first item states, else the ratio of its sizes."""
         name = dataset.opt["name"]
         if name not in self._scales:
-            scale = getattr(dataset, "scale", None) or next(iter(getattr(dataset, "scales", ())), None)
-            if scale is None:
-                item = dataset[0]
-                if "gt" in item:
-                    scale = [H / h for H, h in zip(item["gt"].shape[-2:], item["lq"].shape[-2:])]
-            self._scales[name] = None if scale is None else [float(s) for s in scale]
+            item = dataset[0]
+            scale = item.get("scale")
+            if scale is None and "gt" in item:
+                scale = [H / h for H, h in zip(item["gt"].shape[-2:], item["lq"].shape[-2:])]
+            values = [] if scale is None else torch.as_tensor(scale, dtype=torch.float64).flatten().tolist()
+            self._scales[name] = [values[0], values[-1]] if values else None
         return self._scales[name]
 
     def _read_best(self) -> dict | None:
@@ -294,7 +288,9 @@ class History:
             return
         val = self.opt["val"]
         picture = draw_samples(net, dataset, val["samples"], device, dtype, val.get("cell_clamp"))
-        save_samples(picture, path)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with atomic_write(path) as file:
+            picture.save(file, format="PNG")
         if tb_logger:
             tb_logger.add_image("samples", np.asarray(picture), iteration, dataformats="HWC")
 
@@ -366,7 +362,8 @@ def summary_table(found: dict) -> str:
                 _number(best),
                 f"{value['at']:,}",
             ]
-            rows.append([entry["set"], scale_text(entry["scale"]), entry["protocol"] or "", metric, *numbers])
+            scale = "" if entry["scale"] is None else scale_text(entry["scale"])
+            rows.append([entry["set"], scale, entry["protocol"] or "", metric, *numbers])
             columns.setdefault(metric, []).append((value["last"], value["net_g_best"]))
     for metric, values in columns.items():
         if len(values) > 1:
@@ -374,8 +371,7 @@ def summary_table(found: dict) -> str:
             bests = [best for _, best in values if best is not None]
             mean_best = sum(bests) / len(bests) if len(bests) == len(values) else None
             rows.append(["mean", "", "", metric, _number(sum(ends) / len(ends)), _number(mean_best), "", ""])
-    alignment = ["left"] * 4 + ["right"] * 4
-    table = tabulate(rows, COLUMNS, tablefmt="pipe", disable_numparse=True, colalign=alignment)
+    table = markdown_table(COLUMNS, rows)
     end = f"{found['name']}: {found['iter']:,} iterations"
     if found["best_iter"]:
         end += (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import nn
 
 from ..config.option_types import Option, OptionType, check_values, positive
@@ -54,3 +55,20 @@ def parameter_groups(net: nn.Module, part_lr: Mapping[str, float]) -> list[dict]
             inside = [part for part in part_lr if _is_in(name, part)]
             groups[max(inside, key=len, default="")]["params"].append(parameter)
     return [group for group in groups.values() if group["params"]]
+
+
+def require_same_groups(saved: list[dict], optimizers: list[torch.optim.Optimizer]) -> None:
+    """Raise UserError if a training state was saved with other parts in ``train.part_lr``.
+
+    Args:
+        saved: the state dicts of the optimisers in the training state.
+        optimizers: those of this run.
+    """
+    before = [[len(group["params"]) for group in state["param_groups"]] for state in saved]
+    now = [[len(group["params"]) for group in optimizer.param_groups] for optimizer in optimizers]
+    same_network = sum(map(sum, before)) == sum(map(sum, now))
+    if same_network and before != now:
+        raise UserError(
+            "train.part_lr: the training state was saved with other parts; restore the old parts (their "
+            "rates may change), or begin a new run from its weights with path.pretrain_network_g."
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import OrderedDict
 from functools import partial
 from typing import NoReturn
 
@@ -15,6 +16,7 @@ from ..checkpoints.files import prune, save_in_experiment
 from ..checkpoints.reading import check_fits, load_named_params
 from ..errors import UserError
 from . import signals
+from .part_rates import require_same_groups
 from .schedule import require_same_optimiser, resume_settings
 from .training_run import current_run
 from .training_states import (
@@ -41,6 +43,8 @@ class ResumableSRModel(SRModel):
         self._saved_at: int | None = None
         self._draw_once = self._ending = False
         self._iteration = 0  # the last one whose step was taken
+        self.best_metric_results: dict[str, dict] = {}  # set -> metric -> BasicSR's record of the best value
+        self.log_dict: OrderedDict[str, float] = OrderedDict()  # the losses of the last step
         super().__init__(opt)
 
     def load_network(self, net, load_path, strict=True, param_key="params"):
@@ -119,7 +123,7 @@ class ResumableSRModel(SRModel):
             "optimizer_types": [type(o).__name__ for o in self.optimizers],
             "rng": ranks,
             "scaler": self.scaler.state_dict(),
-            "best_metric_results": getattr(self, "best_metric_results", {}),
+            "best_metric_results": self.best_metric_results,
         }
         save_in_experiment(state, os.path.join(self.opt["path"]["training_states"], f"{current_iter}.state"))
 
@@ -144,6 +148,7 @@ class ResumableSRModel(SRModel):
     def _load_state(self, state: dict) -> None:
         iteration = state["iter"]
         require_same_optimiser(state.get("optimizer_types"), self.optimizers)
+        require_same_groups(state["optimizers"], self.optimizers)
         changed = resume_settings(self.optimizers, self.schedulers, partial(super().resume_training, state))
         if changed:
             get_root_logger().warning(
@@ -199,4 +204,4 @@ class ResumableSRModel(SRModel):
         raise SystemExit(128 + signum)
 
     def _last_loss(self) -> str:
-        return f"{self.log_dict['l_pix']:.4e}" if hasattr(self, "log_dict") else "not computed"
+        return f"{self.log_dict['l_pix']:.4e}" if self.log_dict else "not computed"

@@ -1,6 +1,6 @@
-"""Sample images while training: the same few parts of validation images at several scales, next to bicubic.
+"""Sample images of a training: the same few parts of validation images at several scales, beside bicubic.
 
-Options: ``val.samples: {count: 2, scales: [2, 4, 8], size: 48}``; drawn after each validation.
+``val.samples: {count: 2, scales: [2, 4, 8], size: 48}`` asks for them after each validation.
 """
 
 from __future__ import annotations
@@ -14,40 +14,21 @@ from torch import Tensor, nn
 
 from ..archs.base import is_continuous
 from ..archs.building import build
-from ..errors import UserError, check_keys
+from ..config.option_types import Option, each, positive, whole
 from ..evaluation.figure import contact_sheet, to_picture
 from ..evaluation.single_image import own_scale, predict
-from ..files import atomic_write
 
-DEFAULTS = {"count": 2, "scales": [2, 4, 8], "size": 48}
-
-
-def check_samples(options: object) -> None:
-    """Raise UserError for a mistake in ``val.samples``."""
-    if not isinstance(options, dict):
-        raise UserError(
-            f"val.samples: expected a block such as {{count: 2, scales: [2, 4, 8]}}, got {options!r}."
-        )
-    check_keys("val.samples", options, DEFAULTS)
-    options = {**DEFAULTS, **options}
-    for key in ("count", "size"):
-        if isinstance(options[key], bool) or not isinstance(options[key], int) or options[key] < 1:
-            raise UserError(
-                f"val.samples: {key}: expected a whole number of 1 or more, got {options[key]!r}."
-            )
-    scales = options["scales"]
-    is_list = isinstance(scales, (list, tuple)) and len(scales) > 0
-    if not is_list or not all(_is_scale(scale) for scale in scales):
-        raise UserError(f"val.samples: scales: expected a list of numbers up to 64, got {scales!r}.")
-
-
-def _is_scale(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= 64
+SAMPLES = {
+    "count": Option(whole(1), default=2, help="Number of validation images."),
+    "scales": Option(each(positive(64)), default=[2, 4, 8], help="Scales at which each is drawn."),
+    "size": Option(whole(1), default=48, help="Side of the part of the LR image that is drawn."),
+}
 
 
 def _middle(lq: Tensor, gt: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """The middle ``size`` x ``size`` pixels of lq (3, h, w), or what there is of them, and the same part of
-    gt (3, H, W).
+    """Return the middle ``size`` x ``size`` pixels of lq (3, h, w), and the same part of gt (3, H, W).
+
+    Of a smaller image it is the whole.
     """
     part, same = [slice(None)], [slice(None)]
     for small, large in zip(lq.shape[-2:], gt.shape[-2:]):
@@ -75,7 +56,7 @@ def draw_samples(
         dtype: see ``predict``.
         cell_clamp: see ``predict``.
     """
-    options = {**DEFAULTS, **options}
+    options = {**{name: option.default for name, option in SAMPLES.items()}, **options}
     bicubic = build({"type": "Bicubic"}).to(device)  # not build_network, which logs it each time
     rows = []
     for item in (dataset[i] for i in range(min(options["count"], len(dataset)))):
@@ -99,10 +80,3 @@ def draw_samples(
                 row.append((f"{label}\nx{scale:g}", to_picture(sr)))
             rows.append(row)
     return contact_sheet(rows, side=max(tile.width for row in rows for _, tile in row[1:]))
-
-
-def save_samples(picture: Image.Image, path: str) -> None:
-    """Write ``picture`` as PNG, whole or not at all."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with atomic_write(path) as file:
-        picture.save(file, format="PNG")

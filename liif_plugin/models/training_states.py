@@ -14,9 +14,11 @@ import sys
 from typing import Any
 
 import torch
+from basicsr.archs.swinir_arch import DropPath
 from basicsr.utils import check_resume, get_root_logger
 from basicsr.utils.dist_util import get_dist_info
 from basicsr.utils.registry import ARCH_REGISTRY
+from torch.nn.modules.dropout import _DropoutNd
 
 from ..checkpoints.files import newest_weights, numbered
 from ..config.option_files import plain
@@ -176,9 +178,10 @@ def set_random_state(state: dict, device: torch.device) -> None:
 
 
 def draws_at_random(net: torch.nn.Module) -> bool:
-    """Whether a step of ``net`` in training mode depends on random numbers (dropout, dropped paths)."""
-    chances = [getattr(module, name, 0) for module in net.modules() for name in ("p", "drop_prob")]
-    return any(isinstance(chance, (int, float)) and 0 < chance < 1 for chance in chances)
+    """Return whether ``net`` has dropout, or the dropped paths of BasicSR's SwinIR."""
+    dropout = [module.p for module in net.modules() if isinstance(module, _DropoutNd)]
+    paths = [module.drop_prob for module in net.modules() if isinstance(module, DropPath)]
+    return any(chance > 0 for chance in (*dropout, *paths))
 
 
 def function_and_samples(opt: dict) -> dict[str, Any]:

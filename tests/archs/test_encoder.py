@@ -81,6 +81,18 @@ def test_swinir_features_behind_its_convolution_are_those_of_the_stock_network()
     assert encoder.halo == Encoder({"type": "SwinIR", **SMALL["SwinIR"]}).halo + 1
 
 
+def test_srvgg_features_are_those_in_front_of_its_last_layer():
+    torch.manual_seed(0)
+    stock = build_network({"type": "SRVGGNetCompact", "upscale": 2, **SMALL["SRVGGNetCompact"]})
+    encoder = Encoder({"type": "SRVGGNetCompact", **SMALL["SRVGGNetCompact"]})
+    encoder.net.load_state_dict(stock.state_dict(), strict=False)
+    x, seen = torch.rand(1, 3, 9, 10), []
+    stock.body[-1].register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    stock(x)
+    assert torch.equal(encoder(x), seen[0])
+    assert not any(name.startswith("net.body.6") for name, _ in encoder.named_parameters())
+
+
 def test_swinir_at_an_odd_scale_and_size():
     torch.manual_seed(0)
     net = build_network(

@@ -1,6 +1,7 @@
 """The hook at interpreter start, in a fresh environment: what it costs, and that it never raises."""
 
 import os
+import statistics
 import subprocess
 import venv
 from pathlib import Path
@@ -80,13 +81,13 @@ finders = len(sys.meta_path)
 print(-milliseconds("empty.pth") + milliseconds("liif_plugin.pth"))
 assert len(sys.meta_path) == finders + 1
 """
-    cost = min(float(environment.run(code, "-S").stdout) for _ in range(21))
+    cost = statistics.median(float(environment.run(code, "-S").stdout) for _ in range(21))
     assert cost < ALLOWED
 
 
 def test_it_registers_after_basicsr(environment):
     write_basicsr(environment, utils____init__="", utils__registry="")
-    code = "import basicsr, sys; print(*(type(finder).__name__ for finder in sys.meta_path))"
+    code = "import basicsr, sys; print(sys.meta_path)"
     lines = environment.run(code).stdout.splitlines()
     assert lines[:2] == ["basicsr", "registered"] and lines[2].count("RegisterAfterBasicSR") == 1
     assert environment.run("import basicsr", LIIF_PLUGIN_AUTOLOAD="0").stdout == "basicsr\n"

@@ -58,7 +58,7 @@ def test_stand_ins(module, name):
 
 def test_the_hook_can_be_turned_off(tmp_path):
     """Needs the package installed (wheel or editable), because the hook is a .pth file."""
-    code = "import sys; print([type(finder).__name__ for finder in sys.meta_path])"
+    code = "import sys; print([type(finder).__name__ for finder in sys.meta_path], sys.meta_path)"
     off = python("-c", code, cwd=tmp_path, env={"LIIF_PLUGIN_AUTOLOAD": "0"})
     assert "RegisterAfterBasicSR" not in off.stdout and "StandInFinder" not in off.stdout
     assert "RegisterAfterBasicSR" in python("-c", code, cwd=tmp_path).stdout
@@ -238,3 +238,5 @@ def test_any_optimiser(kind, expected):
     assert type(model.get_optimizer(kind, [torch.nn.Parameter(torch.zeros(1))], lr=0.1)) is expected
     with pytest.raises(UserError, match="did you mean 'AdamW'"):
         model.get_optimizer("AdmW", [torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    with pytest.raises(UserError, match="optimiser Adam: cannot be used: Invalid beta"):
+        model.get_optimizer("Adam", [torch.nn.Parameter(torch.zeros(1))], lr=0.1, betas=[2, 3])

@@ -132,6 +132,9 @@ def put(opt, keys, value):
         ("train:optim_g:weight_decy", 0, "did you mean 'weight_decay'"),
         ("train:optim_g:type", "Adamm", "did you mean 'Adam"),
         ("train:optim_g:lr", KeyError, "'lr' is missing"),
+        ("train:optim_g:type", "LBFGS", "LBFGS cannot be used here: it needs a closure"),
+        ("train:scheduler:restart_weights", [1, 1], "as many restart_weights as restarts"),
+        ("train:pixel_opt:reduction", "none", "expected mean, sum, got 'none'"),
         ("train:scheduler:type", "Cosine", "expected one of MultiStepLR"),
         ("train:scheduler:milestone", [1], "did you mean 'milestones'"),
         ("train:total_iter", "1M", "whole number of 1 or more"),
@@ -264,7 +267,6 @@ def test_the_check_draws_what_one_network_draws(good):
 def test_devices(good, monkeypatch, gpus, dist, num_gpu, words):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    monkeypatch.setattr(checks, "dry_run_optimiser", lambda train: None)  # which would ask the GPU
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
     good.update(dist=dist, num_gpu=num_gpu)
     if words is None:

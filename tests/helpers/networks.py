@@ -15,6 +15,7 @@ ENCODERS = {
     "RCAN": {"num_feat": 16, "num_group": 1, "num_block": 2, "squeeze_factor": 4},
     "RRDBNet": {"num_feat": 8, "num_block": 1, "num_grow_ch": 4},
     "LIIF_RDN": {"num_feat": 8, "num_block": 2, "num_layer": 2, "growth": 4},
+    "SRVGGNetCompact": {"num_feat": 8, "num_conv": 2},
     "SwinIR": {"embed_dim": 12, "depths": [2], "num_heads": [2], "window_size": 4, "mlp_ratio": 2},
 }
 

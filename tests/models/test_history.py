@@ -14,11 +14,13 @@ from PIL import Image
 
 from helpers.processes import liif
 from helpers.training import EDSR, LIIF, val_loader
+from liif_plugin.config.option_types import check_block
 from liif_plugin.errors import UserError
 from liif_plugin.evaluation.figure import to_picture
+from liif_plugin.evaluation.tables import scale_text
 from liif_plugin.inference.render import render
-from liif_plugin.models.history import BestBy, History, Scores, label, scale_text
-from liif_plugin.models.samples import check_samples, draw_samples
+from liif_plugin.models.history import BestBy, History, Scores, label
+from liif_plugin.models.samples import SAMPLES, draw_samples
 
 
 def options(best_by=None, **better):
@@ -81,15 +83,21 @@ def test_a_set_without_a_stated_scale(tmp_path):
         [{"lq": torch.zeros(3, 10, 10), "gt": torch.zeros(3, 20, 31)}]
     )
     assert history.scale_of(paired) == [2.0, 3.1]
-    stated = type("Stated", (), {"opt": {"name": "s"}, "scales": [(3.0, 3.0)]})()
-    assert history.scale_of(stated) == [3.0, 3.0]
+    stated = type("Stated", (list,), {"opt": {"name": "s"}})
+    lq, gt = torch.zeros(3, 10, 10), torch.zeros(3, 29, 31)
+    assert history.scale_of(
+        stated([{"lq": lq, "gt": gt, "scale": torch.tensor([3.0, 3.1], dtype=torch.float64)}])
+    ) == [3.0, 3.1]
+    history._scales.clear()
+    assert history.scale_of(stated([{"lq": lq, "gt": gt, "scale": 3}])) == [3.0, 3.0]
 
 
 def test_scales_in_words():
-    assert [scale_text(s) for s in (2, 2.7, (2.0, 2.0), [2, 3.1], None)] == ["x2", "x2.7", "x2", "x2x3.1", ""]
+    """Width x height, as everywhere in what is printed; the list is (y, x)."""
+    assert [scale_text(s) for s in ((2.7, 2.7), (2.0, 2.0), [2, 3.1])] == ["x2.7", "x2", "x3.1x2"]
     assert (
         label("Set5_x2", (2.0, 2.0)) == "Set5_x2"
-        and label("Set5", 2.7) == "Set5 x2.7"
+        and label("Set5", (2.7, 2.7)) == "Set5 x2.7"
         and label("Set5", None) == "Set5"
     )
 
@@ -102,12 +110,12 @@ def test_scales_in_words():
         ({"scales": []}, "scales: expected a list"),
         ({"scales": [2, "x4"]}, "scales: expected a list"),
         ([2, 4], "expected a block"),
-        ({"scales": [200]}, "up to 64"),
+        ({"scales": [200]}, "at most 64"),
     ],
 )
 def test_wrong_samples(wrong, words):
     with pytest.raises(UserError, match=words):
-        check_samples(wrong)
+        check_block("val.samples", wrong, SAMPLES)
 
 
 def test_samples_show_the_middle_of_the_first_pictures(image_folder):
@@ -186,7 +194,7 @@ def test_a_whole_training(tmp_path, tiny_yml, zygote):
     table = (experiment / "summary.md").read_text()
     assert (
         f"{psnr[12]:.4f}" in table
-        and "x2x3.1" in table
+        and "x3.1x2" in table
         and "psnr of tiny_x2" in table
         and table.strip() in log
     )
@@ -203,7 +211,7 @@ def test_a_whole_training(tmp_path, tiny_yml, zygote):
 
     events = EventAccumulator(str(tmp_path / "tb_logger" / "tiny")).Reload()
     tags = events.Tags()
-    assert {"metrics/tiny_x2/psnr", "metrics/tiny_x2_x3.1 x2x3.1/ssim", "losses/l_pix"} <= set(
+    assert {"metrics/tiny_x2/psnr", "metrics/tiny_x2_x3.1 x3.1x2/ssim", "losses/l_pix"} <= set(
         tags["scalars"]
     ) and tags["images"] == ["samples"]
     assert [round(event.value, 3) for event in events.Scalars("metrics/tiny_x2/psnr")] == [

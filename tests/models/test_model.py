@@ -199,6 +199,24 @@ def test_stock_swinir_at_a_size_that_is_no_multiple_of_its_window():
     assert torch.allclose(predict(net, lq[..., :8, :12], (16, 24)), net(lq[..., :8, :12]), atol=1e-6)
 
 
+def test_resume_with_rates_of_parts(tmp_path, image_folder):
+    folder, rates = image_folder(), {"encoder": 1e-3}
+    model = build_model(options(tmp_path, part_lr=rates))
+    steps(model, train_set(folder), 2)
+    model.save(0, 2)
+    expected = steps(model, train_set(folder), 2, start=2)
+    state = torch.load(tmp_path / "training_states" / "2.state", weights_only=True)
+    resume_from = {"pretrain_network_g": str(tmp_path / "models" / "net_g_2.pth")}
+    again = options(tmp_path, part_lr=rates)
+    again["path"].update(resume_from)
+    again = build_model(again)
+    again.resume_training(state)
+    assert steps(again, train_set(folder), 2, start=2) == expected
+    for other in ({}, {"encoder": 1e-3, "imnet.layers.0": 1e-4}, {"imnet": 1e-3}):
+        with pytest.raises(UserError, match=r"train.part_lr: the training state was saved with other parts"):
+            build_model(options(tmp_path, part_lr=other)).resume_training(state)
+
+
 def test_resume_into_another_precision(tmp_path, image_folder):
     folder = image_folder()
     model = build_model(options(tmp_path))

@@ -24,6 +24,7 @@ from helpers.processes import TORCHRUN, has_ended, launch, losses, port, wait_fo
 from liif_plugin.basicsr_patches import resuming
 from liif_plugin.checkpoints import files as checkpoint
 from liif_plugin.errors import UserError
+from liif_plugin.files import remove_leftovers
 from liif_plugin.models import signals
 from liif_plugin.models.training_run import TrainingRun, start_run
 
@@ -447,8 +448,9 @@ def test_a_name_is_on_the_disk_only_with_its_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", lambda a, b: (order.append("rename"), rename(a, b)))
     checkpoint.save_whole({"v": 1}, str(tmp_path / "a.pth"))
     assert order == ["file", "rename", "folder"]
-    (tmp_path / "b.pth.partial").touch()
-    checkpoint.remove_partial(str(tmp_path), str(tmp_path / "nowhere"))
+    (tmp_path / ".b.pth.0123abcd.partial").touch()
+    remove_leftovers(tmp_path)
+    remove_leftovers(tmp_path / "nowhere")
     assert [path.name for path in tmp_path.iterdir()] == ["a.pth"]
 
 

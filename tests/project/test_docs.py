@@ -212,7 +212,7 @@ def test_links_of_readme_for_pypi(monkeypatch):
 
     text = absolute_links(README.read_text(encoding="utf-8"), "https://github.com/o/n", "v1")
     links = re.findall(r"\]\(([^)\s]+)\)", text)
-    assert "https://github.com/o/n/raw/v1/docs/demo.png" in links
+    assert "https://github.com/o/n/raw/v1/docs/results.png" in links
     assert "https://github.com/o/n/blob/v1/docs/install.md" in links
     assert all(link.startswith("https://") for link in links)
 
