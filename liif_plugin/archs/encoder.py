@@ -183,11 +183,17 @@ class Encoder(nn.Module):
         halo: receptive radius in LR pixels, or None if it is the whole image.
 
     Raises:
-        UserError: if the type has no recipe, or the network does not have one of the arguments.
+        UserError: if ``opt`` is no block, the type has no recipe, or the network does not have one of the
+            arguments.
     """
 
     def __init__(self, opt: dict):
         super().__init__()
+        if not isinstance(opt, Mapping):
+            raise UserError(
+                f"network_g.encoder: expected a block with the type and its arguments, got {opt!r}. Write "
+                "{type: EDSR}, for example."
+            )
         arguments = dict(opt)
         name = arguments.pop("type", None)
         if name not in RECIPES:

@@ -62,7 +62,7 @@ def find(model: str | os.PathLike) -> tuple[dict, str]:
         newest = newest_weights(os.path.join(path, "models"))
         if newest is None:
             raise UserError(
-                f"model {name}: is no experiment's folder: there is no models/net_g_latest.pth in it."
+                f"model {name}: expected the folder of an experiment, found no models/net_g_latest.pth in it."
             )
         return _network_of(Path(path).glob("*.yml"), name), newest
     if not os.path.isfile(path):
@@ -74,8 +74,8 @@ def find(model: str | os.PathLike) -> tuple[dict, str]:
 def _no_such_model(name: str) -> UserError:
     names = [*SHIPPED, *KNOWN]
     return UserError(
-        f"model {name}: neither a file, nor an experiment's folder, nor one of "
-        f"{', '.join(SHIPPED) or 'none shipped'}{nearest(name, names)} (looked from {os.getcwd()})."
+        f"model {name}: expected a .pth file, the folder of an experiment or the name "
+        f"{' or '.join(SHIPPED)}, found none of them{nearest(name, names)} (looked from {os.getcwd()})."
     )
 
 
@@ -91,8 +91,8 @@ def _network_of(option_files: Iterable[Path], model: str) -> dict:
         if isinstance(block, dict):
             return block
     raise UserError(
-        f"model {model}: its network is not known: expected an option file with network_g beside the .pth, "
-        "of the same name, or in the experiment's folder above it."
+        f"model {model}: a .pth file does not say which network it is for. Expected an option file (.yml) of "
+        "the same name beside it, or in the experiment's folder above it."
     )
 
 

@@ -133,7 +133,9 @@ def _reason(path: str, error: Exception) -> str:
         return "it is a web page; download the file itself"
     asked = re.search(r"GLOBAL (\S+)", str(error))
     if asked:
-        return f"it asks for {asked[1]}, and nothing in a checkpoint is run; save its state dict alone"
+        return (
+            f"it contains a call of {asked[1]}, and no code in a checkpoint is run; save only its state dict"
+        )
     return f"it is damaged, cut off or not written by torch.save ({type(error).__name__})"
 
 
@@ -228,10 +230,15 @@ def check_fits(state: dict[str, torch.Tensor], net: torch.nn.Module, path: str) 
     differences = {
         "missing": [name for name in own if name not in state],
         "too many": [name for name in state if name not in own],
-        "of another shape": [name for name in own if name in state and own[name].shape != state[name].shape],
+        "with another shape": [
+            name for name in own if name in state and own[name].shape != state[name].shape
+        ],
     }
     complaints = [
         f"{len(names)} tensors {what} (first: {names[0]})" for what, names in differences.items() if names
     ]
     if complaints:
-        raise UserError(f"{path}: holds another network than network_g ({network}): {', '.join(complaints)}.")
+        raise UserError(
+            f"{path}: expected weights that fit network_g ({network}), found {', '.join(complaints)}. Use "
+            "the option file with which they were trained."
+        )

@@ -199,7 +199,7 @@ def main(argv: list[str] | None = None) -> None:
         from ..distributed import exit_message
 
         own = isinstance(error, NotRegisteredError) and command in IMPORTERS
-        hint = " One of your own needs `--import MODULE`." if own else ""
+        hint = " If it is a class of your own, add `--import MODULE`." if own else ""
         sys.exit(f"liif {command}: {parser.with_flag(exit_message(error) or '')}{hint}")
     except BrokenPipeError:
         if command == "train":  # that of a data worker would look the same

@@ -136,7 +136,8 @@ def derive_folders(
     """
     # Refuse whatever cannot succeed before anything is written.
     if not os.path.isdir(source):
-        raise UserError(f"{source}: expected a folder of images, there is none.")
+        found = "a file" if os.path.exists(source) else "nothing"
+        raise UserError(f"{source}: expected a folder of images, found {found} (looked from {os.getcwd()}).")
     names, others = find_images(source)
     if not names:
         raise no_images(source, others)

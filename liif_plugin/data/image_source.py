@@ -54,7 +54,7 @@ def decode_rgb(data: bytes, name: str) -> np.ndarray:
     except (cv2.error, MemoryError):  # a header that promises more than can be held
         image = None
     if image is None:
-        raise UserError(f"{name}: not a whole image file ({len(data)} bytes); replace it or take it out.")
+        raise UserError(f"{name}: not a whole image file ({len(data)} bytes); replace or remove it.")
     if image.dtype == np.uint16:
         image = ((image.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
     if image.dtype != np.uint8:
@@ -91,7 +91,7 @@ def header_size(path: str | os.PathLike) -> tuple[int, int]:
             return image.height, image.width
     except Exception as error:  # Pillow has many ways to say no
         raise UserError(
-            f"{path}: not an image file ({type(error).__name__}); replace it or take it out."
+            f"{path}: not an image file ({type(error).__name__}); replace or remove it."
         ) from error
 
 

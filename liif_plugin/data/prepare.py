@@ -212,9 +212,10 @@ def prepare_lmdb(
     # Refuse whatever cannot succeed before anything is written.
     output = output.rstrip("/")
     if not os.path.isdir(source):
-        raise UserError(f"{source}: expected a folder of images, there is none.")
+        found = "a file" if os.path.exists(source) else "nothing"
+        raise UserError(f"{source}: expected a folder of images, found {found} (looked from {os.getcwd()}).")
     if not output.endswith(".lmdb"):
-        raise UserError(f"{output}: BasicSR wants a name that ends in .lmdb.")
+        raise UserError(f"{output}: expected a name that ends in .lmdb, which BasicSR needs.")
     if os.path.exists(output):
         raise UserError(f"{output}: exists already; delete it or choose another name.")
     names, others = find_images(source)

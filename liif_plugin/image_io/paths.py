@@ -63,7 +63,10 @@ def _pictures_of(entry: str, output: str) -> list[tuple[str, str]]:
         return [(path, os.path.relpath(path, entry)) for path in inside]
     matched = sorted(path for path in glob.glob(entry, recursive=True) if os.path.isfile(path))
     if not matched:
-        raise UserError(f"{entry}: there is no such picture, folder or pattern (looked from {os.getcwd()}).")
+        raise UserError(
+            f"{entry}: expected a picture, a folder or a pattern, found no such file "
+            f"(looked from {os.getcwd()})."
+        )
     return [(path, os.path.basename(path)) for path in matched]
 
 

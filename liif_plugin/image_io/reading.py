@@ -98,7 +98,7 @@ def read_picture(path: str | os.PathLike) -> Picture:
             return _decode(data, image)
         except Exception as error:  # a truncated file, a damaged stream, a kind of pixels that nothing reads
             raise UserError(
-                f"{path}: its pixels cannot be read to the end ({error}); replace it or take it out."
+                f"{path}: its pixels cannot be read to the end ({error}); replace or remove it."
             ) from error
 
 
@@ -131,8 +131,8 @@ def _open(data: bytes, name: str) -> ImageFile.ImageFile:
     """Open an image file and check its header; its pixels are not decoded yet."""
     if name.lower().endswith(VIDEOS):
         raise UserError(
-            f"{name}: is a video; take its frames out (ffmpeg -i {name} frames/%06d.png), "
-            "enlarge the folder, join them again."
+            f"{name}: expected a picture, got a video. Extract its frames (ffmpeg -i {name} frames/%06d.png) "
+            "and enlarge their folder."
         )
     try:
         Image.init()  # registers the formats under their names
@@ -140,7 +140,7 @@ def _open(data: bytes, name: str) -> ImageFile.ImageFile:
         frames = getattr(image, "n_frames", 1)
     except Exception as error:  # Pillow raises many types
         raise UserError(
-            f"{name}: not an image file that can be read ({len(data)} bytes); replace it or take it out."
+            f"{name}: not an image file that can be read ({len(data)} bytes); replace or remove it."
         ) from error
     if image.width * image.height > MAX_PIXELS:
         raise UserError(

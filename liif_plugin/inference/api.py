@@ -97,7 +97,8 @@ def _as_batch(picture: Array | Tensor) -> Tensor:
     else:
         found = getattr(picture, "dtype", type(picture).__name__)
         raise UserError(
-            f"picture: expected uint8, uint16 or floats in [0, 1] as numpy, PIL or tensor, got {found}."
+            f"picture: expected a NumPy array, PIL image or tensor (uint8, uint16, or floats in [0, 1]), got "
+            f"{found}. To read a file, use PIL.Image.open."
         )
     batch = batch.unsqueeze(0) if batch.dim() == 3 else batch
     if batch.dim() != 4 or batch.shape[1] != 3 or not batch.numel():
@@ -173,7 +174,7 @@ def upscale(
 
 def _target(scale: float | Pair | None, size: tuple[int, int] | None) -> Target:
     if scale is not None and size is not None:
-        raise UserError("scale and size: give one of them.")
+        raise UserError("expected scale or size, got both; give one of them.")
     try:
         if size is not None:
             H, W = (int(n) for n in size)
@@ -183,7 +184,7 @@ def _target(scale: float | Pair | None, size: tuple[int, int] | None) -> Target:
         return Target(scale=(y, x))
     except (TypeError, ValueError, OverflowError) as error:
         raise UserError(
-            f"expected scale=2.7, scale=(y, x) or size=(H, W), got scale={scale!r}, size={size!r}."
+            f"expected scale=2.7, scale=(y, x) or size=(height, width), got scale={scale!r}, size={size!r}."
         ) from error
 
 
@@ -278,7 +279,11 @@ class ContinuousImage:
         """
         coord = _as_floats("coord", coord)
         if coord.shape[-1:] != (2,) or not bool((coord.abs() <= 1).all()):  # nan fails too
-            raise UserError("coord: expected positions (y, x) between -1 and 1, shape (..., 2).")
+            values = f", values from {coord.min():g} to {coord.max():g}" if coord.numel() else ""
+            raise UserError(
+                "coord: expected positions (y, x) between -1 and 1, shape (..., 2), got shape "
+                f"{tuple(coord.shape)}{values}. Pixel i of n has the position -1 + (2i + 1)/n."
+            )
         cell = self._checked_cell(cell, self.size, coord.shape)
         device = tensors_of(self._prepared)[0].device
         flat = coord.reshape(1, -1, 2).to(device)

@@ -227,7 +227,8 @@ def checked_window(size: tuple[int, int], window: Window | None) -> Window:
         top, left, height, width = (0, 0, H, W) if window is None else (operator.index(n) for n in window)
     except (TypeError, ValueError) as error:
         raise UserError(
-            f"size, window: expected whole (H, W) and (top, left, height, width), got {size}, {window}."
+            "expected whole numbers size=(height, width) and window=(top, left, height, width), got "
+            f"size={size}, window={window}."
         ) from error
     if H < 1 or W < 1:
         raise UserError(f"size: expected (H, W) of at least 1 x 1, got {(H, W)}.")
@@ -275,6 +276,10 @@ def render_bands(
     network = continuous(net)
     top, left, height, width = checked_window(size, window)
     H, W = size
+    if lq.ndim != (3 if isinstance(lq, np.ndarray) else 4):
+        raise ValueError(
+            f"lq: expected a tensor (B, 3, h, w) or an array (h, w, 3), got shape {tuple(lq.shape)}."
+        )
     h, w = _size_of(lq)
     batch = 1 if isinstance(lq, np.ndarray) else len(lq)
     if device is None:

@@ -122,9 +122,7 @@ def geometry(
     parts = []
     for factor, n, start, part in ((scale[0], h, top, height), (scale[1], w, left, width)):
         if not (0 < factor < 1e6):
-            raise UserError(
-                f"the target is {factor:g} times the picture; expected a factor between 0 and a million."
-            )
+            raise UserError(f"scale: expected a factor above 0 and below a million, got {factor:g}.")
         length = rounded(part * factor + 1e-9)
         if length < 1:
             raise UserError(f"the target has no pixels left: {w} x {h} shrunk to {part * factor:g}.")
@@ -210,7 +208,7 @@ class Engine:
         network = (
             "a network that cannot be run in tiles"
             if halo is None
-            else f"a network that looks {halo} pixels around each tile"
+            else f"a network whose tiles overlap by {halo} pixels"
         )
         whole_file = ""
         if self.network.whole_features:
@@ -222,8 +220,8 @@ class Engine:
         h, w = lr_size
         H, W = where.window[2:]
         return (
-            f"memory: about {needed / 2**30:.1f} GiB are needed to enlarge {w} x {h} pixels to {W} x {H} "
-            f"with {network}{whole_file}, but {self.budget / 2**30:.3g} are allowed. "
+            f"memory: expected at least {needed / 2**30:.1f} GiB to enlarge {w} x {h} pixels to {W} x {H} "
+            f"with {network}{whole_file}, got {self.budget / 2**30:.3g}. "
             "Give more, or 0 for no limit."
         )
 

@@ -271,7 +271,7 @@ def listening(host: str, port: int | None, wanted: int = 8321) -> socket.socket:
             sock.close()
             if port is None and number:
                 continue
-            reason = f"cannot be taken ({error.strerror}); choose another port, or none"
+            reason = f"cannot listen there ({error.strerror}); choose another port or host"
             raise UserError(f"host {host}, port {number}: {reason}.") from error
     raise AssertionError("unreachable")
 

@@ -132,3 +132,8 @@ def test_a_recipe_that_removes_what_is_not_there(monkeypatch):
     monkeypatch.setitem(RECIPES, "EDSR", recipe)
     with pytest.raises(ValueError, match="the recipe of EDSR: unused names 'conv_lst', but the network has"):
         Encoder({"type": "EDSR", **SMALL["EDSR"]})
+
+
+def test_an_encoder_that_is_a_name_is_refused_with_the_form_of_the_block():
+    with pytest.raises(UserError, match=r"expected a block .*got 'EDSR'. Write {type: EDSR}"):
+        Encoder("EDSR")

@@ -236,7 +236,7 @@ def test_tests_need_weights_and_leave_the_training_set_out(good, tmp_path):
         {"params": build_network(dict(good["network_g"], hidden_list=[8])).state_dict()},
         str(tmp_path / "w.pth"),
     )
-    with pytest.raises(UserError, match=r"w.pth: holds another network"):
+    with pytest.raises(UserError, match=r"w.pth: expected weights that fit network_g"):
         check_options(copy.deepcopy(good))
     save_whole(
         {"params": build_network(copy.deepcopy(good["network_g"])).state_dict()}, str(tmp_path / "w.pth")

@@ -57,7 +57,8 @@ def test_lr_left_out_and_refused(tmp_path, image_folder, capsys):
         and "left out: broken.png: not a whole image file" in said
     )
     assert "exists already" in call("prepare", "lr", folder, "-o", tmp_path / "out")
-    assert "there is none" in call("prepare", "lr", tmp_path / "nowhere", "-o", tmp_path / "out2")
+    no_folder = call("prepare", "lr", tmp_path / "nowhere", "-o", tmp_path / "out2")
+    assert "expected a folder of images, found nothing" in no_folder
     assert call("prepare", "lr", folder, "-o", tmp_path / "out3", "--scales", 0) == 2
     assert "--scales: expected 1 or more, got 0" in capsys.readouterr().err
 

@@ -544,7 +544,7 @@ def test_mistakes_are_named(opt, change, words):
     ("models", "words"),
     [
         ([{"name": "LIIF", "network_g": LIIF}], "has no weights"),
-        ([{"name": "LIIF", "network_g": LIIF, "weights": "edsr.pth"}], "holds another network"),
+        ([{"name": "LIIF", "network_g": LIIF, "weights": "edsr.pth"}], "expected weights that fit network_g"),
         ([{"name": "EDSR", "network_g": EDSR, "weights": "edsr.pth"}], "enlarges x2 and nothing else"),
         ([{"name": "theirs", "images": "nowhere"}], "cannot be read"),
     ],

@@ -372,7 +372,7 @@ def written(name, content):
         (cut, "to the end|not an image"),
         (written("a.png", b""), "0 bytes"),
         (written("a.png", b"hello"), "not an image file"),
-        (written("a.mp4", b"x"), "video; take its frames out"),
+        (written("a.mp4", b"x"), "got a video. Extract its frames"),
         (lambda _: "missing.png", "No such file"),
         (lambda _: ".", "cannot be read"),
     ],
@@ -410,7 +410,7 @@ def test_paths(tmp_path, monkeypatch):
         (["in"], "x.png", None, "expected a folder"),
         (["in/a.png", "a.png"], "o", None, "both be written"),
         (["a.png"], "a.png", None, "itself"),
-        (["nothing*"], "o", None, "no such picture"),
+        (["nothing*"], "o", None, "found no such file"),
         (["in"], "in/notes.txt", None, "is a file"),
         (["a.png"], "b.tif", "png", "give one of them"),
     ):

@@ -133,6 +133,11 @@ def test_what_cannot_be_rendered(arguments, words):
         render(network(), torch.rand(1, 3, 4, 4), **arguments)
 
 
+def test_an_image_without_its_batch_is_named():
+    with pytest.raises(ValueError, match=r"lq: expected a tensor \(B, 3, h, w\).*got shape \(3, 4, 4\)"):
+        render(network(), torch.rand(3, 4, 4), (5, 5))
+
+
 def test_a_tiles_projection_is_not_for_queries():
     net, feat = network(), torch.rand(1, 8, 6, 6)
     part = net.prepare(feat, tile=Tile((20, 20), (4, 4), (5, 5, 4, 4)))

@@ -159,7 +159,7 @@ def test_tiles_fit_into_the_memory_allowed(net):
     assert needed <= 1 << 30 and tile in memory.TILES and some is None
     assert memory.tile_for((3000, 4000), (6000, 8000), (6000, 8000), net.halo, per_pixel, 300 << 20)[0] < tile
     where = Geometry((6000, 8000), (0, 0, 6000, 8000))
-    with pytest.raises(UserError, match=r"but 0\.0.* are allowed\. Give more"):
+    with pytest.raises(UserError, match=r"got 0\.0.*\. Give more"):
         Engine(net, CPU, budget=1 << 20).tiling((3000, 4000), where)
     with pytest.raises(UserError, match="row by row"):
         Engine(net, CPU).tiling((3000, 4000), where, held=1 << 30)
@@ -335,9 +335,9 @@ def wrong_models(tmp_path, net):
         ("--cell 0", "a number above 0, got 0"),
         ("--model liif-lite", "did you mean 'liif-light'"),
         ("--model rdn-liif", "--download rdn-liif"),
-        ("--model {tmp}", "no experiment's folder"),
-        ("--model {tmp}/lonely/models/alone.pth", "network is not known"),
-        ("--model {tmp}/other.pth", "another network"),
+        ("--model {tmp}", "expected the folder of an experiment"),
+        ("--model {tmp}/lonely/models/alone.pth", "does not say which network it is for"),
+        ("--model {tmp}/other.pth", "expected weights that fit network_g"),
         ("--model {tmp}/bad.pth", "read safely"),
         ("--model {tmp}/edsr.pth", "one fixed scale"),
         ("--format gif", "invalid choice"),
@@ -371,7 +371,7 @@ def test_a_tiny_memory_limit_is_a_limit(net):
     assert memory_budget(1e-300) == 1
     assert memory_budget(0) == 0
     assert memory_budget(0.5) == 1 << 29
-    with pytest.raises(UserError, match="are allowed"):
+    with pytest.raises(UserError, match="memory: expected at least"):
         upscale(picture(0, 20, 20), model=net, memory=1e-300)
 
 

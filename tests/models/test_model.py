@@ -340,7 +340,7 @@ def test_a_test_takes_what_training_measured(tmp_path, image_folder, caplog):
         (lambda path: path.write_bytes(b"PK\x03\x04 torn"), "not a checkpoint that can be read safely"),
         (
             lambda path: torch.save({"params": {"x": torch.zeros(1)}}, path),
-            "holds another network than network_g .LIIF.: .* missing",
+            "expected weights that fit network_g .LIIF., found .* missing",
         ),
         (
             lambda path: torch.save({"model": {}}, path),

@@ -168,7 +168,8 @@ def test_kept_codes_are_bounded(small_tiles):
     first = colours(renderer, view)
     assert 1 <= len(renderer.tiles) < 56 and renderer.tiles.bytes <= 60_000
     assert (first - render(renderer.engine.net, renderer.picture.colour, (100, 120))[0]).abs().max() < 1e-5
-    with pytest.raises(UserError, match="are allowed"):  # a network that must see the whole picture at once
+    # a network that must see the whole picture at once
+    with pytest.raises(UserError, match="memory: expected at least"):
         renderer_of(network("MetaSR"), picture(0, 100, 120), budget=1 << 20)
 
 
@@ -467,7 +468,7 @@ def test_the_command(tmp_path, zygote):
         (["no.png"], "no.png: cannot be read"),
         (["a.png", "--port", "0"], "1 to 65535"),
         (["a.png", "--host", "no such"], "--host no such"),
-        (["a.png", "--host", "203.0.113.9"], "cannot be taken"),
+        (["a.png", "--host", "203.0.113.9"], "cannot listen there"),
         (["a.png", "--port", "{taken}"], "choose another port"),
         (["a.png", "--model", "liif-lite"], "did you mean 'liif-light'"),
         (["a.png", "--memory", "nan"], "a number of GiB"),
