@@ -21,6 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 OLDEST = ROOT / "tests" / "oldest.txt"
+DEPRECATIONS = ("DeprecationWarning", "PendingDeprecationWarning", "FutureWarning")
 
 
 def install(home: Path, python: str, constraints: list[str]) -> None:
@@ -69,6 +70,8 @@ def main() -> None:
     summary, failed = [], False
     for name in [args.only] if args.only else sets:
         python, constraints = sets[name]
+        # Releases of that age use what others of them call deprecated
+        warnings = [f"-Wdefault::{kind}" for kind in DEPRECATIONS] if name == "oldest" else []
         home = (args.envs / name).resolve()
         if shutil.which(python) is None:
             sys.exit(f"old_and_new: there is no program {python}; name one with --{name}-python.")
@@ -77,7 +80,7 @@ def main() -> None:
         print(f"{name}: {versions(home)}", flush=True)
         start = time.monotonic()
         # one thread: results then do not depend on how many cores there are
-        command = [home / "bin" / "python", "-m", "pytest", *(args.pytest or ["-m", "not slow"])]
+        command = [home / "bin" / "python", "-m", "pytest", *warnings, *(args.pytest or ["-m", "not slow"])]
         code = subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode
         summary.append(
             f"{name}: {'passed' if code == 0 else f'pytest ended with {code}'} "

@@ -51,7 +51,8 @@ def png_of_size(width: int, height: int, bits: int = 8) -> bytes:
 
 def tiff(array: np.ndarray, **options) -> bytes:
     file = io.BytesIO()
-    tifffile.imwrite(file, array, **options)
+    colour = {"photometric": "rgb"} if array.shape[2:] == (3,) else {}
+    tifffile.imwrite(file, array, **colour, **options)
     return file.getvalue()
 
 
