@@ -116,13 +116,14 @@ def geometry(
             f"x = {left:g}, y = {top:g} and is {width:g} wide and {height:g} high."
         )
     scale = target.scale_of(height, width)
+    for factor in scale:
+        if not (0 < factor < 1e6):
+            raise UserError(f"scale: expected a factor above 0 and below a million, got {factor:g}.")
     pixels = round(height * scale[0]) * round(width * scale[1])
     limited = target.max_pixels is not None and pixels > target.max_pixels
     rounded = math.floor if limited else round  # rounding up could exceed the limit
     parts = []
     for factor, n, start, part in ((scale[0], h, top, height), (scale[1], w, left, width)):
-        if not (0 < factor < 1e6):
-            raise UserError(f"scale: expected a factor above 0 and below a million, got {factor:g}.")
         length = rounded(part * factor + 1e-9)
         if length < 1:
             raise UserError(f"the target has no pixels left: {w} x {h} shrunk to {part * factor:g}.")

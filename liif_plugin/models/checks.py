@@ -352,17 +352,18 @@ def optimiser_class(where: str, name: object) -> type[torch.optim.Optimizer]:
         for key, kind in vars(torch.optim).items()
         if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)
     }
-    if name not in kinds:
+    if not isinstance(name, str) or name not in kinds:
         raise UserError(f"{where}: torch.optim has no optimiser '{name}'{nearest(name, kinds)}.")
     if name in UNSUITED:
-        raise UserError(f"{where}: {name} cannot be used here: it needs {UNSUITED[str(name)]}.")
-    return kinds[str(name)]
+        raise UserError(f"{where}: {name} cannot be used here: it needs {UNSUITED[name]}.")
+    return kinds[name]
 
 
 def _check_optimiser(optim_g: dict) -> None:
     kind = optimiser_class("train.optim_g.type", optim_g.get("type"))
     require("train.optim_g", optim_g, "lr")
     check_call(f"train.optim_g ({optim_g['type']})", kind, optim_g, ("params",))
+    check_values("train.optim_g", optim_g, {"lr": number(0, 1e6)})
 
 
 def _check_scheduler(scheduler: dict, total_iter: int) -> None:
@@ -385,7 +386,8 @@ def _check_loss(pixel_opt: dict) -> None:
     check_call(f"train.pixel_opt ({pixel_opt['type']})", kind, pixel_opt)
     if pixel_opt["type"] in ("L1Loss", "MSELoss", "CharbonnierLoss"):
         # `none` gives a loss of each pixel, which has no gradient of its own
-        check_values("train.pixel_opt", pixel_opt, {"reduction": choice("mean", "sum")})
+        known = {"reduction": choice("mean", "sum"), "loss_weight": number(0, 1e6)}
+        check_values("train.pixel_opt", pixel_opt, known)
 
 
 def _check_training(opt: dict) -> None:

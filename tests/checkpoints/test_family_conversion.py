@@ -153,12 +153,12 @@ def change(model, **tensors):
 @pytest.mark.parametrize(
     ("file", "changed", "words"),
     [
-        ("lte", {"phase.weight": torch.zeros(15, 2)}, "of another shape (first: phase.weight)"),
+        ("lte", {"phase.weight": torch.zeros(15, 2)}, "with another shape (first: phase.weight)"),
         ("lte", {"imnet.layers.2.weight": torch.zeros(32, 31)}, "first: imnet.layers.2.weight"),
-        ("srno", {"fc2.weight": torch.zeros(3, 255, 1, 1)}, "of another shape (first: fc2.weight)"),
+        ("srno", {"fc2.weight": torch.zeros(3, 255, 1, 1)}, "with another shape (first: fc2.weight)"),
         ("srno", {"more.weight": torch.zeros(3)}, "1 tensors too many (first: more.weight)"),
         ("lm-liif", {"hypernet.layers.2.weight": torch.zeros(71, 40)}, "first: hypernet.layers.2.weight"),
-        ("lm-lte", {"imphase.weight": torch.zeros(3, 2)}, "of another shape (first: imphase.weight)"),
+        ("lm-lte", {"imphase.weight": torch.zeros(3, 2)}, "with another shape (first: imphase.weight)"),
     ],
 )
 def test_wrong_shapes(tmp_path, file, changed, words):
@@ -260,8 +260,8 @@ def test_a_tuple_that_doubles_is_not_read(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"params/components": np.zeros((2, 31), np.float32)}, "of another shape"),
-        ({"params/out_conv/kernel": np.zeros((1, 1, 15, 128), np.float32)}, "of another shape"),
+        ({"params/components": np.zeros((2, 31), np.float32)}, "with another shape"),
+        ({"params/out_conv/kernel": np.zeros((1, 1, 15, 128), np.float32)}, "with another shape"),
         ({"params/out_conv/kernel": None}, "tensors missing (first: out_conv.weight)"),
         ({"params/components": None}, "no known network fits"),
         ({"params/wrong/kernel": np.zeros((3, 3), np.float32)}, "'params/wrong/kernel' belongs to no Thera"),

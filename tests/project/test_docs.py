@@ -288,7 +288,7 @@ def test_a_decoder_of_ones_own_is_trained_and_used(photos, monkeypatch):
     ask += ["--model", "experiments/my_decoder"]
     message = called(ask)
     assert "nothing named 'NearestCode' is registered" in message
-    assert "your own needs `--import MODULE`" in message
+    assert "a class of your own, add `--import MODULE`" in message
     assert called([*ask, "--import", "my_decoder"]) == 0
     with Image.open("large.png") as large:
         assert large.size == (200, 150)
