@@ -76,7 +76,7 @@ def _environment() -> list[str]:
         if value is None:
             raise UserError(
                 f"--launcher slurm: {name} is not set; start with srun, or use torchrun and --launcher "
-                f"pytorch."
+                "pytorch."
             )
         if not re.fullmatch(pattern, value, re.ASCII):
             raise UserError(
@@ -95,7 +95,7 @@ def first_host(node_list: str) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UserError(
             f"--launcher slurm: scontrol cannot be run ({type(error).__name__}); start with srun on a Slurm "
-            f"node."
+            "node."
         ) from error
     hosts = done.stdout.split()
     if done.returncode or not hosts:

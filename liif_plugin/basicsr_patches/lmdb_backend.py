@@ -26,7 +26,7 @@ class SharedLmdbBackend(LmdbBackend):
         if len(client_keys) != len(self.db_paths):
             raise ValueError(
                 f"expected one client key per LMDB, got {len(client_keys)} keys for {len(self.db_paths)} "
-                f"paths."
+                "paths."
             )
         self._client = dict(zip(client_keys, self.db_paths))
 

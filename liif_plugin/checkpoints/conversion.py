@@ -80,7 +80,7 @@ def load_foreign(path: str) -> dict:
     if content and all(isinstance(value, torch.Tensor) for value in content.values()):
         raise UserError(
             f"{path}: is a bare state dict ({_some_names(content)} ...); expected the authors' or MMagic's "
-            f"checkpoint."
+            "checkpoint."
         )
     raise UserError(f"{path}: {_EXPECTED}, found {contents(content)}.")
 

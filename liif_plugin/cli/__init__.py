@@ -170,9 +170,8 @@ def _discard_output() -> None:
 def main(argv: list[str] | None = None) -> None:
     """Run ``liif COMMAND ...`` and exit.
 
-    The exit code is 0 for success, 1 with one line for an error, 2 for wrong arguments, 130 for Ctrl-C,
-    143 for SIGTERM.
-    An error that is no UserError keeps its traceback under ``liif --debug`` and LIIF_DEBUG=1.
+    The exit code is 0 for success, 1 with one line for an error, 2 for wrong arguments, 130 for Ctrl-C, 143
+    for SIGTERM. An error that is no UserError keeps its traceback under ``liif --debug`` and LIIF_DEBUG=1.
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):

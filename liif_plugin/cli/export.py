@@ -67,7 +67,6 @@ def run(args: argparse.Namespace) -> None:
         ]
         print(f"{printable(path)}  {os.path.getsize(path) / 2**20:.1f} MiB  {shapes[0]} -> {shapes[1]}")
     print(
-        f"Largest difference from PyTorch: {max(about['differences'].values()):.1e} "
-        f"(allowed {about['tolerance']:g}). "
-        f"{printable(os.path.join(args.output, 'README.md'))} says how to run them."
+        f"Largest difference from PyTorch: {max(about['differences'].values()):.1e} (allowed "
+        f"{about['tolerance']:g}). {printable(os.path.join(args.output, 'README.md'))} says how to run them."
     )

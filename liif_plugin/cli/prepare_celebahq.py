@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     if not splits:
         raise UserError(
             f"{args.source}: has no sub-folders train, val or test; name the authors' split.json with "
-            f"--split."
+            "--split."
         )
     left_out = []
     if not all(os.path.isdir(os.path.join(args.output, folder)) for folder in folders):

@@ -53,8 +53,8 @@ def run(args: argparse.Namespace) -> int:
     missing = [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]
     if missing:
         raise UserError(
-            f"{' and '.join(missing)} is not installed; "
-            "`pip install 'liif-plugin[view]'` brings what the viewer needs."
+            f"{' and '.join(missing)} is not installed; `pip install 'liif-plugin[view]'` brings what the "
+            "viewer needs."
         )
     from ..view.renderer import Renderer
     from ..view.server import app_of, listening, serve

@@ -78,7 +78,7 @@ def _open(path: str) -> lmdb.Environment:
         env.close()
         raise UserError(
             f"{path}: this LMDB is cut off, {size:,} of {expected:,} bytes; copy it again or make it with "
-            f"`liif prepare`."
+            "`liif prepare`."
         )
     _ENVS[key] = (os.getpid(), env)
     return env

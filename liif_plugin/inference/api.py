@@ -97,7 +97,7 @@ def _as_batch(picture: Array | Tensor) -> Tensor:
     else:
         found = getattr(picture, "dtype", type(picture).__name__)
         raise UserError(
-            f"picture: expected a NumPy array, PIL image or tensor (uint8, uint16, or floats in [0, 1]), got "
+            "picture: expected a NumPy array, PIL image or tensor (uint8, uint16, or floats in [0, 1]), got "
             f"{found}. To read a file, use PIL.Image.open."
         )
     batch = batch.unsqueeze(0) if batch.dim() == 3 else batch

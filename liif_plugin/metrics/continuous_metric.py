@@ -184,8 +184,7 @@ def continuous_ssim(
     if min(a.shape[-2:]) < 11:
         raise UserError(
             f"SSIM needs 11 x 11 pixels after the protocol's shave, got {a.shape[-2]} x {a.shape[-1]}. Use "
-            f"larger "
-            "images."
+            "larger images."
         )
     # the Gaussian window is separable: one line down the columns and one along the rows
     position = torch.arange(-5, 6, dtype=torch.float64, device=a.device)

@@ -265,7 +265,7 @@ def _dry_run_network(net: torch.nn.Module, name: str, train: dict | None) -> Non
     if any(one != scale for one in (scales if isinstance(scales, (list, tuple)) else [scales])):
         raise UserError(
             f"{where}: enlarges x{scale:g}, but datasets.train.scale_range is {scales}; both must be one "
-            f"scale."
+            "scale."
         )
 
 
@@ -284,7 +284,7 @@ def _dry_run_metric(where: str, metric: dict) -> None:
     if math.isnan(value):
         raise UserError(
             f"{where}: nothing is left to compare of a picture of {TRIAL_SIDE} x {TRIAL_SIDE}; check "
-            f"crop_border."
+            "crop_border."
         )
 
 
@@ -295,9 +295,8 @@ def _check_network(opt: dict) -> nn.Module:
     if weights is None:
         if not opt["is_train"] and any(True for _ in network.parameters()):
             raise UserError(
-                "path.pretrain_network_g: a test needs trained weights; name a net_g_*.pth there, or on "
-                "the command line with "
-                "`--force_yml path:pretrain_network_g=FILE`."
+                "path.pretrain_network_g: a test needs trained weights; name a net_g_*.pth there, or on the "
+                "command line with `--force_yml path:pretrain_network_g=FILE`."
             )
         return network
     if not os.path.isfile(weights):
@@ -313,7 +312,7 @@ def _check_devices(opt: dict) -> None:
     if opt["num_gpu"] != 0 and not gpus:
         raise UserError(
             f"num_gpu: {opt['num_gpu']}, but this machine shows no CUDA GPU; write `num_gpu: auto`, which "
-            f"trains on the CPU."
+            "trains on the CPU."
         )
     if opt["dist"] and gpus and opt["num_gpu"] == 0:
         raise UserError(
@@ -417,7 +416,7 @@ def _check_gradient_weight(train: dict, network: nn.Module) -> None:
         isinstance(continuous, ContinuousNetwork) and continuous.has_gradient
     ):
         raise UserError(
-            f"train.gradient_weight: expected a network with has_gradient, such as Thera, got "
+            "train.gradient_weight: expected a network with has_gradient, such as Thera, got "
             f"{type(network).__name__}; leave the option out."
         )
 
@@ -445,10 +444,8 @@ def fill_defaults(opt: dict) -> None:
     if opt["num_gpu"] > 1 and not opt["dist"]:
         logging.getLogger("basicsr").warning(
             "Without a launcher one GPU of %d is used; for all of them: torchrun --nproc_per_node=%d -m "
-            "liif_plugin "
-            "train -opt ... --launcher pytorch --force_yml datasets:train:batch_size_per_gpu=N, N being "
-            "that of one GPU "
-            "divided by %d",
+            "liif_plugin train -opt ... --launcher pytorch --force_yml datasets:train:batch_size_per_gpu=N, "
+            "N being that of one GPU divided by %d",
             *[opt["num_gpu"]] * 3,
         )
         opt["num_gpu"] = 1  # BasicSR would take DataParallel, whose threads lose the dtype of autocast

@@ -77,8 +77,7 @@ class Scores:
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise UserError(
                 f"{self.path}: not as written by the trainer ({type(error).__name__}); delete it to go on "
-                f"without the "
-                "earlier validations."
+                "without the earlier validations."
             ) from error
 
     def add(
@@ -235,8 +234,7 @@ class History:
             os.replace(self.best_path, os.path.join(os.path.dirname(self.best_path), new_name))
             get_root_logger().info(
                 f"The best network so far is of iteration {best['iter']:,}, later than {iteration:,}: it is "
-                f"called "
-                f"{new_name} now."
+                f"called {new_name} now."
             )
         samples = os.path.join(self.folder, "samples")
         for name in os.listdir(samples) if os.path.isdir(samples) else []:
@@ -248,8 +246,7 @@ class History:
         if later:
             get_root_logger().warning(
                 f"There are checkpoints of later iterations, up to {later[0]:,}: --auto_resume would go on "
-                f"from "
-                "those; move them away to keep to this course."
+                "from those; move them away to keep to this course."
             )
 
     def missing(self, iteration: int) -> set[str]:

@@ -142,7 +142,7 @@ class ResumableSRModel(SRModel):
             path = self.opt["path"].get("resume_state")
             raise UserError(
                 f"{path}: does not fit this run ({type(error).__name__}: {str(error)[:200]}); resume from "
-                f"an older state."
+                "an older state."
             ) from error
 
     def _load_state(self, state: dict) -> None:
@@ -171,8 +171,7 @@ class ResumableSRModel(SRModel):
         elif draws_at_random(self.get_bare_model(self.net_g)):
             get_root_logger().warning(
                 f"The state was saved by {len(random_states)} processes, not {world}: what the network "
-                f"draws at random "
-                "(dropout) does not repeat."
+                "draws at random (dropout) does not repeat."
             )
 
     def _restore_rng(self) -> None:
@@ -198,8 +197,7 @@ class ResumableSRModel(SRModel):
             torch.distributed.barrier()
         get_root_logger().info(
             f"Stopped by {signals.NAMES[signum]} at iteration {current_iter}, l_pix {self._last_loss()}; "
-            f"its state is "
-            "saved: the same command goes on from it with --auto_resume."
+            "its state is saved: the same command goes on from it with --auto_resume."
         )
         raise SystemExit(128 + signum)
 

@@ -41,8 +41,7 @@ class RunLock:
         except OSError as error:
             raise UserError(
                 f"{os.path.dirname(self.path)}: cannot be written ({error.strerror}), and experiments go "
-                f"there; "
-                "start from another folder."
+                "there; start from another folder."
             ) from error
         try:
             _lock(self._file)
@@ -51,8 +50,7 @@ class RunLock:
             self.release()
             raise UserError(
                 f"{experiment}: {holder} is training here. Wait for it or end it (`kill PID` on its host; "
-                f"it saves its "
-                "state first), then start again; or give this run another `name`."
+                "it saves its state first), then start again; or give this run another `name`."
             ) from None
         except OSError as error:  # some network file systems have no locks
             logging.getLogger("basicsr").warning(

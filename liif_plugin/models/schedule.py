@@ -62,8 +62,7 @@ def require_same_optimiser(saved: list[str] | None, optimizers: list) -> None:
     if saved is not None and saved != own:
         raise UserError(
             f"train.optim_g.type: the state was saved by {', '.join(saved)}, and {', '.join(own)} cannot go "
-            f"on from it; "
-            "begin a new run from its weights with path.pretrain_network_g."
+            "on from it; begin a new run from its weights with path.pretrain_network_g."
         )
 
 

@@ -105,8 +105,7 @@ class TrainingRun:
         if changed:
             warn(
                 "The data differs from that of the run that was stopped (%s): from iteration %d on the "
-                "samples are not "
-                "those of an uninterrupted run.",
+                "samples are not those of an uninterrupted run.",
                 ", ".join(changed),
                 state["iter"],
             )
@@ -123,8 +122,7 @@ class TrainingRun:
         if not 0 <= done <= epoch_length:
             logging.getLogger("basicsr").warning(
                 "The data or the batch size changed since the run was stopped: epoch %d starts again from "
-                "its first "
-                "sample.",
+                "its first sample.",
                 epoch,
             )
             return 0

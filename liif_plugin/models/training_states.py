@@ -105,8 +105,7 @@ def _check_nothing_to_resume(folder: str, experiment: str) -> None:
     if whole_states(folder):
         raise UserError(
             f"{folder}: none of its states can be read; delete the damaged files, or leave out "
-            f"--auto_resume to start "
-            "anew."
+            "--auto_resume to start anew."
         )
     models = os.path.join(experiment, "models")
     weights = newest_weights(models)
@@ -119,10 +118,9 @@ def _check_nothing_to_resume(folder: str, experiment: str) -> None:
         return
     raise UserError(
         f"--auto_resume: {weights} is there, but {folder} has no training state of that iteration, so this "
-        f"run "
-        "cannot go on. To train these weights further, give the new run another `name` and "
+        "run cannot go on. To train these weights further, give the new run another `name` and "
         f"path.pretrain_network_g: {weights}. To begin at 0, leave out --auto_resume: {experiment} is then "
-        f"renamed."
+        "renamed."
     )
 
 
@@ -236,6 +234,6 @@ def warn_of_changes(saved: dict[str, Any] | None, opt: dict, iteration: int) -> 
     if changed:
         get_root_logger().warning(
             f"The option file differs from that of the run that was stopped ({', '.join(changed)}): from "
-            f"iteration "
-            f"{iteration:,} on this is another training. To go on as before, restore the old values."
+            f"iteration {iteration:,} on this is another training. To go on as before, restore the old "
+            "values."
         )
