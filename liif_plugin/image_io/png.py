@@ -71,6 +71,12 @@ def header(data: bytes) -> tuple[int, int]:
     return data[24], data[25]
 
 
+def transparent_gray(data: bytes) -> int:
+    """Return the gray value that the chunk tRNS of a gray PNG file declares transparent, as it is stored."""
+    value = next(content for name, content in chunks(data) if name == b"tRNS")
+    return struct.unpack_from(">H", value)[0] & (2 ** header(data)[0] - 1)
+
+
 def colour_space(data: bytes) -> ColourSpace:
     """Return the chunks of a PNG file that say which colours its numbers stand for."""
     return tuple((name, content) for name, content in chunks(data) if name in COLOUR_SPACE)

@@ -144,8 +144,8 @@ def _open(data: bytes, name: str) -> ImageFile.ImageFile:
         ) from error
     if image.width * image.height > MAX_PIXELS:
         raise UserError(
-            f"{name}: {image.width} x {image.height} are more than {MAX_PIXELS // 10**6} megapixels; "
-            "cut it first."
+            f"{name}: has {image.width * image.height / 1e6:,.0f} megapixels, more than the "
+            f"{MAX_PIXELS // 10**6} that are read; cut it first."
         )
     # A JPEG with more pictures behind it (MPO), as phones and stereo cameras write, opens as its first one.
     if frames > 1 and image.format != "MPO":
@@ -182,13 +182,14 @@ def _refuse_deep_colour(image: ImageFile.ImageFile) -> None:
 
 
 def _correct_transparent_gray(data: bytes, image: Image.Image) -> None:
-    """Scale the transparent gray value of a 2- or 4-bit PNG as Pillow scales the pixels, to 8 bits.
+    """Scale the transparent gray value of a 1-, 2- or 4-bit PNG as Pillow scales the pixels, to 8 bits.
 
-    Pillow compares the unscaled value with the scaled pixels, and finds no pixel transparent.
+    Pillow compares the unscaled value with the scaled pixels, and finds no pixel transparent. For 1 bit,
+    releases before 11.2 do so too.
     """
     bits, kind = png.header(data)
-    if kind == png.GRAY and bits in (2, 4) and "transparency" in image.info:
-        image.info["transparency"] *= 255 // (2**bits - 1)
+    if kind == png.GRAY and bits < 8 and "transparency" in image.info:
+        image.info["transparency"] = png.transparent_gray(data) * (255 // (2**bits - 1))
 
 
 def _tiff_unknown_to_pillow(data: bytes) -> Picture | None:
@@ -218,9 +219,8 @@ def upright(image: Image.Image) -> np.ndarray:
     Raises:
         ValueError: for pixels of other depths.
     """
-    orientation = (
-        1 if image.format == "TIFF" else orientation_of(image)
-    )  # Pillow turns a TIFF while it loads it
+    # Pillow turns a TIFF while it loads it
+    orientation = 1 if image.format == "TIFF" else orientation_of(image)
     pixels = np.asarray(_plain_mode(image))
     if image.mode in ("I", "F"):
         # Pillow before 10.3 reads 16-bit gray PNGs in mode I.

@@ -43,7 +43,7 @@ def check_format(path: str, size: tuple[int, int], channels: int) -> None:
     limit = LIMITS.get(suffix, (1 << 31) - 1)
     if max(size) > limit:
         raise UserError(
-            f"{path}: {size[1]} x {size[0]} is more than {suffix} holds ({limit} a side); write .png or .tif."
+            f"{path}: a side of {max(size)} pixels is more than {suffix} holds ({limit}); write .png or .tif."
         )
     if channels in (2, 4) and suffix in (".jpg", ".jpeg", ".bmp"):
         raise UserError(f"{path}: {suffix} cannot hold transparency; write .png, .webp or .tif.")

@@ -38,7 +38,7 @@ def test_one_flipped_bit_of_a_png_is_noticed(tmp_path, depth):
         broken = bytearray(whole)
         broken[position] ^= 1 << rng.integers(0, 8)
         path.write_bytes(broken)
-        with pytest.raises(UserError, match=r"a.png: (its pixels cannot be read|not an image|\d+ x \d+ are)"):
+        with pytest.raises(UserError, match=r"a.png: (its pixels cannot be read|not an image|has .* mega)"):
             read_picture(path)
 
 

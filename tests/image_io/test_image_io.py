@@ -250,10 +250,8 @@ def test_other_sixteen_bits(tmp_path):
         and np.array_equal(read.alpha, image[..., 1])
     )
     (tmp_path / "a.pgm").write_bytes(b"P5 2 1 4095\n" + np.array([4095, 0], ">u2").tobytes())
-    assert read_picture(str(tmp_path / "a.pgm")).colour[0, :, 0].tolist() == [
-        65535,
-        0,
-    ]  # 12 bits fill the range
+    # 12 bits fill the range
+    assert read_picture(str(tmp_path / "a.pgm")).colour[0, :, 0].tolist() == [65535, 0]
 
 
 def test_metadata_describes_the_picture_and_not_the_file(tmp_path):
@@ -277,9 +275,8 @@ def test_metadata_that_cannot_be_read_is_no_reason_to_refuse(tmp_path, monkeypat
 
 def test_a_turned_picture_with_a_broken_resolution(tmp_path):
     """Pillow's exif_transpose would write the metadata anew, and fails."""
-    entries = (
-        struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0) + struct.pack("<HHI", 0x011A, 2, 4) + b"abc\0"
-    )  # orientation; a text
+    # Orientation; a text
+    entries = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0) + struct.pack("<HHI", 0x011A, 2, 4) + b"abc\0"
     broken = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + entries + bytes(4)
     shown, good = Image.fromarray(picture(1, 20, 30)), Image.Exif()
     good[0x0112] = 6
