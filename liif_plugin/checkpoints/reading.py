@@ -16,9 +16,8 @@ from ..errors import UserError
 
 LEGACY_PICKLES = 5  # in a file of torch before 1.6: magic number, protocol, system, the object, storage keys
 FEW_ENTRIES = 10_000  # a tuple that unfolds to so many is no reason to look closer
-DEEPEST_TUPLE = (
-    100  # Python computes a hash by recursion without a check; the tuples of torch.save are 4 deep
-)
+# Python computes a hash by recursion without a check; the tuples of torch.save are 4 deep.
+DEEPEST_TUPLE = 100
 POPS_AND_PUSHES_NOTHING = ("PROTO", "FRAME")
 
 
@@ -45,8 +44,11 @@ def check_tuples(file: IO[bytes]) -> None:
     entries than the pickle has instructions.
 
     This follows the instructions that the readers of weights know, torch's and that of ``jax_pickle``, on a
-    stack that has the size of each value instead of the value. It ends without a word where that
-    reader would refuse.
+    stack that has the size of each value instead of the value. It ends without an error at an instruction
+    that the reader would refuse.
+
+    Raises:
+        UserError: for such a tuple.
 
     Args:
         file: positioned at the first byte of the pickle; at its end afterwards.
@@ -208,6 +210,24 @@ def _is_usable(value: object, own: torch.Tensor) -> bool:
     if value.device.type == "meta" or value.is_quantized or value.is_complex():
         return False
     return value.is_floating_point() == own.is_floating_point()
+
+
+def check_some_fit(state: dict[str, torch.Tensor], net: torch.nn.Module, path: str) -> None:
+    """Raise UserError if no tensor of ``state`` has a name and a shape of ``net``: nothing would be loaded.
+
+    Args:
+        state: the state dict.
+        net: the network that would load what fits.
+        path: the file that it comes from, for the message.
+    """
+    own = net.state_dict()
+    for name, value in state.items():
+        if name in own and _is_usable(value, own[name]) and value.shape == own[name].shape:
+            return
+    raise UserError(
+        f"{path}: none of its {len(state)} tensors fits network_g ({type(net).__name__}); with "
+        "strict_load_g: false the network would keep its random weights without a warning."
+    )
 
 
 def check_fits(state: dict[str, torch.Tensor], net: torch.nn.Module, path: str) -> None:

@@ -30,7 +30,7 @@ from torch import nn
 from ..archs.base import ContinuousNetwork, as_continuous, is_continuous
 from ..archs.building import build
 from ..archs.encoder import pad_to_multiple
-from ..checkpoints.reading import check_fits, load_params
+from ..checkpoints.reading import check_fits, check_some_fit, load_params
 from ..config.option_types import (
     ANY,
     BLOCK,
@@ -199,7 +199,7 @@ def _check_metrics(opt: dict) -> None:
 
 
 def _check_loader(loader: dict) -> None:
-    """Settings with which BasicSR's loader hangs, or fails in words that do not name the option."""
+    """Raise UserError for settings with which BasicSR's loader hangs, or fails without naming the option."""
     workers, mode = loader["num_worker_per_gpu"], loader.get("prefetch_mode")
     if loader.get("persistent_workers") and workers == 0:
         raise UserError("datasets.train.persistent_workers: true needs num_worker_per_gpu of 1 or more.")
@@ -304,6 +304,8 @@ def _check_network(opt: dict) -> nn.Module:
     state = load_params(weights, opt["path"].get("param_key_g", "params"))
     if opt["path"].get("strict_load_g", True):
         check_fits(state, network, weights)
+    else:
+        check_some_fit(state, network, weights)
     return network
 
 
@@ -516,8 +518,7 @@ def check_options(opt: dict) -> nn.Module | None:
 
 
 def build_datasets(opt: dict, run: TrainingRun) -> None:
-    """Build every set into ``run``, so that missing or unfit data are named before an older experiment is
-    renamed.
+    """Build every dataset into ``run``, so that bad data is named before an older experiment is renamed.
 
     What is logged meanwhile is kept in ``run``: BasicSR's log file is not open yet, and its logger is made
     only once.

@@ -13,7 +13,7 @@ from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger
 
 from ..checkpoints.files import prune, save_in_experiment
-from ..checkpoints.reading import check_fits, load_named_params
+from ..checkpoints.reading import check_fits, check_some_fit, load_named_params
 from ..errors import UserError
 from . import signals
 from .part_rates import require_same_groups
@@ -29,11 +29,11 @@ from .training_states import (
 
 
 class ResumableSRModel(SRModel):
-    """Writes checkpoints that are whole or not there, and states that hold all that decides the next losses;
-    stops on request.
+    """An SRModel that can be stopped anywhere and resumed with the same losses.
 
-    The subclass initialises ``scaler``, calls ``_restore_rng`` before each step and ``_stop`` when it was
-    asked to stop.
+    Its checkpoints are complete or absent. A training state holds everything that decides the next losses.
+    A subclass initialises ``scaler``, calls ``_restore_rng`` before each step, and calls ``_stop`` when it
+    was asked to stop.
     """
 
     def __init__(self, opt: dict):
@@ -48,11 +48,17 @@ class ResumableSRModel(SRModel):
         super().__init__(opt)
 
     def load_network(self, net, load_path, strict=True, param_key="params"):
-        """Load a checkpoint without running code in it; refuse that of another network in one sentence."""
+        """Load a checkpoint without running code in it.
+
+        Raises:
+            UserError: with ``strict`` for the weights of another network, without it if no tensor fits.
+        """
         net = self.get_bare_model(net)
         param_key, state = load_named_params(load_path, param_key)
         if strict:
             check_fits(state, net, load_path)
+        else:
+            check_some_fit(state, net, load_path)
         get_root_logger().info(f"Loading {type(net).__name__} from {load_path} [{param_key}].")
         self._print_different_keys_loading(net, state, strict)
         net.load_state_dict(state, strict=strict)
@@ -72,10 +78,13 @@ class ResumableSRModel(SRModel):
         }
 
     def save(self, epoch: int, current_iter: int) -> None:
-        """Write a network and its state, then prune older ones as ``logger.keep_checkpoints`` says; -1 ends
-        the run.
+        """Write a network and its state, then delete older ones as ``logger.keep_checkpoints`` says.
 
-        The state comes last: where it is, the network is too.
+        The state is written last: where there is a state, its network is complete.
+
+        Args:
+            epoch: the epoch in progress.
+            current_iter: the iteration, or -1 at the end of the run.
         """
         self.save_network(self.net_g, "net_g", current_iter)
         self.save_training_state(epoch, current_iter)
@@ -128,8 +137,9 @@ class ResumableSRModel(SRModel):
         save_in_experiment(state, os.path.join(self.opt["path"]["training_states"], f"{current_iter}.state"))
 
     def resume_training(self, resume_state: dict) -> None:
-        """Load a training state; the option file's settings of the optimiser and the schedule hold, see
-        ``schedule.py``.
+        """Load a training state.
+
+        The optimiser and the schedule keep the settings of the option file, see ``schedule.py``.
 
         Raises:
             UserError: if the state is of another optimiser, or damaged.
@@ -165,8 +175,7 @@ class ResumableSRModel(SRModel):
         if len(random_states) == world:
             self._rng_to_restore = random_states[self.opt["rank"]]
             torch.Generator().set_state(self._rng_to_restore["cpu"])  # raises here if it is damaged
-            # at the very end of an epoch the state lacks one draw: the seed that the next epoch's loader
-            # takes
+            # At the end of an epoch the state lacks one draw: the seed of the next epoch's loader.
             self._draw_once = bool(self.run.epoch_length) and iteration % self.run.epoch_length == 0
         elif draws_at_random(self.get_bare_model(self.net_g)):
             get_root_logger().warning(
@@ -175,9 +184,7 @@ class ResumableSRModel(SRModel):
             )
 
     def _restore_rng(self) -> None:
-        """Put the random state back before the first step: what BasicSR draws while it sets up must not
-        count.
-        """
+        """Restore the random state before the first step, after all that BasicSR draws at its start."""
         if self._rng_to_restore is not None:
             set_random_state(self._rng_to_restore, self.device)
             if self._draw_once:
@@ -185,9 +192,7 @@ class ResumableSRModel(SRModel):
             self._rng_to_restore = None
 
     def _stop(self, current_iter: int) -> NoReturn:
-        """Save a whole state, unless this iteration has one, and end with the usual exit code, all ranks
-        together.
-        """
+        """Save a state, unless this iteration has one, and end all ranks with the usual exit code."""
         # 0: another rank was asked to stop
         signum = signal.Signals(self.run.stop.signum or signal.SIGTERM)
         if self._saved_at != current_iter:

@@ -118,9 +118,8 @@ def test_validation_is_what_one_would_do_by_hand(tmp_path, image_folder):
     ]
     assert np.asarray(Image.open(tmp_path / "vis" / "v[2, 3.1]" / "img_0_7.png")).shape == (64, 71, 3)
     assert model.best_metric_results["v[2, 3.1]"]["psnr"]["iter"] == 7
-    assert (
-        model.get_bare_model(model.net_g).training is False
-    )  # eval above; validation leaves the mode as it found it
+    # eval above; validation leaves the mode as it found it
+    assert model.get_bare_model(model.net_g).training is False
 
 
 def test_shards_add_up(tmp_path, image_folder):
@@ -173,7 +172,7 @@ def test_a_stock_network_trains_and_is_measured_too(tmp_path, image_folder):
     assert np.mean(losses[-5:]) < np.mean(losses[:5])
     model.validation(val_loader(folder, 2), 20, None, save_img=False)
     assert math.isfinite(model.metric_results["psnr"])
-    with pytest.raises(UserError, match="EDSR enlarges x2 and nothing else"):
+    with pytest.raises(UserError, match="EDSR enlarges only by x2"):
         model.validation(val_loader(folder, 3), 20, None, save_img=False)
 
 
@@ -280,6 +279,23 @@ def test_save_and_load(tmp_path, image_folder):
     )
 
 
+def test_weights_of_which_nothing_fits_are_refused_without_strict_load_too(tmp_path):
+    """BasicSR would train on from random weights; one tensor that fits is enough."""
+    weights = tmp_path / "encoder.pth"
+    opt = options(tmp_path)
+    opt["path"].update(pretrain_network_g=str(weights), strict_load_g=False)
+    for name, shape in (
+        ("conv_first.bias", [8]),
+        ("imnet.layers.0.bias", [5]),
+    ):  # another name, another shape
+        torch.save({"params": {name: torch.zeros(shape)}}, weights)
+        with pytest.raises(UserError, match=r"encoder.pth: none of its 1 tensors fits network_g \(LIIF\)"):
+            build_model(opt)
+    bias = torch.rand_like(build_model(options(tmp_path)).net_g.imnet.layers[0].bias)
+    torch.save({"params": {"imnet.layers.0.bias": bias, "other": torch.zeros(3)}}, weights)
+    assert torch.equal(build_model(opt).net_g.imnet.layers[0].bias, bias)
+
+
 def test_the_newest_weights(tmp_path):
     """A finished run is net_g_latest.pth; one that was taken up again and stopped has newer ones; a copied
     folder has any times.
@@ -366,7 +382,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_whole(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(UserError, match=r"No space left on device.*Earlier checkpoints are whole"):
+    with pytest.raises(UserError, match=r"No space left on device.*Earlier checkpoints are complete"):
         checkpoint.save_in_experiment({"v": 2}, str(path))
     monkeypatch.undo()
     assert torch.load(path, weights_only=True) == {"v": 1} and [p.name for p in tmp_path.iterdir()] == [
