@@ -24,15 +24,21 @@ def load(model: str | os.PathLike = "liif-light", device: torch.device | str | N
     """Load a network with its weights, in eval mode, without gradients.
 
     Args:
-        model: the name of weights that come with the package, or of published ones that `liif models
-            --download` has put into the cache folder; a .pth file whose option file lies beside it
-            (as `liif convert` leaves it) or in the experiment above it; or the folder of an experiment, of
-            which the newest weights are taken.
-        device: where to put it; None is the GPU if there is one.
+        model: one of
+            * the name of weights: 'liif-light' comes with the package, others are in the cache folder after
+              `liif models --download NAME` (`liif models` lists them);
+            * a .pth file whose option file (.yml) has the same name and lies beside it, as `liif convert`
+              writes it, or lies in the folder of the experiment;
+            * the folder of an experiment, whose newest weights are taken.
+        device: where to put the network; None is the GPU if there is one, else the CPU.
+
+    Returns:
+        The network in float32. One for any scale has the methods of ``archs.base.ContinuousNetwork``; one of
+        a fixed scale is called with lq (B, 3, h, w) in [0, 1].
 
     Raises:
-        UserError: if there is no such model, its network is not known, or the weights are those of another
-            network.
+        UserError: if ``model`` is none of these, the weights are damaged or those of another network, or
+            they hold numbers that are not finite.
 
     Example:
         >>> import torch
@@ -54,6 +60,11 @@ def load(model: str | os.PathLike = "liif-light", device: torch.device | str | N
 
 def find(model: str | os.PathLike) -> tuple[dict, str]:
     """Return (network_g, path of the weights) of a ``model`` as ``load`` takes it."""
+    if not isinstance(model, (str, os.PathLike)):
+        raise UserError(
+            "model: expected the name of weights, a .pth file or the folder of an experiment, got "
+            f"{type(model).__name__}."
+        )
     name = os.fspath(model)
     path = str(SHIPPED[name]) if name in SHIPPED else name
     if name in KNOWN:

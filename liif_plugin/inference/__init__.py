@@ -1,3 +1,1 @@
-"""A network and a low-resolution image -> an image of any size: rendering, tiles and memory, files, the
-Python API.
-"""
+"""Render a low-resolution image at any size: tiles and memory, files, the Python API."""

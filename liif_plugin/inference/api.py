@@ -35,6 +35,7 @@ def _cached_network(model: str, weights: str, written: int) -> nn.Module:
 
 
 def _network(model: str | os.PathLike | nn.Module) -> ContinuousNetwork:
+    """Return a network for any scale, loaded once for several calls if ``model`` is a name or a path."""
     net = model
     if isinstance(net, (str, os.PathLike)):
         weights = find(net)[1]
@@ -123,22 +124,26 @@ def upscale(
     """Enlarge a picture to any size.
 
     Args:
-        picture: numpy (H, W) or (H, W, 1 to 4), uint8 or uint16; numpy (H, W) or (H, W, 3), float in [0,
-            1]; a tensor (3, H, W) or (B, 3, H, W), float in [0, 1]; or a PIL image, whose orientation is
-            applied and whose colour profile is kept. Gray stays gray and alpha stays alpha.
+        picture: one of
+            * a NumPy array (H, W) or (H, W, 1 to 4), uint8 or uint16: gray, gray and alpha, RGB, RGBA;
+            * a NumPy array (H, W) or (H, W, 3), float in [0, 1];
+            * a tensor (3, H, W) or (B, 3, H, W), float in [0, 1];
+            * a PIL image. Its orientation is applied and its colour profile is kept.
         scale: a factor, or (y, x). If neither scale nor size is given, it is 4.
         size: (H, W) instead of a scale.
         window: (top, left, height, width) in pixels of the picture, fractions allowed: only this part is
             enlarged, and scale and size are then those of the part.
-        model: what ``load`` takes, or a network.
-        precision: auto, fp32, bf16 or fp16; auto is bf16 if the hardware multiplies it, else fp32.
-        memory: GiB that rendering may take, 0 for no limit.
+        model: what ``load`` takes, or a network for any scale.
+        precision: 'auto', 'fp32', 'bf16' or 'fp16'; auto is bf16 if the hardware multiplies it, else fp32.
+        memory: GiB that rendering may take besides the network, the picture and the result; 0 for no limit.
 
     Returns:
-        The same kind of object as ``picture``.
+        An object of the same type, dtype and channels as ``picture``; floats are clamped to [0, 1]. A tensor
+        is on the device of ``picture``.
 
     Raises:
-        UserError: if the picture is of another kind, the window lies outside it, or the result has no pixels.
+        UserError: if the picture has another type, shape or range, there is no such model, the window lies
+            outside the picture, or the result has no pixels or does not fit into memory.
 
     Example:
         >>> import numpy as np
@@ -229,10 +234,17 @@ class ContinuousImage:
     paper's decoder.
 
     Args:
-        picture: (H, W, 3) uint8, uint16 or float in [0, 1] of numpy, a tensor (3, H, W) in [0, 1], or a PIL
-            image, taken as RGB.
-        model: what ``load`` takes, or a network with ``encode`` and ``query``.
+        picture: what ``upscale`` takes, but a single one. Gray is taken as RGB, and alpha is ignored.
+        model: what ``load`` takes, or a network for any scale.
         precision: see ``upscale``.
+
+    Attributes:
+        size: (H, W) of the picture.
+        net: the network.
+        dtype: the type in which its layers run.
+
+    Raises:
+        UserError: if the picture has another type, shape or range, or there is no such model.
 
     Example:
         >>> import numpy as np
@@ -267,15 +279,17 @@ class ContinuousImage:
         """Return the colours at any positions.
 
         Args:
-            coord: (..., 2), (y, x) in [-1, 1]; pixel i of n has its centre at -1 + (2i + 1)/n.
-            cell: height and width of the asking pixel in the same unit, (2,) or of coord's shape; None is a
+            coord: (..., 2), (y, x) in [-1, 1]: an array, a tensor or a list. Pixel i of n has its centre at
+                -1 + (2i + 1)/n.
+            cell: height and width of the queried pixel in the same unit, (2,) or of coord's shape; None is a
                 pixel of the picture.
 
         Returns:
-            (..., 3) RGB, not clamped.
+            (..., 3) float32 RGB on the device of the network, not clamped.
 
         Raises:
-            UserError: if a position is not finite or lies outside, or a cell is not positive.
+            UserError: if a position is not finite or lies outside, or a cell is not positive. SRNO takes at
+                most 64 different cells in a call.
         """
         coord = _as_floats("coord", coord)
         if coord.shape[-1:] != (2,) or not bool((coord.abs() <= 1).all()):  # nan fails too
@@ -328,10 +342,11 @@ class ContinuousImage:
         Args:
             size: (H, W).
             window: (top, left, height, width) in pixels of that size; None is all of it.
-            cell: (2,), of every pixel; None is the true one.
+            cell: (2,), height and width of every pixel where the picture is [-1, 1]; None is (2/H, 2/W).
 
         Returns:
-            (3, h, w) RGB, not clamped.
+            (3, H, W), or (3, height, width) of the window: float32 RGB on the device of the network, not
+            clamped.
 
         Raises:
             UserError: if the size is below one pixel, the window lies outside, or the cell is not positive.

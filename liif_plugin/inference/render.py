@@ -72,13 +72,13 @@ def continuous(net: nn.Module, name: str = "net") -> ContinuousNetwork:
         name: what to call it in the message.
 
     Raises:
-        UserError: if the network has one fixed scale.
+        UserError: if the network has one fixed scale, or ``net`` is no network.
     """
     network = as_continuous(net)
     if not isinstance(network, ContinuousNetwork):
+        what = "has one fixed scale" if isinstance(net, nn.Module) else "is no network"
         raise UserError(
-            f"{name}: {type(net).__name__} has one fixed scale; "
-            "expected a network for any scale, such as LIIF."
+            f"{name}: {type(net).__name__} {what}; expected a network for any scale, such as LIIF."
         )
     return network
 
@@ -141,9 +141,7 @@ def _prepare_in_tiles(
 
 
 def _as_float32(prepared: Any) -> Any:
-    """Return ``prepared`` with its half-precision tensors in float32, in which they are gathered and
-    blended.
-    """
+    """Return ``prepared`` with its half-precision tensors in float32, for gathering and blending."""
 
     def convert(value: Any) -> Any:
         return value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
@@ -160,9 +158,7 @@ def decode(
     dtype: torch.dtype,
     queries_at_once: int = QUERIES_AT_ONCE,
 ) -> Tensor:
-    """Return the pixels of a grid, see ``ContinuousNetwork.decode``, whatever autocast the caller has
-    switched on.
-    """
+    """Return the pixels of a grid, see ``ContinuousNetwork.decode``. An autocast of the caller is ignored."""
     with torch.autocast(tensors_of(prepared)[0].device.type, enabled=False):
         return continuous(net).decode(prepared, rows, columns, cell, dtype, queries_at_once)
 
@@ -177,8 +173,9 @@ def prepare_tile(
     size: tuple[int, int] | None = None,
     cell: Tensor | None = None,
 ) -> Any:
-    """Return what ``decode`` needs for the pixels of one LR tile; they equal those of the image encoded as
-    a whole.
+    """Return what ``decode`` needs for the pixels of one LR tile.
+
+    The decoded pixels equal those of the image encoded as a whole.
 
     Args:
         net: a network for any scale whose ``halo`` is not None.

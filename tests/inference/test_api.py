@@ -112,6 +112,8 @@ def test_continuous_image():
         (lambda image: upscale(image, memory=float("nan")), "expected GiB"),
         (lambda image: upscale(image, precision="bfloat16"), "expected one of auto, fp32"),
         (lambda image: upscale(image, model=torch.nn.Conv2d(3, 3, 1)), "one fixed scale"),
+        (lambda image: upscale(image, model=3), "int is no network"),
+        (lambda image: load(3), "model: expected the name of weights.*, got int"),
     ],
 )
 def test_what_is_refused(ask, words):
@@ -147,12 +149,8 @@ def test_pil_images_of_every_depth(tmp_path):
     assert result.size == (40, 60) and result.info["icc_profile"] == b"a profile"
     assert np.array_equal(np.asarray(result), upscale(np.rot90(image, -1), 2))
     assert ContinuousImage(Image.open(tmp_path / "a.png")).size == (30, 20)
-    for mode, kept in (
-        ("RGB", True),
-        ("CMYK", False),
-        ("LAB", False),
-        ("YCbCr", False),
-    ):  # of a space that the result is not in
+    # Of a space that the result is not in
+    for mode, kept in (("RGB", True), ("CMYK", False), ("LAB", False), ("YCbCr", False)):
         shown = Image.new(mode, (8, 6))
         shown.info["icc_profile"] = b"a profile"
         assert ("icc_profile" in upscale(shown, 2).info) == kept, mode

@@ -124,9 +124,8 @@ def test_kinds_of_pictures(net):
     alpha[:, 10:] = 0
     clear = rows(engine, np.concatenate([image, alpha], axis=2))
     assert clear.shape == (60, 50, 4) and clear[:, 5, 3].min() > 200 and clear[:, -5, 3].max() < 60
-    assert (
-        rows(engine, np.concatenate([image, np.full_like(alpha, 255)], axis=2))[..., 3].min() == 255
-    )  # opaque stays opaque
+    # Opaque stays opaque
+    assert rows(engine, np.concatenate([image, np.full_like(alpha, 255)], axis=2))[..., 3].min() == 255
     deep = rows(engine, image.astype(np.uint16) * 257, dtype=np.uint16)
     assert np.abs(deep / 257 - whole).max() <= 0.51  # the same picture, finer
 
