@@ -43,8 +43,10 @@ class ArbitraryScaleDataset(QueryDataset):
     Training item: each has its own scale s ~ U(scale_range). A crop of round(lq_size * s) pixels of the HR
     image is shrunk to lq_size by Pillow's bicubic on 8 bits; ``num_queries`` of its pixels are asked for.
     With ``shrink_range`` a part of the crops is taken larger by a ~ U(shrink_range), or by what the image
-    allows, and shrunk by a first: Thera's augmentation. Validation item: h = floor(H / s), the HR image is
-    cropped to round(h * s) and shrunk to h; the same for w.
+    allows, and shrunk by a first: Thera's augmentation.
+
+    Validation item: h = floor(H / s), the HR image is cropped to round(h * s) and shrunk to h; the same for
+    w. ``QueryDataset`` has the shapes and units of both items.
 
     Args:
         opt: dataroot_gt (folder or LMDB) and the options of SOURCE_OPTIONS, TRAIN_OPTIONS, VAL_OPTIONS and

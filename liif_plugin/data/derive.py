@@ -19,17 +19,17 @@ from .image_source import find_images, list_images, parse_splits, read_rgb
 from .prepare import UNREAD_FORMAT, no_images
 from .work_folder import disk_errors, work_folder, worker_threads
 
-FINISHED = (
-    "whole.json"  # in the work folder once everything is made: the list of the images that were left out
-)
+# In the work folder once everything is made: the list of the images that were left out.
+FINISHED = "whole.json"
 GRAY_MODES = ("1", "L", "I", "I;16", "I;16B")  # of Pillow
 SPLITS = ("train", "val", "test")
 CELEBAHQ_SIZES = (256, 128, 64, 32)
 
 
 def lr_images(image: np.ndarray, scales: list[int], border: str) -> dict[str, np.ndarray]:
-    """Shrink an image by MATLAB's imresize, after a crop at the bottom and the right to a multiple of the
-    scale.
+    """Shrink an image by MATLAB's imresize to each of several scales.
+
+    For each scale it is first cropped at the bottom and the right to a multiple of the scale.
 
     Args:
         image: (H, W, 3) uint8.
@@ -46,7 +46,7 @@ def lr_images(image: np.ndarray, scales: list[int], border: str) -> dict[str, np
     for scale in scales:
         h, w = image.shape[0] // scale, image.shape[1] // scale
         if not h or not w:
-            raise UserError(f"{image.shape[0]} x {image.shape[1]} is below one pixel at x{scale}")
+            raise UserError(f"(height, width) = {image.shape[:2]} is below one pixel at x{scale}")
         lr[f"X{scale}"] = matlab_imresize(image[: h * scale, : w * scale], (h, w), border)
     return lr
 
@@ -65,7 +65,7 @@ def celebahq_images(image: np.ndarray) -> dict[str, np.ndarray]:
     """
     if image.shape[0] != image.shape[1] or image.shape[0] < CELEBAHQ_SIZES[0]:
         raise UserError(
-            f"expected a square image of 256 pixels or more, got {image.shape[0]} x {image.shape[1]}"
+            f"expected a square image of 256 pixels or more, got (height, width) = {image.shape[:2]}"
         )
     largest = pillow_bicubic(image, (256, 256))
     images = {"256": largest}

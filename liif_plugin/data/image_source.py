@@ -327,8 +327,8 @@ class ImageSource:
         image = decode_rgb(data, self.path(i))
         if image.shape[:2] != tuple(self.sizes[i]):
             raise UserError(
-                f"{self.path(i)}: is {image.shape[:2]}, but its header or meta_info.txt says "
-                f"{tuple(self.sizes[i])}."
+                f"{self.path(i)}: has (height, width) = {image.shape[:2]}, but its header or meta_info.txt "
+                f"says {tuple(self.sizes[i])}."
             )
         return image
 
@@ -392,14 +392,16 @@ def require_size(source: ImageSource, side: int, policy: str) -> list[int]:
     """
     check_choice(f"{source.where}: too_small", policy, ("skip", "fail"))
     small = [i for i, size in enumerate(source.sizes) if min(size) < side]
-    named = ", ".join(f"{source.names[i]} ({source.sizes[i][0]}x{source.sizes[i][1]})" for i in small[:5])
+    named = ", ".join(f"{source.names[i]} {tuple(source.sizes[i])}" for i in small[:5])
     named += f" and {len(small) - 5} more" if len(small) > 5 else ""
     if small and (policy == "fail" or len(small) == len(source)):
         raise UserError(
             f"{source.where}: the largest crop needs {side} x {side} pixels, but {len(small)} of "
-            f"{len(source)} images are smaller: {named}. Set `too_small: skip` to leave them out, or a "
-            "smaller lq_size or scale_range."
+            f"{len(source)} images have a smaller (height, width): {named}. Set `too_small: skip` to leave "
+            "them out, or a smaller lq_size or scale_range."
         )
     if small:
-        get_root_logger().warning(f"{source.where}: left out as smaller than {side} x {side}: {named}.")
+        get_root_logger().warning(
+            f"{source.where}: left out, because their (height, width) is below {side} x {side}: {named}."
+        )
     return sorted(set(range(len(source))) - set(small))

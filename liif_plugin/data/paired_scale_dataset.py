@@ -55,8 +55,8 @@ def check_template(where: str, template: str) -> None:
 class PairedScaleDataset(QueryDataset):
     """LR and HR images of the same names -> training items at their scale, or validation pairs.
 
-    Items are those of ArbitraryScaleDataset. The scale comes from the sizes, HR side // LR side, or from
-    ``scale`` where it is given. The HR image is cropped to (h s, w s) from the top left.
+    ``QueryDataset`` has the shapes and units of the items. The scale comes from the sizes, HR side // LR
+    side, or from ``scale`` where it is given. The HR image is cropped to (h s, w s) from the top left.
 
     Args:
         opt: dataroot_gt and dataroot_lq (folder or LMDB), filename_tmpl ('{}x2'), scale, and the options of
@@ -114,8 +114,9 @@ class PairedScaleDataset(QueryDataset):
         )
         if not equal or not fits:
             raise UserError(
-                f"{self.where}: {self.lq.path(i)} is {h}x{w} and {self.gt.path(j)} is {H}x{W}: no LR image "
-                f"of it at scale {sy:g} x {sx:g}; give `scale` or mend the files."
+                f"{self.where}: {self.lq.path(i)} has (height, width) = {(h, w)}, so it is no LR image of "
+                f"{self.gt.path(j)} with {(H, W)} at scale (y, x) = ({sy:g}, {sx:g}); give `scale` or mend "
+                "the files."
             )
         return sy, sx
 

@@ -122,7 +122,7 @@ def _encode(source: str, name: str, cut: Cut | None, min_size: int, level: int |
     path = os.path.join(source, name)
     image = read_rgb(path)
     if min(image.shape[:2]) < min_size:
-        raise _TooSmallError(f"{image.shape[0]} x {image.shape[1]} is below the minimum size {min_size}")
+        raise _TooSmallError(f"(height, width) = {image.shape[:2]} is below the minimum size {min_size}")
     kind, settings = (".bmp", []) if level is None else (".png", [cv2.IMWRITE_PNG_COMPRESSION, level])
     pieces = []
     for key, pixels in _cut_pieces(image, lmdb_key(name), cut):

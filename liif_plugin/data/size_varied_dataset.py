@@ -39,9 +39,9 @@ class SizeVariedDataset(QueryDataset):
 
     Args:
         opt: dataroot_gt, dataroot_lq; meta_info_file with split, such as the official split.json; gt_resize;
-            num_queries: 1024, ``~`` gives the whole ground truth and needs gt_resize; use_hflip: true
-                (there is no
-            other augmentation); cache, first_k, seed, protocol, metrics: as in ArbitraryScaleDataset.
+            num_queries (default 1024; ``~`` gives the whole ground truth and needs gt_resize); use_hflip
+            (default true; there is no other augmentation); cache, first_k, seed, protocol, metrics as in
+            ArbitraryScaleDataset.
 
     Raises:
         UserError: for an unknown option, images that are not square or not of one size, or an HR image
@@ -93,7 +93,8 @@ class SizeVariedDataset(QueryDataset):
         h, w = next(iter(sizes))
         if len(sizes) != 1 or h != w:
             raise UserError(
-                f"{self.where}: expected square images of one size in {source.root}, got {sorted(sizes)[:3]}."
+                f"{self.where}: expected square images of one size in {source.root}, got (height, width) "
+                f"{', '.join(map(str, sorted(sizes)[:3]))}."
             )
         return h
 

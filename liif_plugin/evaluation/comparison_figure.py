@@ -53,8 +53,8 @@ def _box(wanted: list[int] | None, gt: Tensor) -> tuple[int, int, int, int]:
     top, left, height, width = box
     if top + height > H or left + width > W:
         raise UserError(
-            f"figure: box: [{top}, {left}, {height}, {width}] reaches beyond the truth of {H} x {W} pixels "
-            "(height x width)."
+            f"figure: box: [{top}, {left}, {height}, {width}] reaches beyond the truth of (height, width) = "
+            f"{(H, W)} pixels."
         )
     return top, left, height, width
 

@@ -104,8 +104,8 @@ def super_resolved(
     sr = finished_picture(folder, column, item["gt_path"][0])
     if tuple(sr.shape[-2:]) != size:
         raise UserError(
-            f"{item['gt_path'][0]}: the truth at {column.scale_text} has {size[1]} x {size[0]} pixels "
-            f"(width x height), but its picture in {folder} has {sr.shape[-1]} x {sr.shape[-2]}."
+            f"{item['gt_path'][0]}: the truth at {column.scale_text} has (height, width) = {size}, but its "
+            f"picture in {folder} has {tuple(sr.shape[-2:])}."
         )
     return sr.to(device)
 

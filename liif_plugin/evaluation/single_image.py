@@ -108,8 +108,8 @@ def predict(
     scale = output.shape[-2] / padded.shape[-2]
     if (round(h * scale), round(w * scale)) != tuple(size):
         raise UserError(
-            f"{type(net).__name__} enlarges x{scale:g} and nothing else, but {w}x{h} -> {size[1]}x{size[0]} "
-            f"(width x height) was asked for; validate it on sets of scale {scale:g}."
+            f"{type(net).__name__} enlarges only by x{scale:g}, but (height, width) = {(h, w)} -> "
+            f"{tuple(size)} was asked for; validate it on sets of scale {scale:g}."
         )
     return output[..., : size[0], : size[1]]
 

@@ -104,7 +104,8 @@ def _prepare(
     H, W = img.shape[-2:]
     if 2 * top >= H or 2 * left >= W:
         raise UserError(
-            f"protocol {protocol} cuts {top} and {left} pixels off each border; nothing of {H} x {W} is left."
+            f"protocol {protocol} cuts {top} rows and {left} columns off each border; nothing is left of an "
+            f"image of (height, width) = {(H, W)}."
         )
     return [image[..., top : H - top, left : W - left] for image in pair]
 
@@ -183,8 +184,8 @@ def continuous_ssim(
     C = a.shape[1]
     if min(a.shape[-2:]) < 11:
         raise UserError(
-            f"SSIM needs 11 x 11 pixels after the protocol's shave, got {a.shape[-2]} x {a.shape[-1]}. Use "
-            "larger images."
+            "SSIM needs 11 x 11 pixels after the protocol's shave, got (height, width) = "
+            f"{tuple(a.shape[-2:])}. Use larger images."
         )
     # the Gaussian window is separable: one line down the columns and one along the rows
     position = torch.arange(-5, 6, dtype=torch.float64, device=a.device)

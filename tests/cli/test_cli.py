@@ -43,9 +43,8 @@ def test_help_takes_less_than_half_a_second(tmp_path):
             (seconds("-m", "liif_plugin", *call.split(), "--help"), seconds("-c", "pass")) for _ in range(3)
         ]
         taken, bare = (statistics.median(times) for times in zip(*pairs))
-        assert taken < max(0.5, 10 * bare), (
-            f"{call}: {taken:.2f} s where Python alone takes {bare:.2f}"
-        )  # torch alone: 50 times
+        # torch alone: 50 times
+        assert taken < max(0.5, 10 * bare), f"{call}: {taken:.2f} s where Python alone takes {bare:.2f}"
 
 
 @pytest.mark.parametrize(
@@ -111,9 +110,8 @@ def test_an_error_in_a_data_worker_is_one_line(tiny_yml, image_folder, tmp_path)
     folder = image_folder()
     yml = tiny_yml(workers=1)
     whole = (folder / "img_1.png").read_bytes()
-    (folder / "img_1.png").write_bytes(
-        whole[: len(whole) * 3 // 4]
-    )  # the header is whole, the picture is not
+    # The header is whole, the picture is not
+    (folder / "img_1.png").write_bytes(whole[: len(whole) * 3 // 4])
     done = liif("train", "-opt", yml, cwd=tmp_path)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "img_1.png: not a whole image file" in done.stderr.splitlines()[-1]

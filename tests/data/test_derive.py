@@ -53,7 +53,7 @@ def test_lr_left_out_and_refused(tmp_path, image_folder, capsys):
     assert call("prepare", "lr", folder, "-o", tmp_path / "out") == 1
     said = capsys.readouterr().out
     assert (
-        "left out: dot.png: 2 x 2 is below one pixel at x3" in said
+        "left out: dot.png: (height, width) = (2, 2) is below one pixel at x3" in said
         and "left out: broken.png: not a whole image file" in said
     )
     assert "exists already" in call("prepare", "lr", folder, "-o", tmp_path / "out")

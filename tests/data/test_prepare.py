@@ -104,7 +104,7 @@ def test_left_out_by_name(image_folder, tmp_path):
     assert done.returncode == 1  # a file could not be read
     assert "3 images from 5 files" in done.stdout
     assert "left out: broken.png: not a whole image file" in done.stdout
-    assert "left out: flat.png: 20 x 90 is below the minimum size 40" in done.stdout
+    assert "left out: flat.png: (height, width) = (20, 90) is below the minimum size 40" in done.stdout
 
 
 def test_goes_on_after_an_interruption(image_folder, tmp_path, monkeypatch):

@@ -380,7 +380,7 @@ def test_the_pictures_of_an_unequal_scale_have_a_folder_of_their_own(opt, tmp_pa
     assert "theirs_Set5_x2.5x2/img_1.png: cannot be read" in said and "{" not in said
     Image.new("RGB", (60, 40)).save(tmp_path / "theirs_Set5_x2.5x2" / "img_1.png")
     said = stopped(opt)
-    assert "its picture in theirs_Set5_x2.5x2 has 60 x 40" in said and "{" not in said
+    assert "its picture in theirs_Set5_x2.5x2 has (40, 60)" in said and "{" not in said
 
 
 @pytest.mark.parametrize(
@@ -545,7 +545,7 @@ def test_mistakes_are_named(opt, change, words):
     [
         ([{"name": "LIIF", "network_g": LIIF}], "has no weights"),
         ([{"name": "LIIF", "network_g": LIIF, "weights": "edsr.pth"}], "expected weights that fit network_g"),
-        ([{"name": "EDSR", "network_g": EDSR, "weights": "edsr.pth"}], "enlarges x2 and nothing else"),
+        ([{"name": "EDSR", "network_g": EDSR, "weights": "edsr.pth"}], "enlarges only by x2"),
         ([{"name": "theirs", "images": "nowhere"}], "cannot be read"),
     ],
 )
@@ -557,4 +557,4 @@ def test_mistakes_while_measuring(opt, models, words):
 
 def test_figure_outside_the_picture(opt):
     opt["figure"] = {"dataset": "Set5", "scale": 2, "image": "img_1", "box": [40, 0, 20, 20]}
-    assert "reaches beyond the truth of 48 x 60" in stopped(opt)
+    assert "reaches beyond the truth of (height, width) = (48, 60)" in stopped(opt)
