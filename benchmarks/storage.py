@@ -28,9 +28,8 @@ STORAGES = {
 def main() -> None:
     cv2.setNumThreads(1)
     image = cv2.resize(skimage.data.astronaut()[:, :, ::-1], (2040, 1356), interpolation=cv2.INTER_CUBIC)
-    noise = np.random.default_rng(0).integers(
-        -3, 4, image.shape
-    )  # a photo's own, which enlarging has smoothed away
+    # A photo's own, which enlarging has smoothed away
+    noise = np.random.default_rng(0).integers(-3, 4, image.shape)
     image = np.clip(image.astype(int) + noise, 0, 255).astype(np.uint8)
     print("| 2040 x 1356 | MiB | decoded in, ms |\n|---|---|---|")
     for name, (suffix, settings) in STORAGES.items():

@@ -1,5 +1,13 @@
 """Arbitrary-scale image super-resolution with LIIF, as an extension of BasicSR.
 
+The Python API::
+
+    load(model)                 a network with its weights: net.encode(lq), net.query(feat, coord, cell)
+    upscale(picture, scale)     a picture (NumPy, PIL or torch) at any size
+    ContinuousImage(picture)    a picture that is encoded once and asked for colours at any positions
+
+They raise ``liif_plugin.errors.UserError``, a ValueError, for a mistake of the caller.
+
 The route of a picture in training, and the package that owns each step::
 
     files, LMDB  -- data/ ------------------> lq (B, 3, h, w), coord (B, Q, 2), cell (B, Q, 2), gt (B, Q, 3)

@@ -1,5 +1,6 @@
-"""``python -m liif_plugin COMMAND``, also under torchrun. Spawned workers import this module: keep the
-guard.
+"""``python -m liif_plugin COMMAND``, also under torchrun.
+
+Spawned data workers import this module, so the guard is necessary.
 """
 
 from .cli import main

@@ -1,6 +1,4 @@
-"""Several processes of one training: run a step on all ranks, compare values between ranks, the line a
-process ends with.
-"""
+"""Several processes of one training: run a step on all ranks, compare values, end with one line."""
 
 from __future__ import annotations
 
@@ -52,10 +50,9 @@ def _name_ranks(ranks: list[int], hosts: list[str]) -> str:
 
 
 def run_on_all_ranks(step: Callable[..., Result], *args: Any) -> Result:
-    """Call ``step(*args)`` on every rank. If it fails on one rank, every rank raises, so that none waits for
-    it.
+    """Call ``step(*args)`` on every rank; if it fails on one rank, raise on every rank.
 
-    All ranks must call it. Without several processes it is a plain call.
+    So no rank waits for one that has failed. All ranks must call it. In a single process it is a plain call.
 
     Returns:
         The result of this rank.

@@ -16,11 +16,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from liif_plugin.coords import cell_of, centre, corners
 
-LR, SCALE, QUERY = (
-    4,
-    3,
-    (5, 6),
-)  # a picture of 4 x 4 pixels, asked for at 12 x 12; the target pixel that is asked for: row, column
+# A picture of 4 x 4 pixels, asked for at 12 x 12; the target pixel that is asked for: row, column
+LR, SCALE, QUERY = 4, 3, (5, 6)
 HR = LR * SCALE
 WIDTH, HEIGHT, FINE = 1800, 1480, 2  # drawn twice as large and shrunk: smooth edges
 INK, GRAY, PALE, RED, YELLOW = "#1b1f24", "#6b7480", "#c9d0d8", "#c4320a", "#ffe58a"
@@ -177,12 +174,13 @@ def draw_ensemble(
     c.text(left - 60, top - 151, "The weight of each is the area of its colour, DIAGONALLY", 27, GRAY, "lm")
     c.text(left - 60, top - 115, "opposite to it: the nearer a code, the more it weighs.", 27, GRAY, "lm")
     y, x = query()
+    # Of the labels in their areas: beside cell and arrow
     places = (
         (0.5, 0.30),
         (0.30, 0.27),
         (0.42, 0.62),
         (0.58, 0.62),
-    )  # of the labels in their areas: beside cell and arrow
+    )
     for (cy, cx), which in zip(codes, (3, 2, 1, 0)):  # the area at a code is its opposite's
         (le, ri), (up, lo) = sorted((at(y, x)[0], at(cy, cx)[0])), sorted((at(y, x)[1], at(cy, cx)[1]))
         c.box(le, up, ri, lo, FILLS[which])

@@ -72,9 +72,8 @@ def parts_of(n: int, N: int, tile: int, halo: int, multiple: int):
     """
     for start in range(0, n, tile):
         stop = min(start + tile, n)
-        first, last = (
-            -(-(2 * edge * N - n) // (2 * n)) for edge in (start, stop)
-        )  # the target pixels whose centres lie between
+        # The target pixels whose centres lie between
+        first, last = (-(-(2 * edge * N - n) // (2 * n)) for edge in (start, stop))
         begin = max(0, start - halo) // multiple * multiple
         end = min(n, -(-(stop + halo) // multiple) * multiple)
         if first < last:

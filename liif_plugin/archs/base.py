@@ -38,7 +38,7 @@ class Features(NamedTuple):
 
     Attributes:
         feat: (B, C, h, w), as ``encode`` returns it.
-        tile: where ``feat`` lies, or None if it is that of the whole image.
+        tile: where ``feat`` lies in the image, or None if it is the feature map of the whole image.
     """
 
     feat: Tensor
@@ -46,7 +46,19 @@ class Features(NamedTuple):
 
 
 def cut(feat: Tensor, tile: Tile, margin: int) -> Tensor:
-    """Cut the tile's region and ``margin`` pixels around it out of ``feat``; zeros outside the image."""
+    """Cut the tile's region and ``margin`` pixels around it out of ``feat``; zeros outside the image.
+
+    Args:
+        feat: (..., h, w), the feature map of a tile.
+        tile: where ``feat`` lies, and which region of it is wanted.
+        margin: LR pixels around the region.
+
+    Returns:
+        (..., height + 2 margin, width + 2 margin).
+
+    Raises:
+        ValueError: if ``feat`` does not reach ``margin`` pixels beyond the region, inside the image.
+    """
     spans, pads = [], []
     for axis in (0, 1):
         first = tile.region[axis] - margin
@@ -151,8 +163,13 @@ class ContinuousNetwork(nn.Module):
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Return ``query(encode(lq), coord, cell)``: (B, Q, 3).
 
-        With ``with_gradient`` return what ``query_with_gradient`` returns. Training calls ``forward`` alone,
-        because DistributedDataParallel and torch.compile wrap it.
+        Training calls ``forward`` alone, because DistributedDataParallel and torch.compile wrap it.
+
+        Args:
+            lq: (B, 3, h, w) RGB in [0, 1].
+            coord: as for ``query``.
+            cell: as for ``query``.
+            with_gradient: return what ``query_with_gradient`` returns, a pair.
         """
         feat = self.encode(lq)
         if with_gradient:
@@ -181,17 +198,27 @@ class ContinuousNetwork(nn.Module):
         return Features(feat, tile)
 
     def at_cell(self, prepared: Any, cell: Tensor) -> Any:
-        """Return ``prepared`` with what depends on the whole target whose pixels have the size ``cell`` (2,).
+        """Return ``prepared`` with what depends on the whole target whose pixels have the size ``cell``.
 
-        It is worth keeping for many calls of ``sample`` and ``decode`` with one cell. The default returns
-        ``prepared``.
+        Call it once before many calls of ``sample`` or ``decode`` with the same cell. The default returns
+        ``prepared``: most networks compute nothing that depends on the whole target.
+
+        Args:
+            prepared: from ``prepare``, of the whole image.
+            cell: (2,) float32, height and width of every pixel.
         """
         return prepared
 
     def sample(self, prepared: Any, coord: Tensor, cell: Tensor) -> Tensor:
         """Return the same as ``query``, from the result of ``prepare``.
 
-        Coordinates are always those of the whole image. The default translates them into the tile.
+        Args:
+            prepared: from ``prepare``.
+            coord: as for ``query``. Coordinates are always those of the whole image, also for a tile.
+            cell: as for ``query``.
+
+        Returns:
+            (B, Q, 3) RGB, not clamped.
         """
         if prepared.tile is not None:
             coord, cell = _in_tile(coord, cell, prepared.tile, prepared.feat.shape[-2:])
@@ -251,15 +278,21 @@ class ContinuousNetwork(nn.Module):
         return self.prepare(tables["features"].permute(0, 3, 1, 2))
 
     def without_ensemble(self) -> ContinuousNetwork | None:
-        """Return the same network asking one code instead of four, its weights shared, or None if it has no
-        ensemble.
+        """Return the same network asking one code instead of four, or None if it has no ensemble.
+
+        The weights are shared.
         """
         return None
 
 
 def _in_tile(coord: Tensor, cell: Tensor, tile: Tile, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Translate positions and cells of the whole image into those of a tile's feature map of ``size`` = (h,
-    w).
+    """Translate positions and cells of the whole image into those of a tile's feature map.
+
+    Args:
+        coord: (B, Q, 2), positions in the whole image.
+        cell: (B, Q, 2), cells in the unit of the whole image.
+        tile: where the feature map lies.
+        size: (h, w) of the feature map.
     """
     whole, part, origin = (
         coord.new_tensor(pair, dtype=torch.float64) for pair in (tile.size, size, tile.origin)
@@ -287,8 +320,22 @@ class _Wrapped(ContinuousNetwork):
 def as_continuous(net: nn.Module) -> nn.Module:
     """Return ``net`` as a ContinuousNetwork if it answers queries, else ``net`` itself.
 
-    A network that does not answer queries has one fixed scale. A class with ``encode`` and ``query`` of its
-    own is wrapped. This is the only place that looks for methods by name.
+    A network that does not answer queries has one fixed scale. This is the only place that looks for methods
+    by name.
+
+    Args:
+        net: any network. One that does not inherit from ContinuousNetwork, but has ``encode`` and ``query``,
+            is wrapped; its attributes ``halo`` and ``pad_multiple`` are used if it has them.
+
+    Example:
+        >>> import torch
+        >>> class Mine(torch.nn.Module):
+        ...     def encode(self, lq):
+        ...         return lq
+        ...     def query(self, feat, coord, cell):
+        ...         return coord.new_zeros(*coord.shape[:2], 3)
+        >>> isinstance(as_continuous(Mine()), ContinuousNetwork)
+        True
     """
     if isinstance(net, ContinuousNetwork):
         return net

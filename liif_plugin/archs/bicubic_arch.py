@@ -1,6 +1,4 @@
-"""Bicubic interpolation as a network without weights: the baseline of every table, under the same contract
-and protocol.
-"""
+"""Bicubic interpolation as a network without weights: the baseline of every table."""
 
 from __future__ import annotations
 
@@ -15,7 +13,9 @@ from .base import ContinuousNetwork
 
 @ARCH_REGISTRY.register()
 class Bicubic(ContinuousNetwork):
-    """lq (B, 3, h, w) in [0, 1], coord (B, Q, 2), cell (B, Q, 2) -> rgb (B, Q, 3), not clamped.
+    """Bicubic interpolation under the contract of a network.
+
+    lq (B, 3, h, w) in [0, 1], coord (B, Q, 2), cell (B, Q, 2) -> rgb (B, Q, 3), not clamped.
 
     Cubic convolution of the 4x4 nearest pixels, the border mirrored: MATLAB's imresize where it enlarges. It
     ignores the cell, so it does not antialias where it shrinks.
@@ -40,9 +40,8 @@ class Bicubic(ContinuousNetwork):
         # Along each axis: the four nearest pixels and their weights, (B, Q, 4).
         axes = []
         for axis, n in enumerate((h, w)):
-            position = (
-                (coord[..., axis].double() + 1) * n - 1
-            ) / 2  # in pixels; float32 costs the fifth digit
+            # In pixels; float32 costs the fifth digit
+            position = ((coord[..., axis].double() + 1) * n - 1) / 2
             index = position.floor().long().unsqueeze(-1) + torch.arange(-1, 3, device=feat.device)
             axes.append((mirror(index, n), keys_cubic(position.unsqueeze(-1) - index)))
         (row, weight_y), (column, weight_x) = axes
@@ -52,6 +51,5 @@ class Bicubic(ContinuousNetwork):
         pixels = feat.permute(0, 2, 3, 1).reshape(B * h * w, C)
         index_of_batch = torch.arange(B, device=feat.device).view(B, 1, 1) * (h * w)
         near = F.embedding(index + index_of_batch, pixels)  # (B, Q, 16, C)
-        return (near * weight.to(feat.dtype).unsqueeze(-1)).sum(
-            dim=2
-        )  # a matrix product would be rounded in autocast
+        # A matrix product would be rounded in autocast
+        return (near * weight.to(feat.dtype).unsqueeze(-1)).sum(dim=2)

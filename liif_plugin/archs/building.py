@@ -29,8 +29,9 @@ def _check_counts(where: str, value: object) -> None:
 
 @contextlib.contextmanager
 def _within_memory(where: str) -> Iterator[None]:
-    """Parameters that together need more than the machine has are refused before they are filled, not by
-    the system's killer.
+    """Raise UserError as soon as the parameters that are made need more memory than the machine has.
+
+    Without it the system would kill the process while the parameters are filled.
     """
     limit = (
         os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else float("inf")
@@ -53,10 +54,24 @@ def _within_memory(where: str) -> Iterator[None]:
 
 
 def build(network_g: Any, where: str = "network_g") -> nn.Module:
-    """The network of a ``network_g`` block, {type: LIIF, ...}; the block stays as it is.
+    """Build the network of a ``network_g`` block.
 
-    Raises: UserError: for a name or an argument that does not exist, a value of another kind, or a network
-        that cannot be built.
+    Args:
+        network_g: {type: LIIF, encoder: ..., ...}. It is not changed.
+        where: what to call the block in messages.
+
+    Returns:
+        The network with random weights, in training mode, on the CPU.
+
+    Raises:
+        UserError: for a name or an argument that does not exist, a value of another type, or a network that
+            cannot be built.
+
+    Example:
+        >>> import liif_plugin.register
+        >>> net = build({"type": "LIIF", "encoder": {"type": "EDSR", "num_feat": 8, "num_block": 1}})
+        >>> type(net).__name__
+        'LIIF'
     """
     check_value(where, "network_g", network_g, BLOCK)
     block = copy.deepcopy(dict(network_g))

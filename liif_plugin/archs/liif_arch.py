@@ -1,5 +1,6 @@
-"""LIIF: Local Implicit Image Function (Chen, Liu, Wang, CVPR 2021). ``reference.py`` has the same function
-in its plain form.
+"""LIIF: Local Implicit Image Function (Chen, Liu, Wang, CVPR 2021).
+
+``reference.py`` has the same function in its plain form.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ class Projection(NamedTuple):
 
 @ARCH_REGISTRY.register()
 class LIIF(EncodedNetwork):
-    """lq (B, 3, h, w) in [0, 1], coord (B, Q, 2), cell (B, Q, 2) -> rgb (B, Q, 3), not clamped.
+    """Local Implicit Image Function: an MLP predicts a colour from the nearest features and a position.
+
+    lq (B, 3, h, w) in [0, 1], coord (B, Q, 2), cell (B, Q, 2) -> rgb (B, Q, 3), not clamped.
 
     Once per LR pixel: the encoder, and the feature part of the first decoder layer. This layer is linear in
     [unfolded feature, relative coordinate, relative cell], so its feature part is a 3x3 convolution of the
@@ -88,9 +91,7 @@ class LIIF(EncodedNetwork):
         self.imnet = MLP(in_dim, 3, hidden_list)
 
     def encode(self, lq: Tensor) -> Tensor:
-        """(B, 3, h, w) in [0, 1] -> (B, C, h, w); with the residual the image follows as three more
-        channels.
-        """
+        """(B, 3, h, w) in [0, 1] -> (B, C, h, w), or (B, C + 3, h, w) with the image, for the residual."""
         if self.residual is not None:
             return super().encode(lq)
         return self.encoder((lq - self.mean) / self.std)
@@ -150,8 +151,7 @@ class LIIF(EncodedNetwork):
             raise ValueError(
                 "prepared: expected the features of a whole image; those of a tile are for decode."
             )
-        # The four nearest codes of each query: their rows in the table, and where the query lies as seen
-        # from them.
+        # The nearest codes of each query: their rows in the table, and the query's position relative to them.
         index, rel, weight = corners(coord, (h, w), self.local_ensemble)  # (B, T, Q), (B, T, Q, 2), (B, T, Q)
         B = coord.shape[0]  # len() would fix it in an exported graph
         index_of_batch = torch.arange(B, device=index.device).view(B, 1, 1) * (h * w)

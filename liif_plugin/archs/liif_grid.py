@@ -50,8 +50,8 @@ class GridDecoder:
         self.net, self.projection, self.dtype = net, projection, dtype
         first, *hidden, last = net.imnet.linears
         self.hidden = [(layer.weight.to(dtype), layer.bias.to(dtype)) for layer in hidden]
-        # Fold the way back from [-1, 1] to [0, 1] into the last layer. With the residual the mean is in the
-        # image.
+        # Fold the conversion from [-1, 1] to [0, 1] into the last layer. With the residual, the image already
+        # holds the mean.
         self.last = (last.weight * net.std).to(dtype)
         shift = last.bias * net.std + (net.mean if projection.image is None else 0)
         self.shift = shift.float().view(3, 1, 1)
@@ -87,10 +87,8 @@ class GridDecoder:
             used = row_of_code[:, top : top + side]
             low, high = int(used.min()), int(used.max()) + 1
             y_part = y_part._replace(code=y_part.code - low)
-            # The row's part of the first layer, with the constant part of the cell.
-            of_row = (y_part.rel.unsqueeze(-1) * self.per_axis[0] + self.constant).unsqueeze(
-                2
-            )  # (T, R, 1, D)
+            # The row's part of the first layer, with the constant part of the cell: (T, R, 1, D).
+            of_row = (y_part.rel.unsqueeze(-1) * self.per_axis[0] + self.constant).unsqueeze(2)
             for left in range(0, len(columns), side):
                 x_part = x.part(left, left + side)
                 for codes_of_image, out in zip(codes[:, low:high], strip[..., left : left + side]):

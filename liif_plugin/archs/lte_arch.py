@@ -46,7 +46,9 @@ class Waves(NamedTuple):
 
 @ARCH_REGISTRY.register()
 class LTE(EncodedNetwork):
-    """lq (B, 3, h, w) in [0, 1], coord (B, Q, 2), cell (B, Q, 2) -> rgb (B, Q, 3), not clamped.
+    """Local Texture Estimator: an MLP of sines and cosines whose amplitudes and frequencies are features.
+
+    lq (B, 3, h, w) in [0, 1], coord (B, Q, 2), cell (B, Q, 2) -> rgb (B, Q, 3), not clamped.
 
     For each of the four codes of LIIF's ensemble, with its rel in LR pixels times 2 and rel_cell = cell *
     (h, w)::

@@ -1,6 +1,4 @@
-"""MetaSR (Hu et al., CVPR 2019) as the LIIF paper compares it: the same encoders, another decoder, the same
-contract.
-"""
+"""MetaSR (Hu et al., CVPR 2019) as the LIIF paper compares it: the same encoders, another decoder."""
 
 from __future__ import annotations
 
@@ -31,7 +29,10 @@ class Unfolded(NamedTuple):
 
 @ARCH_REGISTRY.register()
 class MetaSR(ContinuousNetwork):
-    """lq (B, 3, h, w) in [0, 1], coord (B, Q, 2), cell (B, Q, 2) -> rgb (B, Q, 3), not clamped.
+    """MetaSR: an MLP predicts the weights of a 3x3 filter for each query.
+
+    lq (B, 3, h, w) in [0, 1], coord (B, Q, 2), cell (B, Q, 2) -> rgb (B, Q, 3), not clamped. Of the cell
+    only the height is used.
 
     Once per LR pixel: the encoder and the unfolding. Once per query: an MLP turns (offset y, offset x,
     1/scale) into the 3x3 weights that are applied to the feature map under the query.
@@ -39,6 +40,9 @@ class MetaSR(ContinuousNetwork):
     Args:
         encoder: ``{type: EDSR, num_feat: 64, num_block: 16}``, see ``Encoder``.
         hidden_list: widths of the MLP's hidden layers; the published one has [256].
+
+    Raises:
+        UserError: if the encoder cannot be built.
 
     Example:
         >>> import torch
@@ -64,7 +68,7 @@ class MetaSR(ContinuousNetwork):
         return self.encoder((lq - self.mean) / self.std)
 
     def query(self, feat: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
-        """Feat (B, C, h, w), coord and cell (B, Q, 2), float32 -> rgb (B, Q, 3)."""
+        """Return the colours (B, Q, 3) at coord (B, Q, 2) for cell (B, Q, 2), from feat (B, C, h, w)."""
         return self.sample(self.prepare(feat), coord, cell)
 
     def prepare(

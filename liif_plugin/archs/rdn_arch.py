@@ -1,6 +1,4 @@
-"""RDN: Residual Dense Network (Zhang et al., CVPR 2018), as the paper's second encoder and with its own
-upsampler.
-"""
+"""RDN: Residual Dense Network (Zhang et al., CVPR 2018), the paper's second encoder, with its upsampler."""
 
 from __future__ import annotations
 
@@ -49,8 +47,10 @@ def _upsampler(upscale: int, num_feat: int, growth: int, num_out_ch: int) -> nn.
 
 @ARCH_REGISTRY.register()
 class LIIF_RDN(nn.Module):  # noqa: N801  prefixed: another package may register an RDN
-    """lq (B, 3, h, w) in [0, 1] -> (B, 3, upscale h, upscale w), not clamped. Parameter names are those of
-    the authors' code.
+    """Residual Dense Network: a network of one scale, or the encoder of a network for any scale.
+
+    lq (B, 3, h, w) in [0, 1] -> (B, 3, upscale h, upscale w), not clamped. Parameter names are those of the
+    authors' code.
 
     Args:
         num_in_ch: channels of the input.
@@ -62,6 +62,15 @@ class LIIF_RDN(nn.Module):  # noqa: N801  prefixed: another package may register
         upscale: 2, 3 or 4.
         img_range: the network sees (lq - rgb_mean) * img_range; the paper's [-1, 1] by default.
         rgb_mean: see img_range.
+
+    Raises:
+        UserError: if ``upscale`` is another number.
+
+    Example:
+        >>> import torch
+        >>> net = LIIF_RDN(num_feat=8, num_block=1, num_layer=2, growth=8, upscale=3)
+        >>> net(torch.rand(1, 3, 10, 12)).shape
+        torch.Size([1, 3, 30, 36])
     """
 
     mean: Tensor

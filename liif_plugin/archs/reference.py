@@ -37,15 +37,13 @@ def reference_query(net, feat: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
         # Move the query by half an LR pixel; 1e-6 decides which code is nearest where two are equally near.
         shift = coord.new_tensor([sy, sx]) / size + EPS_SHIFT * net.local_ensemble
         moved = (coord + shift).clamp(-1 + 1e-6, 1 - 1e-6)
-        i, j = (
-            torch.round(((moved + 1) * size - 1) / 2).long().unbind(-1)
-        )  # (B, Q) row and column of the code
+        # Row and column of the code, (B, Q) each.
+        i, j = torch.round(((moved + 1) * size - 1) / 2).long().unbind(-1)
         index = (i * w + j).unsqueeze(1).expand(-1, codes.shape[1], -1)
         code = codes.gather(2, index).transpose(1, 2)  # (B, Q, 9C)
         # Where the query lies as seen from the code, in LR pixels times 2.
         rel = (coord - torch.stack([y_of_code[i], x_of_code[j]], dim=-1)) * size  # (B, Q, 2)
-        # The decoder f(z, x - v) of equation 2; with cell decoding (equation 5) it also gets the pixel's
-        # size.
+        # The decoder f(z, x - v) of equation 2; with cell decoding (equation 5) it gets the pixel's size too.
         inputs = [code, rel, cell * size] if net.cell_decode else [code, rel]
         answers.append(net.imnet(torch.cat(inputs, dim=-1)))  # (B, Q, 3)
         areas.append(rel.prod(dim=-1).abs() + EPS_AREA)  # of the rectangle between the query and this code
@@ -57,8 +55,9 @@ def reference_query(net, feat: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
 
 @torch.no_grad()
 def reference_image(net, feat: Tensor, size: tuple[int, int], queries_at_once: int = 30000) -> Tensor:
-    """Return the image of ``size`` = (H, W) by ``reference_query``, in chunks as the published evaluation
-    does it: (B, 3, H, W).
+    """Return the image of ``size`` = (H, W) by ``reference_query``: (B, 3, H, W).
+
+    It is computed in chunks of queries, as in the published evaluation.
     """
     coord = grid(size, device=feat.device).expand(len(feat), -1, -1)
     cell = cell_of(size, device=feat.device).expand_as(coord)

@@ -1,5 +1,6 @@
-"""1-SIREN: one sine network fitted to one image (Sitzmann et al., NeurIPS 2020), as Figure 5 of the LIIF
-paper compares it.
+"""1-SIREN: one sine network fitted to one image (Sitzmann et al., NeurIPS 2020).
+
+Figure 5 of the LIIF paper compares LIIF with it.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from .base import ContinuousNetwork
 
 
 class Sine(nn.Module):
-    """sin(omega (W x + b)), initialised as in section 3.2 of the paper: activations keep their distribution
-    in all layers.
+    """sin(omega (W x + b)): (..., in_features) -> (..., out_features).
+
+    It is initialised as in section 3.2 of the paper, so that activations keep their distribution in all
+    layers.
     """
 
     def __init__(self, in_features: int, out_features: int, omega: float, first: bool):
@@ -57,10 +60,10 @@ class SineNetwork(nn.Module):
 
 @ARCH_REGISTRY.register()
 class SIREN(ContinuousNetwork):
-    """lq (B, 3, h, w) in [0, 1] -> one fitted sine network an image, which answers any coordinate.
+    """A sine network that is fitted to each image and then predicts the colour at any coordinate.
 
-    Nothing is trained beforehand: ``encode`` fits a network to each image and returns its parameters. The
-    cell is ignored.
+    lq (B, 3, h, w) in [0, 1], coord (B, Q, 2) -> rgb (B, Q, 3), not clamped. The cell is ignored. Nothing is
+    trained beforehand: ``encode`` fits a network to each image and returns its parameters.
 
     Args:
         hidden_list: see SineNetwork.
@@ -72,6 +75,12 @@ class SIREN(ContinuousNetwork):
 
     Raises:
         UserError: if a number is out of range.
+
+    Example:
+        >>> import torch
+        >>> net = SIREN(hidden_list=[16], iterations=5)
+        >>> net(torch.rand(1, 3, 10, 12), torch.zeros(1, 5, 2), torch.full((1, 5, 2), 0.1)).shape
+        torch.Size([1, 5, 3])
     """
 
     uses_cell = False
@@ -122,10 +131,8 @@ class SIREN(ContinuousNetwork):
         target = rgb * 2 - 1
         generator = torch.Generator().manual_seed(self.seed)
         loss = torch.zeros(())
-        with (
-            torch.enable_grad(),
-            torch.autocast(image.device.type, enabled=False),
-        ):  # sin(30 x) in bf16 is noise
+        # Without autocast, because sin(30 x) in bf16 is noise.
+        with torch.enable_grad(), torch.autocast(image.device.type, enabled=False):
             optimizer = torch.optim.Adam(net.parameters(), lr=self.lr)
             for step in range(1, self.iterations + 1):
                 chosen: slice | Tensor = slice(None)
@@ -144,11 +151,11 @@ class SIREN(ContinuousNetwork):
         return net.requires_grad_(False)
 
     def encode(self, lq: Tensor) -> Tensor:
-        """(B, 3, h, w) -> (B, P): the parameters of one network an image."""
+        """(B, 3, h, w) in [0, 1] -> (B, P): the P parameters of a network fitted to each image."""
         return torch.stack([nn.utils.parameters_to_vector(self.fit(image).parameters()) for image in lq])
 
     def query(self, feat: Tensor, coord: Tensor, cell: Tensor | None = None) -> Tensor:
-        """Feat (B, P), coord (B, Q, 2) -> rgb (B, Q, 3)."""
+        """Return the colours (B, Q, 3) at coord (B, Q, 2), from the parameters feat (B, P)."""
         net = SineNetwork(self.hidden_list, self.omega)
         names, shapes = zip(*((name, p.shape) for name, p in net.named_parameters()))
         rgb = []

@@ -89,7 +89,9 @@ class Operator(NamedTuple):
 
 @ARCH_REGISTRY.register()
 class SRNO(EncodedNetwork):
-    """lq (B, 3, h, w) in [0, 1], coord (B, Q, 2), cell (B, Q, 2) -> rgb (B, Q, 3), not clamped.
+    """Super-Resolution Neural Operator: attention over all queries of a picture, then an MLP.
+
+    lq (B, 3, h, w) in [0, 1], coord (B, Q, 2), cell (B, Q, 2) -> rgb (B, Q, 3), not clamped.
 
     With the four codes f_t of LIIF's ensemble, their rel_t and weights a_t, rel_cell = cell * (h, w), D =
     width, d = D / heads::

@@ -1,5 +1,6 @@
-"""BasicSR's parser of option files and of the command line: safe, and a mistake is named before anything is
-written.
+"""BasicSR's parser of option files and of the command line: it runs no code and writes nothing too early.
+
+A mistake is named before an older experiment is renamed.
 """
 
 from __future__ import annotations
@@ -55,8 +56,9 @@ def parse_options(root_path: str, is_train: bool = True) -> tuple:
     until="option files have no `_base_`",
 )
 def copy_opt_file(opt_file: str, experiments_root: str) -> None:
-    """Copy the option file under a line with the command; if it is built on another file, write out all of
-    it.
+    """Copy the option file into the experiment, below a line with the command.
+
+    If the file is built on another one, the copy has all options in full.
     """
     from basicsr.utils.dist_util import get_dist_info
 

@@ -85,9 +85,7 @@ def install_all() -> None:
 
 
 def patch_running_script() -> None:
-    """Patch also the copies in __main__: ``python basicsr/train.py`` runs as that module, not as
-    basicsr.train.
-    """
+    """Patch also the names in __main__: ``python basicsr/train.py`` runs there and not as basicsr.train."""
     main = sys.modules["__main__"]
     if not (hasattr(main, "train_pipeline") or hasattr(main, "test_pipeline")):
         return

@@ -27,11 +27,13 @@ def _lock_and_find(opt: dict) -> dict | None:
     "there are weights but no state; two runs with one name overwrite each other's files",
 )
 def load_resume_state(opt: dict) -> dict | None:
-    """Lock the experiment's folder and return the training state to go on from, on the CPU, or None to start
-    anew.
+    """Lock the experiment's folder and find the training state from which the run is resumed.
+
+    Returns:
+        The state, on the CPU, or None for a new run.
 
     Raises:
-        UserError: see ``find_resume_state`` and ``RunLock``; if ranks would go on from different states.
+        UserError: see ``find_resume_state`` and ``RunLock``; if ranks would resume from different states.
     """
     state = run_on_all_ranks(_lock_and_find, opt)
     found = "nothing to go on from" if state is None else os.path.basename(opt["path"]["resume_state"])

@@ -1,14 +1,12 @@
 """Stand-ins for modules that BasicSR 1.4.2 imports and newer libraries no longer have.
 
-| module | imported by | missing since | can go when |
-|---|---|---|---|
-| torchvision.transforms.functional_tensor | data/degradations.py of the PyPI release | torchvision 0.17 |
-BasicSR > 1.4.2 is on PyPI |
-| distutils, distutils.version | archs/arch_util.py of both 1.4.2 | Python 3.12 without setuptools | as above
-|
-| scipy.ndimage.filters | metrics/niqe.py of the PyPI release | SciPy 2.0 | as above |
+* torchvision.transforms.functional_tensor: missing since torchvision 0.17. data/degradations.py of BasicSR's
+  PyPI release imports it.
+* distutils, distutils.version: missing since Python 3.12 without setuptools. archs/arch_util.py imports it.
+* scipy.ndimage.filters: missing since SciPy 2.0. metrics/niqe.py of BasicSR's PyPI release imports it.
 
-The finder stands at the END of sys.meta_path, so it is asked only for a module that nobody else has.
+All of them can go when a BasicSR newer than 1.4.2 is on PyPI. The finder is the last one in sys.meta_path, so
+it is asked only for a module that no other finder has.
 """
 
 from __future__ import annotations
@@ -47,7 +45,7 @@ _STAND_INS = {
 
 
 class StandInFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds and fills the modules of the table above."""
+    """Finds and fills the modules of the list above."""
 
     def find_spec(self, fullname, path=None, target=None):
         if fullname not in _STAND_INS:

@@ -19,8 +19,9 @@ def _window_reverse(windows, window_size: int, h: int, w: int):
 
 @contextlib.contextmanager
 def traceable(net) -> Iterator[None]:
-    """Within it, a SwinIR in ``net`` computes the same by whole numbers, and its masks anew for every image
-    size.
+    """Make every SwinIR in ``net`` traceable for any image size; its results stay the same.
+
+    Inside the context it divides whole numbers, and computes its masks anew for each image size.
     """
     from basicsr.archs import swinir_arch
 

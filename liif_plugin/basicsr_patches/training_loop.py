@@ -1,5 +1,7 @@
-"""BasicSR's training loop: what it builds and never tells its model, an order of samples that can be resumed,
-and errors in the data that it waits for forever.
+"""Patches of BasicSR's training loop.
+
+They hand to the model what the loop builds (loaders, writer, epoch), give an order of samples that can be
+resumed, and raise errors in the data for which the loop would wait forever.
 """
 
 from __future__ import annotations
@@ -127,8 +129,9 @@ def set_epoch(self, epoch: int) -> None:
     until="BasicSR's sampler can resume within an epoch",
 )
 def resumable_iter(self) -> Iterator[int]:
-    """Yield this rank's indices of the epoch, from where the run was interrupted; see
-    ``data/deterministic.py``.
+    """Yield this rank's indices of the epoch, from where the run was interrupted.
+
+    ``data/deterministic.py`` explains the indices.
     """
     indices = resumable_iter.original(self)
     if not is_deterministic(self.dataset):

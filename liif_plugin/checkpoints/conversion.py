@@ -1,7 +1,7 @@
-"""Convert checkpoints of the authors' code of each network, and of MMagic, to a BasicSR state dict and its
-network_g block.
+"""Convert checkpoints of the authors' code of each network, and of MMagic.
 
-Sizes are read off the tensors, so that a checkpoint with wrong notes is converted all the same.
+The result is a BasicSR state dict and its network_g block. Sizes are read off the tensors, so that a
+checkpoint with wrong notes is converted all the same.
 """
 
 from __future__ import annotations
@@ -237,9 +237,7 @@ def _hidden_list(decoder: State) -> list[int]:
 
 
 def _continuous(encoder: State, decoder: State) -> State:
-    """Return the state dict of a continuous network: its encoder is a network of BasicSR in
-    ``encoder.net``.
-    """
+    """Return the state dict of a network for any scale, whose encoder lies in ``encoder.net``."""
     return {**{f"encoder.net.{name}": value for name, value in encoder.items()}, **decoder}
 
 

@@ -41,12 +41,15 @@ def save_in_experiment(obj: object, path: str) -> None:
         save_whole(obj, path)
     except UserError as error:
         raise UserError(
-            f"{error} Earlier checkpoints are whole{_room_taken(path)}; go on with --auto_resume."
+            f"{error} Earlier checkpoints are complete{_room_taken(path)}; resume the training from them."
         ) from error
 
 
 def _room_taken(path: str) -> str:
-    """Name the checkpoints that could be deleted: those older than the newest whole pair."""
+    """Return words that name the checkpoints that could be deleted; empty if there are none.
+
+    They are those older than the newest pair of a state and its network.
+    """
     old = _older_than(numbered(*_folders_beside(path)), 1)
     if not old:
         return ""

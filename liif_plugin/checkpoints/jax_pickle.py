@@ -1,8 +1,7 @@
-"""Read a pickle of JAX arrays, as Thera's authors publish their weights, without JAX and without running code
-in it.
+"""Read a pickle of JAX arrays, as Thera's authors publish their weights, without JAX.
 
-Such a file names eight functions and classes. Each of them is replaced by a stand-in that copies numbers;
-every other name is refused.
+No code in the file is run: it names eight functions and classes, each of which is replaced by a stand-in
+that copies numbers. Every other name is refused.
 """
 
 from __future__ import annotations

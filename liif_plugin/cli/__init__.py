@@ -49,9 +49,8 @@ class Parser(argparse.ArgumentParser):
             message += nearest(wrong, self._option_string_actions)
         message = re.sub(r"argument (\S+): invalid (int|float) value: '(.*)'", _number_expected, message)
         message = re.sub(r"^argument (\S+: expected)", r"\1", message)
-        message = re.sub(
-            r"\(choose from .*\)", lambda found: found[0].replace("'", ""), message
-        )  # as newer Pythons write it
+        # As newer Pythons write it
+        message = re.sub(r"\(choose from .*\)", lambda found: found[0].replace("'", ""), message)
         self.exit(2, f"liif: {printable(message)}. See `{self.prog} --help`.\n")
 
     def with_flag(self, message: str) -> str:

@@ -90,22 +90,15 @@ def _is_trained(experiment: str, total: int) -> bool:
 
 
 def _train(root: str, option_file: str, total: int, forced: list[str]) -> None:
-    """BasicSR's trainer in a process of its own, its log in a file, a progress bar here."""
+    """Run BasicSR's trainer in a process of its own: its log goes to a file, a progress bar is shown here."""
     from tqdm import tqdm
 
     from ..errors import UserError
     from . import Terminated
 
     log_path = os.path.join(root, "train.log")
-    command = [
-        sys.executable,
-        "-m",
-        "liif_plugin",
-        "train",
-        "-opt",
-        os.path.abspath(option_file),
-        "--auto_resume",
-    ]
+    command = [sys.executable, "-m", "liif_plugin", "train"]
+    command += ["-opt", os.path.abspath(option_file), "--auto_resume"]
     command += ["--force_yml", *forced] if forced else []
     with open(log_path, "w", encoding="utf-8") as log, tqdm(total=total, unit="it", desc="training") as bar:
         process = subprocess.Popen(
@@ -132,7 +125,7 @@ def _train(root: str, option_file: str, total: int, forced: list[str]) -> None:
 
 
 def _networks(option_file: str, weights: str) -> dict:
-    """Caption -> network: bicubic, what was trained here, what comes with the package."""
+    """Return caption -> network: bicubic, what was trained here, what comes with the package."""
     from ..checkpoints.loading import build, load
     from ..config.option_files import read_options
 
@@ -154,7 +147,7 @@ def _held_out(root: str, scale: float):
 
 
 def _table(root: str, networks: dict) -> list[list[str]]:
-    """PSNR of every held-out picture, network and scale, under a header."""
+    """Return a header and rows: the PSNR of every held-out picture, network and scale."""
     from ..evaluation.single_image import predict
     from ..metrics.continuous_metric import continuous_psnr
 
@@ -181,15 +174,16 @@ def _table(root: str, networks: dict) -> list[list[str]]:
 
 
 def _figure(root: str, networks: dict, path: str) -> None:
-    """Both held-out pictures at x4 and x12: input, every network, truth, the same part of each."""
+    """Draw both held-out pictures at x4 and x12: input, every network, truth, the same part of each."""
     from ..evaluation.figure import contact_sheet, to_picture
     from ..evaluation.single_image import predict
     from ..metrics.continuous_metric import continuous_psnr
 
+    # picture -> scale -> (top, left, side) of the part that is shown
     parts = {
         "chelsea": {4: (60, 100, 144), 12: (24, 60, 228)},
         "coffee": {4: (60, 260, 144), 12: (24, 180, 300)},
-    }  # top, left, side
+    }
     rows = []
     for scale in (4, 12):
         for item in _held_out(root, scale):

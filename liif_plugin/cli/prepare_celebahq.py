@@ -60,9 +60,8 @@ def run(args: argparse.Namespace) -> int:
         if not os.path.isdir(output):
             report = prepare_lmdb(os.path.join(args.output, folder), output, None)
             print(f"{printable(output)}: {report.stored} images.")
-    made = set(
-        list_images(os.path.join(args.output, folders[0]))
-    )  # an interruption may have lost the list of those left out
+    # An interruption may have lost the list of those left out
+    made = set(list_images(os.path.join(args.output, folders[0])))
     splits = {
         split: [f"{lmdb_key(name)}.png" for name in names if name in made] for split, names in splits.items()
     }

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_basicsr_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments that BasicSR's train.py and test.py share."""
+    """Add the arguments that BasicSR's train.py and test.py share."""
     parser.add_argument(
         "-opt", required=True, metavar="FILE", help="option file (yml), a path or the name of a packaged one"
     )
@@ -48,7 +48,7 @@ def add_basicsr_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def basicsr_argv(args: argparse.Namespace) -> list[str]:
-    """``args`` as BasicSR's own parser reads them."""
+    """Return ``args`` as BasicSR's own parser reads them."""
     argv = ["-opt", args.opt, "--launcher", args.launcher]
     argv += [flag for flag in ("--auto_resume", "--debug") if getattr(args, flag[2:], False)]
     return argv + (["--force_yml", *args.force_yml] if args.force_yml else [])

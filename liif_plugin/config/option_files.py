@@ -80,9 +80,8 @@ def parse_yaml(where: str, stream: str | IO[str], expected: str = "a readable ym
         value = yaml.load(stream, Loader=OptionLoader)
     except UserError:
         raise
-    except (
-        yaml.MarkedYAMLError
-    ) as error:  # its text names every place that the parser passed, on several lines
+    except yaml.MarkedYAMLError as error:
+        # Its own text names every place that the parser passed, on several lines.
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else "?"
         raise UserError(f"{where}: not {expected}: line {line}: {error.problem or error.context}") from error

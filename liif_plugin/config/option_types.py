@@ -148,9 +148,8 @@ def optional(option_type: OptionType) -> OptionType:
     return either(option_type, OptionType("~", lambda v: v is None))
 
 
-ANY = OptionType(
-    "see the meaning", lambda v: True
-)  # another check follows; only docs/options.md shows the words
+# Another check follows; only docs/options.md shows the words
+ANY = OptionType("see the meaning", lambda v: True)
 FLAG = OptionType("true or false", lambda v: isinstance(v, bool))
 TEXT = OptionType("text", _is_text)
 BLOCK = OptionType("a block of options", lambda v: isinstance(v, dict))

@@ -11,8 +11,7 @@ from ..coords import cell_of, grid
 from ..errors import UserError
 
 TOLERANCE = 1e-4  # on colours in [0, 1]
-# (h, w) of the image -> (H, W) of the target: x1, x3.7, odd and unequal sizes and scales, a tiny image, below
-# x1
+# (h, w) of the image -> (H, W) of the target: x1, x3.7, unequal sizes and scales, a tiny image, below x1.
 CASES = [
     ((16, 16), (16, 16)),
     ((11, 14), (41, 52)),

@@ -135,8 +135,9 @@ def _tiles(halo: int | None, multiple: int, whole_target: bool) -> str:
 
 
 def _parts(net: ContinuousNetwork) -> tuple[int | None, int]:
-    """Return the LR pixels around a part that its result depends on, or None for the whole image, and the
-    number of pixels at whose multiples parts begin.
+    """Return what encoding in parts needs: (LR pixels around a part, multiple at which parts begin).
+
+    The first is None if a result depends on the whole image.
     """
     if isinstance(net, MetaSR):  # never run in tiles by this package, where half-way positions must not move
         halo = net.encoder.halo

@@ -38,7 +38,7 @@ def _free_sizes(part: Part) -> tuple:
 
 
 def write_onnx(part: Part, path: str) -> None:
-    """Raises whatever the exporter raises."""
+    """Write a part as ONNX. Raise whatever the exporter raises."""
     from onnxscript import optimizer
 
     with warnings.catch_warnings(), torch.no_grad():
@@ -63,7 +63,7 @@ def write_onnx(part: Part, path: str) -> None:
 
 
 def write_torch(part: Part, path: str) -> None:
-    """Raises whatever the exporter raises."""
+    """Write a part as torch.export's .pt2. Raise whatever the exporter raises."""
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         torch.export.save(
@@ -72,7 +72,7 @@ def write_torch(part: Part, path: str) -> None:
 
 
 def run_onnx(encoder: str, decoder: str) -> Run:
-    """The two files as one function, by onnxruntime on the CPU, after onnx.checker."""
+    """Check both files by onnx.checker; return them as one function, run by onnxruntime on the CPU."""
     import onnx
     import onnxruntime
 
@@ -98,12 +98,11 @@ def run_onnx(encoder: str, decoder: str) -> Run:
 
 
 def run_torch(encoder: str, decoder: str) -> Run:
-    """The two files as one function."""
+    """Return the two files as one function, run by PyTorch."""
     programs = [torch.export.load(path) for path in (encoder, decoder)]
     first, second = (program.module() for program in programs)
-    count = len(
-        programs[1].graph_signature.user_inputs
-    )  # without the cell for a network that does not look at it
+    # Without the cell for a network that does not look at it
+    count = len(programs[1].graph_signature.user_inputs)
 
     def run(lq: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
         features = first(lq)
@@ -115,7 +114,14 @@ def run_torch(encoder: str, decoder: str) -> Run:
 
 @dataclass(frozen=True)
 class Format:
-    """suffix: of the two files. needs: importable packages. write, run: see above."""
+    """A format of the two files.
+
+    Attributes:
+        suffix: of both files.
+        needs: packages that must be importable.
+        write: writes a part to a path, such as ``write_onnx``.
+        run: makes a function of both files, such as ``run_onnx``.
+    """
 
     suffix: str
     needs: tuple[str, ...]

@@ -1,5 +1,6 @@
-"""What an experiment keeps of its validations: validation.jsonl, net_g_best.pth, samples/, summary.md,
-summary.json.
+"""What an experiment keeps of its validations.
+
+The files are validation.jsonl, net_g_best.pth, samples/ITERATION.png, summary.md and summary.json.
 """
 
 from __future__ import annotations
@@ -179,12 +180,11 @@ def _refuse_best_by(asked: str, metrics: dict[str, dict]) -> None:
 
 
 class History:
-    """The files of one experiment. Each set is added after its validation; a complete validation is
-    concluded.
+    """The files that one experiment keeps of its validations.
 
-    Everything here may be repeated: a run that was killed in between concludes the same validation again,
-    with the same outcome. net_g_best.pth carries its own record (iteration and results), so that the two
-    cannot disagree.
+    Every method may be called again: a run that was killed in the middle of a validation concludes it again,
+    with the same result. net_g_best.pth has its own record (iteration and results), so that the weights and
+    the record cannot disagree.
     """
 
     def __init__(self, opt: dict):
@@ -220,8 +220,9 @@ class History:
         return best
 
     def go_back(self, iteration: int) -> None:
-        """Set aside results of later iterations than an explicitly named state: they belong to a different
-        run.
+        """Set aside results of later iterations than an explicitly named state.
+
+        They belong to a different run.
         """
         best = self.best
         is_later = best is not None and best["iter"] > iteration
@@ -254,8 +255,9 @@ class History:
         return set(val_sets(self.opt)) - set(self.scores.at(iteration))
 
     def keep_best(self, iteration: int, weights: Callable[[], dict]) -> bool:
-        """Write ``weights()`` to net_g_best.pth if the validation at ``iteration`` is the best; return
-        whether it was.
+        """Write ``weights()`` to net_g_best.pth if the validation at ``iteration`` is the best so far.
+
+        Return whether it is.
         """
         results = self.scores.at(iteration)
         if not self.best_by.better(results, None if self.best is None else self.best["results"]):

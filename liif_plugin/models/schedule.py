@@ -1,8 +1,7 @@
-"""What the option file says of the optimiser and the learning rate holds for a resumed run too; the state
-has the moments.
+"""Resume with the option file's settings of the optimiser and of the schedule, and the state's moments.
 
-BasicSR loads both with every setting in them, so that the file's learning rate, milestones and periods would
-be ignored without a word, and a longer cosine would fail at the first iteration beyond the old one.
+BasicSR restores the settings from the state. It would silently ignore the option file's learning rate,
+milestones and periods, and a longer cosine would fail at the first iteration beyond the old one.
 """
 
 from __future__ import annotations
@@ -33,9 +32,7 @@ def _schedule(scheduler) -> dict:
 
 
 def _plain(value: object) -> object:
-    """As it compares: tuples as lists, whole numbers as the same float, a Counter of milestones as its
-    list.
-    """
+    """Return a value as it is compared: tuples as lists, a Counter of milestones as a sorted list."""
     if isinstance(value, dict):
         return sorted(key for key, count in value.items() for _ in range(count))
     return [_plain(one) for one in value] if isinstance(value, (list, tuple)) else value
@@ -55,8 +52,11 @@ def _changes(old: dict, new: dict, hidden: tuple[str, ...]) -> list[str]:
 
 
 def require_same_optimiser(saved: list[str] | None, optimizers: list) -> None:
-    """Raise UserError where the state is of another kind of optimiser; states of older versions do not
-    say.
+    """Raise UserError if the state was saved by an optimiser of another type.
+
+    Args:
+        saved: the types in the state; None for a state of an older version, which does not have them.
+        optimizers: those of this run.
     """
     own = [type(optimizer).__name__ for optimizer in optimizers]
     if saved is not None and saved != own:
@@ -67,11 +67,18 @@ def require_same_optimiser(saved: list[str] | None, optimizers: list) -> None:
 
 
 def resume_settings(optimizers: list, schedulers: list, load: Callable[[], None]) -> list[str]:
-    """``load()`` the states into ``optimizers`` and ``schedulers``, but keep their settings; returns what
-    differs, ``lr 0.001 -> 0.0005``.
+    """Load the states of optimisers and schedulers, but keep the settings of this run.
 
     With the same settings the learning rate is the state's, to the last bit. With others it is what the new
-    schedule has at this iteration, as if it had held from the beginning.
+    schedule has at this iteration, as if the run had used it from the beginning.
+
+    Args:
+        optimizers: those of this run.
+        schedulers: those of this run.
+        load: loads the states into both, with all settings in them.
+
+    Returns:
+        What differs, such as ``lr 0.001 -> 0.0005``.
     """
     groups = [_settings(optimizer.param_groups) for optimizer in optimizers]
     schedules = [_schedule(scheduler) for scheduler in schedulers]

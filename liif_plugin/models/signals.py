@@ -31,8 +31,9 @@ class StopRequest:
         return self.signum != 0
 
     def listen(self) -> None:
-        """Take Ctrl-C and SIGTERM as requests, unless the program ignores them (nohup) or has its own
-        handler.
+        """Take Ctrl-C and SIGTERM as requests to stop.
+
+        A signal that the program ignores (nohup), or for which it has its own handler, is left alone.
         """
         if threading.current_thread() is not threading.main_thread():
             return
@@ -57,9 +58,8 @@ class StopRequest:
             if os.environ.get("RANK", "0") == "0":
                 name = NAMES[signal.Signals(signum)]
                 message = f"{name}: finishing the step and saving; once more ends at once."
-                os.write(
-                    2, f"\nliif_plugin: {message}\n".encode()
-                )  # not print: the handler may have interrupted one
+                # Not print: the handler may have interrupted one
+                os.write(2, f"\nliif_plugin: {message}\n".encode())
         elif now - self._since > ECHO:
             signal.signal(signum, signal.SIG_DFL)
             os.kill(os.getpid(), signum)

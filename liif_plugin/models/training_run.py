@@ -13,12 +13,8 @@ from ..data.deterministic import is_deterministic
 from .run_lock import RunLock
 from .signals import StopRequest
 
-SAMPLES = (
-    "images",
-    "samples",
-    "batch",
-    "seed",
-)  # the entries of ``data`` that decide which samples an iteration sees
+# The entries of ``data`` that decide which samples an iteration sees
+SAMPLES = ("images", "samples", "batch", "seed")
 
 
 @dataclass
@@ -65,9 +61,8 @@ class TrainingRun:
         assert loader.batch_size is not None
         self.val_loaders = val_loaders
         self.batch = loader.batch_size
-        self.epoch_length = (
-            sampler.num_samples // loader.batch_size
-        )  # the loader drops the last incomplete batch
+        # The loader drops the last incomplete batch
+        self.epoch_length = sampler.num_samples // loader.batch_size
         self.data = {
             "images": len(sampler.dataset),
             "samples": sampler.total_size,
@@ -79,9 +74,7 @@ class TrainingRun:
             self._find_resume_point(self.resume_state, sampler.dataset)
 
     def _find_resume_point(self, state: dict, dataset: Dataset) -> None:
-        """Set the epoch in ``state``, and warn if this run's samples cannot be those of an uninterrupted
-        run.
-        """
+        """Set the epoch in ``state``; warn if the samples cannot be those of an uninterrupted run."""
         warn = logging.getLogger("basicsr").warning
         if not is_deterministic(dataset):
             warn(

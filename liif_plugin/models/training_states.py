@@ -47,8 +47,9 @@ READING = {
 
 
 def whole_states(folder: str) -> list[str]:
-    """Return the ``N.state`` in ``folder`` whose network ``../models/net_g_N.pth`` is there too, the largest
-    N first.
+    """Return the paths of the complete states in ``folder``, the largest iteration first.
+
+    N.state is complete if its network ../models/net_g_N.pth exists too.
     """
     paths = glob.glob(os.path.join(glob.escape(folder), "*.state"))
     steps = [os.path.basename(path)[: -len(".state")] for path in paths]
@@ -104,8 +105,8 @@ def _check_nothing_to_resume(folder: str, experiment: str) -> None:
     """Raise UserError if a run without a usable training state has results that a new run would put aside."""
     if whole_states(folder):
         raise UserError(
-            f"{folder}: none of its states can be read; delete the damaged files, or leave out "
-            "--auto_resume to start anew."
+            f"{folder}: none of its states can be read; delete the damaged files, or start anew without "
+            "auto_resume."
         )
     models = os.path.join(experiment, "models")
     weights = newest_weights(models)
@@ -117,10 +118,9 @@ def _check_nothing_to_resume(folder: str, experiment: str) -> None:
             sys.stderr.write(f"liif_plugin: {weights} has no training state yet: beginning at 0.\n")
         return
     raise UserError(
-        f"--auto_resume: {weights} is there, but {folder} has no training state of that iteration, so this "
-        "run cannot go on. To train these weights further, give the new run another `name` and "
-        f"path.pretrain_network_g: {weights}. To begin at 0, leave out --auto_resume: {experiment} is then "
-        "renamed."
+        f"{weights}: its training cannot be resumed, because {folder} has no state of that iteration. To "
+        "train these weights further, give the new run another `name` and path.pretrain_network_g: "
+        f"{weights}. To begin at 0, start without auto_resume: {experiment} is then renamed."
     )
 
 
@@ -156,7 +156,7 @@ def find_resume_state(opt: dict) -> dict | None:
 
 
 def gather_random_states(device: torch.device, world_size: int) -> list[dict]:
-    """{cpu, cuda} of every rank, on every rank; all of them must call it."""
+    """Return {cpu, cuda}, the random states of every rank, on every rank. All ranks must call it."""
     own = {
         "cpu": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state() if device.type == "cuda" else None,
@@ -227,8 +227,12 @@ def changed_options(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 
 def warn_of_changes(saved: dict[str, Any] | None, opt: dict, iteration: int) -> None:
-    """Warn if ``opt`` differs in them from the options saved with the state of ``iteration``; older states
-    have none.
+    """Warn if the network or the samples of ``opt`` differ from those that the state was saved with.
+
+    Args:
+        saved: from ``function_and_samples``, in the state; None for a state of an older version.
+        opt: the options of this run.
+        iteration: of the state.
     """
     changed = changed_options(saved, function_and_samples(opt)) if saved else []
     if changed:

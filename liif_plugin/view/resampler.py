@@ -59,9 +59,8 @@ class Resampler:
         # Cut out the columns that the kernel reaches, then resample along y and along x
         left, right = int(x[0].min()), int(x[0].max()) + 1
         image = image[:, left:right]
-        lines = sum(
-            image[index].astype(np.float32) * weight[:, None, None] for index, weight in zip(*y)
-        )  # (R, columns, channels)
+        lines = sum(image[index].astype(np.float32) * weight[:, None, None] for index, weight in zip(*y))
+        # lines: (R, columns, channels)
         return sum(lines[:, index - left] * weight[:, None] for index, weight in zip(*x)) / self.largest
 
     def _level(self, level: int) -> np.ndarray:

@@ -41,14 +41,8 @@ MAX_QUERY = 1000  # bytes
 MAX_CONNECTIONS = 512
 REQUEST_TIMEOUT = 10.0  # seconds in which a connection must have sent a whole request
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
-PRIVATE_DOMAINS = (  # nobody elsewhere can own a name in them
-    "local",
-    "lan",
-    "home",
-    "home.arpa",
-    "internal",
-    "localdomain",
-)
+# Nobody elsewhere can own a name in these domains.
+PRIVATE_DOMAINS = ("local", "lan", "home", "home.arpa", "internal", "localdomain")
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self' blob:; connect-src 'self'; "
@@ -112,16 +106,13 @@ class Gate:
     def _refusal(self, request: Request) -> tuple[int, str] | None:
         headers = request.headers
         if not is_own_host(headers.get("host", ""), self.host):
-            wanted = (
-                "give --host to `liif view` to reach it from elsewhere"
-                if self.host in LOOPBACK
-                else "write its numeric one"
-            )
-            return 403, f"Host: this server answers to its own address alone; {wanted}."
+            advice = "use the numeric one"
+            if self.host in LOOPBACK:
+                advice = f"it listens at {self.host}, start it with another host to reach it from elsewhere"
+            return 403, f"Host: this server answers only to its own address; {advice}."
         site = headers.get("sec-fetch-site", "none")
-        opened = (
-            request.url.path == "/" and headers.get("sec-fetch-mode") == "navigate"
-        )  # a link that somebody followed
+        # A link that somebody followed
+        opened = request.url.path == "/" and headers.get("sec-fetch-mode") == "navigate"
         if site not in ("none", "same-origin") and not opened:
             return 403, "Sec-Fetch-Site: pages of other addresses may not ask this server."
         origin = headers.get("origin")

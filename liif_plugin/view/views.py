@@ -15,10 +15,8 @@ from ..errors import UserError, check_choice, check_keys
 LAYERS = ("network", "bicubic", "nearest")
 MAX_PIXELS = 1 << 24  # of one view: a screen of 5120 x 2880, and room
 MAX_SIDE = 1 << 14
-SCALES = (
-    1e-4,
-    1e6,
-)  # at a million float32 positions are farther apart than screen pixels, and a view has one colour
+# At a million float32 positions are farther apart than screen pixels, and a view has one colour
+SCALES = (1e-4, 1e6)
 MAX_STEP = 64
 
 

@@ -109,9 +109,8 @@ def test_gradients():
 
 def test_paper_sizes():
     net = build_network({"type": "LIIF", "encoder": {"type": "EDSR"}})
-    assert (
-        sum(p.numel() for p in net.parameters()) == 1_567_299
-    )  # 1.57 M in the paper, without the four dead tensors
+    # 1.57 M in the paper, without the four dead tensors
+    assert sum(p.numel() for p in net.parameters()) == 1_567_299
     assert next(tuple(linear.weight.shape) for linear in net.imnet.linears) == (256, 580)
 
 

@@ -59,9 +59,8 @@ def test_fits_one_picture_and_renders_it_at_any_size():
     again = (net(grid((24, 32))) / 2 + 0.5).T.reshape(3, 24, 32)
     assert (again - image).square().mean() == pytest.approx(steps[-1], rel=0.2)
     whole = render(siren, image.unsqueeze(0), (50, 41))
-    assert whole.shape == (1, 3, 50, 41) and torch.equal(
-        whole, render(siren, image.unsqueeze(0), (50, 41))
-    )  # seeded
+    # Seeded
+    assert whole.shape == (1, 3, 50, 41) and torch.equal(whole, render(siren, image.unsqueeze(0), (50, 41)))
     assert (render(siren, image.unsqueeze(0), (24, 32))[0] - again).abs().max() < 1e-6
 
 

@@ -114,9 +114,8 @@ def test_shared_environment(image_folder, tmp_path):
     env = shared_env(root)
     assert shared_env(str(tmp_path / "link.lmdb")) is env
     if tuple(map(int, lmdb.__version__.split(".")[:1])) >= (2,):
-        with pytest.raises(
-            lmdb.Error, match="already open"
-        ):  # the error cured here; when this fails the patch can go
+        # The error cured here; when this fails the patch can go
+        with pytest.raises(lmdb.Error, match="already open"):
             lmdb.open(root, readonly=True, lock=False)
     pid = os.fork()
     if pid == 0:  # the inherited handle is closed and opened anew
@@ -224,10 +223,11 @@ def test_newest_whole_state(tmp_path):
     for step in (500, 1000):
         (models / f"net_g_{step}.pth").touch()
     (states / "30000.state.partial").touch()
+    # 20000 lacks its network
     assert [Path(path).name for path in whole_states(str(states))] == [
         "1000.state",
         "500.state",
-    ]  # 20000 lacks its network
+    ]
 
 
 @pytest.mark.parametrize(

@@ -56,9 +56,8 @@ def check_same(alone: dict, folders: list[Path]) -> None:
     """
     ranks = sorted(path for folder in folders for path in folder.glob("out.*.json"))
     records = [json.loads(path.read_text()) for path in ranks]
-    losses = next(
-        record["losses"] for record, path in zip(records, ranks) if path.name == "out.0.json"
-    )  # rank 0 has the mean of all
+    # Rank 0 has the mean of all
+    losses = next(record["losses"] for record, path in zip(records, ranks) if path.name == "out.0.json")
     assert list(losses) == list(alone["losses"]) == [str(step) for step in range(1, 21)]
     assert max(abs(losses[step] - loss) / loss for step, loss in alone["losses"].items()) < 1e-5
     for record in records:
@@ -178,9 +177,8 @@ def test_a_process_that_fails_ends_the_run(tmp_path, fault):
         start = time.monotonic()
         wait_for_words("Root Cause", tmp_path, run, SECONDS)
         print(f"{fault}: named after {time.monotonic() - start:.1f} s")
-        assert (
-            run.wait(timeout=300) == 1
-        )  # torchrun's own end, which drags where 40 processes want the machine
+        # torchrun's own end, which drags where 40 processes want the machine
+        assert run.wait(timeout=300) == 1
     finally:
         run.kill()
     log = log_of(tmp_path)

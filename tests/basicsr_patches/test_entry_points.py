@@ -28,9 +28,8 @@ def scores(log: str) -> list[str]:
 
 
 def test_literal_script_trains_validates_saves_and_resumes(checkout, tiny_yml):
-    yml = tiny_yml(
-        total=22, every=4, workers=2
-    )  # 6 iterations an epoch: the state of iteration 20 lies inside one
+    # 6 iterations an epoch: the state of iteration 20 lies inside one
+    yml = tiny_yml(total=22, every=4, workers=2)
     script = checkout / "basicsr" / "train.py"
     whole = log_of(python(script, "-opt", yml, cwd=checkout))
     experiment = checkout / "experiments" / "tiny"
@@ -47,9 +46,8 @@ def test_literal_script_trains_validates_saves_and_resumes(checkout, tiny_yml):
     other = log_of(
         forked(script, "-opt", tiny_yml(total=22, every=4, workers=0), "--auto_resume", cwd=checkout)
     )
-    assert losses(other) == {
-        step: loss for step, loss in losses(whole).items() if step > 20
-    }  # also with other workers
+    # Also with other workers
+    assert losses(other) == {step: loss for step, loss in losses(whole).items() if step > 20}
 
 
 def test_literal_test_script(checkout, tiny_yml):
@@ -116,9 +114,8 @@ def test_two_processes_agree_with_one(checkout, tiny_yml):
     two = log_of(python(*run, *half, cwd=checkout))
     assert sorted(losses(two)) == list(range(1, 21))
     for step, loss in losses(one).items():
-        assert abs(float(loss) - float(losses(two)[step])) < 1.1e-4 * float(loss), (
-            step
-        )  # four digits are printed
+        # Four digits are printed
+        assert abs(float(loss) - float(losses(two)[step])) < 1.1e-4 * float(loss), step
     ones, twos = ([float(score.split(": ")[1]) for score in scores(log)] for log in (one, two))
     assert len(ones) == len(twos) == 18 and max(abs(a - b) for a, b in zip(ones, twos)) < 2e-4
     state = torch.load(checkout / "experiments" / "two" / "training_states" / "16.state", weights_only=True)

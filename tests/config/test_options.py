@@ -55,9 +55,8 @@ def test_packaged_files(path, tmp_path, monkeypatch):
         )
     check_options(opt)
     text = path.read_text()
-    assert (
-        "liif t" in text.split("name:")[0] or "liif demo" in text.split("name:")[0]
-    )  # how to launch it stands on top
+    # How to launch it stands on top
+    assert "liif t" in text.split("name:")[0] or "liif demo" in text.split("name:")[0]
 
 
 def test_the_paper_setting():

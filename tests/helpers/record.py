@@ -57,9 +57,8 @@ def record(out: str) -> None:
 
     def nondist_validation(self, dataloader, current_iter, *rest):
         validation(self, dataloader, current_iter, *rest)
-        if (
-            current_iter <= self.opt["train"]["total_iter"]
-        ):  # BasicSR counts on for a last pass, which ours leaves out
+        # BasicSR counts on for a last pass, which ours leaves out
+        if current_iter <= self.opt["train"]["total_iter"]:
             kept["scores"][f"{dataloader.dataset.opt['name']}@{current_iter}"] = self.metric_results
 
     ContinuousSRModel.optimize_parameters, ContinuousSRModel.nondist_validation = (

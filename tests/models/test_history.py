@@ -132,9 +132,8 @@ def test_samples_show_the_middle_of_the_first_pictures(image_folder):
     by_hand = np.asarray(to_picture(render(net, lq, (108, 108))))
     x, y = gap + 2 * (side + gap), gap + 3 * (side + caption + gap)
     assert np.array_equal(np.asarray(sheet)[y : y + side, x : x + side], by_hand)
-    truth = to_picture(dataset[1]["gt"][:, 8:56, 12:60]).resize(
-        (side, side), Image.NEAREST
-    )  # below the input
+    # Below the input
+    truth = to_picture(dataset[1]["gt"][:, 8:56, 12:60]).resize((side, side), Image.NEAREST)
     assert np.array_equal(np.asarray(sheet.crop((gap, y, gap + side, y + side))), np.asarray(truth))
     stock = draw_samples(build_network(dict(EDSR)).eval(), dataset, {"count": 1}, torch.device("cpu"))
     assert stock.width == 2 * (72 + gap) + gap  # its own scale and no other

@@ -65,9 +65,8 @@ def test_stopped_in_the_midst_of_an_epoch(tmp_path, tiny_yml, zygote):
     """
     script = tmp_path / "basicsr" / "train.py"
     script.parent.mkdir()
-    shutil.copy(
-        basicsr.train.__file__, script
-    )  # puts its experiments beside its folder, where `liif train` does from here
+    # Puts its experiments beside its folder, where `liif train` does from here
+    shutil.copy(basicsr.train.__file__, script)
     yml = tiny_yml(total=24, every=7, edit=lean)  # 6 iterations an epoch
     code, log = zygote.run("train", "-opt", yml, "--force_yml", "name=whole")
     assert code == 0, log
@@ -188,14 +187,13 @@ def test_a_file_that_grows_too_large(tmp_path, tiny_yml, zygote):
     """No room in the midst of a checkpoint: one sentence, nothing half, and it goes on once there is room."""
     yml = tiny_yml(total=12, every=4, edit=lean)
     assert zygote.run("train", "-opt", yml, "--force_yml", "name=whole")[0] == 0
-    code, log = zygote.run(
-        "train", "-opt", yml, largest=24 * 1024
-    )  # the network fits, its training state does not
+    # The network fits, its training state does not
+    code, log = zygote.run("train", "-opt", yml, largest=24 * 1024)
     line = log.splitlines()[-1]
     assert (
         code == 1
         and "cannot be written" in line
-        and "go on with --auto_resume" in line
+        and "resume the training from them" in line
         and "Traceback" not in log
     )
     assert not list((tmp_path / "experiments" / "tiny").rglob("*.partial"))
@@ -272,9 +270,8 @@ def test_two_processes_stop_together_and_one_goes_on(tmp_path, tiny_yml, zygote)
     whole = losses(whole)
     assert code == 0 and "not those of an uninterrupted run" not in log and max(losses(log)) == 40
     for step, loss in losses(log).items():
-        assert abs(float(loss) - float(whole[step])) < 1.1e-4 * float(loss), (
-            step
-        )  # four digits are printed; sums are rounded otherwise
+        # Four digits are printed; sums are rounded otherwise
+        assert abs(float(loss) - float(whole[step])) < 1.1e-4 * float(loss), step
     code, log = zygote.run(
         "train",
         "-opt",

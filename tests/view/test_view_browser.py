@@ -128,9 +128,8 @@ def test_wheel_and_drag(page):
         abs((look["x"] - moved["x"]) * look["scale"] - 61) < 1.01
         and abs((moved["y"] - look["y"]) * look["scale"] - 30) < 1.01
     )
-    assert (
-        np.abs(page.canvas("right")[:-30, 61:].astype(int) - old[30:, :-61]).max() <= 1
-    )  # the same pixels, moved
+    # The same pixels, moved
+    assert np.abs(page.canvas("right")[:-30, 61:].astype(int) - old[30:, :-61]).max() <= 1
 
 
 def test_slider(page):
