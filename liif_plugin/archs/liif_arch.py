@@ -19,6 +19,7 @@ from .base import QUERIES_AT_ONCE, Tile, cut
 from .encoder import EncodedNetwork
 from .liif_grid import GridDecoder
 from .mlp import MLP
+from .target_axes import check_positions
 
 
 class Projection(NamedTuple):
@@ -142,15 +143,8 @@ class LIIF(EncodedNetwork):
 
     def sample(self, prepared: Projection, coord: Tensor, cell: Tensor) -> Tensor:
         """Return the same as ``query``, from the result of ``prepare`` for a whole image."""
-        if coord.dtype not in (torch.float32, torch.float64) or coord.shape[-1] != 2 or coord.dim() != 3:
-            raise ValueError(
-                f"coord: expected float32 of shape (B, Q, 2), got {coord.dtype} of {tuple(coord.shape)}."
-            )
         features, image, (h, w), region = prepared
-        if region != (0, 0, h, w):
-            raise ValueError(
-                "prepared: expected the features of a whole image; those of a tile are for decode."
-            )
+        check_positions(coord, (h, w), region)
         # The nearest codes of each query: their rows in the table, and the query's position relative to them.
         index, rel, weight = corners(coord, (h, w), self.local_ensemble)  # (B, T, Q), (B, T, Q, 2), (B, T, Q)
         B = coord.shape[0]  # len() would fix it in an exported graph
@@ -169,9 +163,8 @@ class LIIF(EncodedNetwork):
             return rgb + self.mean
         # The residual: the LR image, enlarged bilinearly.
         index, weight = bilinear(coord, (h, w))
-        return rgb + (F.embedding(index + index_of_batch, image.flatten(0, 1)) * weight.unsqueeze(-1)).sum(
-            dim=1
-        )
+        pixels = F.embedding(index + index_of_batch, image.flatten(0, 1))  # (B, 4, Q, 3)
+        return rgb + (pixels * weight.unsqueeze(-1)).sum(dim=1)
 
     def _position_part(self, rel: Tensor, cell: Tensor, size: tuple[int, int]) -> Tensor:
         """Return the first layer's part of position and cell, always in float32: (B, T, Q, D)."""

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..coords import EPS_AREA, axis_bilinear, axis_corners
+from ..coords import EPS_AREA, axis_corners
 from .mlp import block_bytes, padded_count, relu_layer
+from .target_axes import add_bilinear
 
 
 class _Axis(NamedTuple):
@@ -96,7 +97,9 @@ class GridDecoder:
                         codes_of_image, y_part, x_part, of_row, out, is_full=out.shape[1:] == (side, side)
                     )
         if self.projection.image is not None:
-            self._add_residual(image, rows, columns)
+            _, lq, size, region = self.projection
+            lq = lq.float().transpose(1, 2).reshape(-1, 3, region[2], region[3])
+            add_bilinear(image, lq, size, region, rows, columns)
         return image
 
     def _axis(self, axis: int, position: Tensor) -> _Axis:
@@ -143,21 +146,3 @@ class GridDecoder:
         rgb, total = rgb[:, 0] + rgb[:, 1], area[0] + area[1]
         torch.div(rgb[:, :, 0] + rgb[:, :, 1], total[:, 0] + total[:, 1], out=out)
         out += self.shift
-
-    def _add_residual(self, image: Tensor, rows: Tensor, columns: Tensor) -> None:
-        """Add the bilinearly enlarged LR image, axis by axis, a few rows at a time."""
-        _, lq, size, region = self.projection
-        lq = lq.float().transpose(1, 2).reshape(-1, 3, region[2], region[3])
-        taps = []
-        for axis, position in enumerate((rows, columns)):
-            pairs = axis_bilinear(position.to(lq.device), size[axis])
-            taps.append([(index - region[axis], weight) for index, weight in pairs])
-        step = max(1, (1 << 18) // image.shape[3])
-        for top in range(0, image.shape[2], step):
-            lines = sum(
-                lq.index_select(2, row[top : top + step]) * weight[top : top + step, None]
-                for row, weight in taps[0]
-            )
-            image[:, :, top : top + step] += sum(
-                lines.index_select(3, column) * weight for column, weight in taps[1]
-            )

@@ -15,8 +15,8 @@ from tqdm import tqdm
 from ..errors import UserError
 from ..files import PARTIAL, atomic_write, flush_disks
 from ..resize import matlab_imresize, pillow_bicubic
-from .image_source import find_images, list_images, parse_splits, read_rgb
-from .prepare import UNREAD_FORMAT, no_images
+from .image_source import list_images, parse_splits, read_rgb
+from .prepare import UNREAD_FORMAT, require_images
 from .work_folder import disk_errors, work_folder, worker_threads
 
 # In the work folder once everything is made: the list of the images that were left out.
@@ -135,12 +135,7 @@ def derive_folders(
             command writes there, if the disk is full, or if nothing could be made.
     """
     # Refuse whatever cannot succeed before anything is written.
-    if not os.path.isdir(source):
-        found = "a file" if os.path.exists(source) else "nothing"
-        raise UserError(f"{source}: expected a folder of images, found {found} (looked from {os.getcwd()}).")
-    names, others = find_images(source)
-    if not names:
-        raise no_images(source, others)
+    names, others = require_images(source)
     _check_stems_differ(source, names)
     partial = os.path.join(output, PARTIAL)
     finished = os.path.join(partial, FINISHED)

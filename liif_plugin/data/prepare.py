@@ -211,16 +211,11 @@ def prepare_lmdb(
     """
     # Refuse whatever cannot succeed before anything is written.
     output = output.rstrip("/")
-    if not os.path.isdir(source):
-        found = "a file" if os.path.exists(source) else "nothing"
-        raise UserError(f"{source}: expected a folder of images, found {found} (looked from {os.getcwd()}).")
     if not output.endswith(".lmdb"):
         raise UserError(f"{output}: expected a name that ends in .lmdb, which BasicSR needs.")
     if os.path.exists(output):
         raise UserError(f"{output}: exists already; delete it or choose another name.")
-    names, others = find_images(source)
-    if not names:
-        raise no_images(source, others)
+    names, others = require_images(source)
     _check_keys_differ(source, names)
 
     settings = {
@@ -251,20 +246,25 @@ def prepare_lmdb(
     return report
 
 
-def no_images(source: str, others: list[str]) -> UserError:
-    """Return the error for a folder without an image.
+def require_images(source: str) -> tuple[list[str], list[str]]:
+    """Return what ``find_images`` returns for a folder that holds at least one image.
 
-    Args:
-        source: the folder.
-        others: pictures in it whose format is not read.
+    Raises:
+        UserError: if ``source`` is no folder, cannot be read, or holds no image.
     """
+    if not os.path.isdir(source):
+        found = "a file" if os.path.exists(source) else "nothing"
+        raise UserError(f"{source}: expected a folder of images, found {found} (looked from {os.getcwd()}).")
+    names, others = find_images(source)
     kinds = ", ".join(EXTENSIONS)
-    if others:
-        return UserError(
+    if not names and others:
+        raise UserError(
             f"{source}: holds no images of a format that is read ({kinds}), but {len(others)} others, such "
             f"as {others[0]}; convert them to PNG."
         )
-    return UserError(f"{source}: holds no images ({kinds}).")
+    if not names:
+        raise UserError(f"{source}: holds no images ({kinds}).")
+    return names, others
 
 
 def _fill(
