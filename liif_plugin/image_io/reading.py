@@ -184,8 +184,8 @@ def _refuse_deep_colour(image: ImageFile.ImageFile) -> None:
 def _correct_transparent_gray(data: bytes, image: Image.Image) -> None:
     """Scale the transparent gray value of a 1-, 2- or 4-bit PNG as Pillow scales the pixels, to 8 bits.
 
-    Pillow compares the unscaled value with the scaled pixels, and finds no pixel transparent. For 1 bit,
-    releases before 11.2 do so too.
+    Pillow compares the unscaled value with the scaled pixels, and finds no pixel transparent; since 12.1 it
+    scales that of 1 bit itself.
     """
     bits, kind = png.header(data)
     if kind == png.GRAY and bits < 8 and "transparency" in image.info:
