@@ -254,4 +254,6 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) > 1 and not sys.argv[1].endswith(".png"):
+        sys.exit(f"draw_coordinates: expected a path that ends in .png, or nothing, got {sys.argv[1]}.")
     main(sys.argv[1] if len(sys.argv) > 1 else str(Path(__file__).parents[1] / "docs" / "coordinates.png"))

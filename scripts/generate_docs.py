@@ -1,9 +1,9 @@
-"""Write docs/options.md: every option of every block, from the tables that check option files.
+"""Write docs/options.md and the table of patches in docs/plugin.md, from the code.
 
-  python scripts/generate_docs.py            print the page
-  python scripts/generate_docs.py --write    write docs/options.md
+  python scripts/generate_docs.py            print docs/options.md
+  python scripts/generate_docs.py --write    write docs/options.md and the table in docs/plugin.md
 
-tests/project/test_options_doc.py compares the page with the tables.
+tests/project/test_options_doc.py compares the page with the code.
 """
 
 from __future__ import annotations

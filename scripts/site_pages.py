@@ -77,6 +77,8 @@ def on_page_markdown(markdown, **_):
 
 
 def main() -> None:
+    if len(sys.argv) != 3:
+        sys.exit("site_pages: expected two arguments, the address of the repository and a tag or branch.")
     repository, version = sys.argv[1:]
     readme = ROOT / "README.md"
     readme.write_text(
