@@ -82,6 +82,9 @@ HELP = {
         "compile": "Compile the network with torch.compile.",
         "grad_clip": "Largest norm of the gradient; a larger gradient is scaled down.",
         "part_lr": "Rates of parts of the network, such as `{encoder: 1e-4}`; other parts take `lr`.",
+        "freeze": "Parts of the network that are not trained, such as `[encoder]`.",
+        "teacher": "A trained network whose answers are learned, named as for `--model`.",
+        "teacher_weight": "Share of the loss that compares with the teacher, 1 if left out.",
         "gradient_weight": "Thera: weight of the mean absolute gradient of the field per LR pixel, undamped.",
     },
     "scheduler": {

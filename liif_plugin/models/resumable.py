@@ -16,7 +16,7 @@ from ..checkpoints.files import prune, save_in_experiment
 from ..checkpoints.reading import check_fits, load_named_params
 from ..errors import UserError
 from . import signals
-from .part_rates import require_same_groups
+from .parts import require_same_groups
 from .schedule import require_same_optimiser, resume_settings
 from .training_run import current_run
 from .training_states import (
