@@ -12,7 +12,7 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..coords import bilinear
+from ..coords import axis_bilinear
 from ..errors import UserError, check_choice
 from .base import QUERIES_AT_ONCE, ContinuousNetwork, Tile, cut
 from .encoder import Encoder, pad_to_multiple
@@ -359,11 +359,17 @@ class Thera(ContinuousNetwork):
         below = self._below(prepared, coord, flat)
         if not self.local_ensemble:
             return self._field(prepared.size, cell, *self._waves_at(prepared, flat, rel)) + below
-        (h, w), batch = prepared.size, torch.arange(len(coord), device=coord.device).view(-1, 1, 1)
-        index, weight = bilinear(coord, (h, w))  # (B, 4, Q) each
-        number = torch.stack([index // w, index % w], dim=-1)
-        rel = (((coord + 1) * coord.new_tensor([h, w]) - 1) / 2).unsqueeze(1) - number  # (B, 4, Q, 2)
-        A, angle = self._waves_at(prepared, index + batch * (h * w), rel)
+        # The four LR pixels around each query, (B, 4, Q), and where the query is seen from each.
+        (h, w), first = prepared.size, torch.arange(len(coord), device=coord.device).view(-1, 1, 1)
+        seen = []
+        for axis, n in enumerate((h, w)):
+            place = ((coord[..., axis] + 1) * n - 1) / 2
+            seen.append([(i, weight, place - i) for i, weight in axis_bilinear(coord[..., axis], n)])
+        pairs = [(y, x) for y in seen[0] for x in seen[1]]
+        index = torch.stack([y[0] * w + x[0] for y, x in pairs], dim=1) + first * (h * w)
+        weight = torch.stack([y[1] * x[1] for y, x in pairs], dim=1)
+        rel = torch.stack([torch.stack([y[2], x[2]], dim=-1) for y, x in pairs], dim=1)
+        A, angle = self._waves_at(prepared, index, rel)
         return (self._field(prepared.size, cell.unsqueeze(1), A, angle) * weight.unsqueeze(-1)).sum(1) + below
 
     def _nearest(self, prepared: Codes, coord: Tensor) -> tuple[Tensor, Tensor]:

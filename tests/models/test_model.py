@@ -87,6 +87,7 @@ def test_a_teacher_is_learned(tmp_path, image_folder):
     model.net_g.load_state_dict(teacher.net_g.state_dict())
     assert steps(model, dataset, 1) == [0.0]
     assert list(model.log_dict) == ["l_teacher"]
+    assert model._last_loss() == "l_teacher 0.0000e+00"  # what a stopped run says
     torch.manual_seed(1)
     half = build_model(options(tmp_path, teacher=str(weights), teacher_weight=0.25))
     data = batch(dataset, 0)
