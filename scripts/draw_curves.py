@@ -16,7 +16,7 @@ matplotlib.use("Agg")  # no window
 import matplotlib.pyplot as plt
 import numpy as np
 
-STEP = re.compile(r"iter:\s*([\d,]+).*?l_pix: ([\d.e+-]+)")
+STEP = re.compile(r"iter:\s*([\d,]+).*?l_(?:pix|teacher): ([\d.e+-]+)")
 SET = re.compile(r"Validation (\S+)$")
 SCORE = re.compile(r"# (\S+): ([\d.]+)\tBest: [\d.]+ @ (\d+) iter")
 

@@ -16,13 +16,18 @@ from pathlib import Path
 import liif_plugin.register  # noqa: F401  before basicsr, which needs its stand-ins
 from liif_plugin.archs.bicubic_arch import Bicubic
 from liif_plugin.archs.liif_arch import LIIF
+from liif_plugin.archs.lm_arch import LMLIIF, LMLTE
+from liif_plugin.archs.lte_arch import LTE
 from liif_plugin.archs.metasr_arch import MetaSR
 from liif_plugin.archs.rdn_arch import LIIF_RDN
 from liif_plugin.archs.siren_arch import SIREN
+from liif_plugin.archs.srno_arch import SRNO
+from liif_plugin.archs.thera_arch import Thera
 from liif_plugin.basicsr_patches.patching import patches_table
 from liif_plugin.config.option_types import NO_DEFAULT, REQUIRED, Option, Options, type_of
 from liif_plugin.data.arbitrary_scale_dataset import ARBITRARY_OPTIONS
 from liif_plugin.data.dataset_options import SOURCE_OPTIONS, TRAIN_OPTIONS, VAL_OPTIONS
+from liif_plugin.data.degrade import DEGRADE_OPTIONS
 from liif_plugin.data.paired_scale_dataset import PAIRED_OPTIONS
 from liif_plugin.data.size_varied_dataset import SIZE_VARIED_OPTIONS
 from liif_plugin.evaluation import plan
@@ -82,6 +87,9 @@ HELP = {
         "compile": "Compile the network with torch.compile.",
         "grad_clip": "Largest norm of the gradient; a larger gradient is scaled down.",
         "part_lr": "Rates of parts of the network, such as `{encoder: 1e-4}`; other parts take `lr`.",
+        "freeze": "Parts of the network that are not trained, such as `[encoder]`.",
+        "teacher": "A trained network whose answers are learned, named as for `--model`.",
+        "teacher_weight": "Share of the loss that compares with the teacher, 1 if left out.",
         "gradient_weight": "Thera: weight of the mean absolute gradient of the field per LR pixel, undamped.",
     },
     "scheduler": {
@@ -215,7 +223,10 @@ def page() -> str:
     """Return docs/options.md."""
     dataset = dict(SOURCE_OPTIONS)
     training = {key: option for key, option in TRAIN_OPTIONS.items() if key != "total_iter"}
-    networks = {"LIIF": LIIF, "MetaSR": MetaSR, "SIREN": SIREN, "Bicubic": Bicubic, "LIIF_RDN": LIIF_RDN}
+    networks = {
+        kind.__name__: kind
+        for kind in (LIIF, MetaSR, LTE, LMLIIF, LMLTE, SRNO, Thera, SIREN, Bicubic, LIIF_RDN)
+    }
     metrics = {"continuous_psnr": continuous_psnr, "continuous_ssim": continuous_ssim}
     supplied = ("self", "img", "img2", "scale", "kwargs")
     parts = [
@@ -225,11 +236,12 @@ def page() -> str:
         ("### datasets: training sets", table(training, "dataset")),
         ("### datasets: validation and test sets", table(VAL_OPTIONS, "dataset")),
         ("### datasets: ArbitraryScaleDataset, training", table(ARBITRARY_OPTIONS, "dataset")),
+        ("### datasets: degrade", table(DEGRADE_OPTIONS, "dataset")),
         ("### datasets: PairedScaleDataset", table(PAIRED_OPTIONS, "dataset")),
         ("### datasets: SizeVariedDataset", table(SIZE_VARIED_OPTIONS, "dataset")),
         (
             "### network_g",
-            "[reproduce.md](reproduce.md#the-networks-and-metrics) describes the networks. `encoder` is a"
+            "[decoders.md](decoders.md) describes the networks. `encoder` is a"
             " block like `network_g`; [extending.md](extending.md#an-encoder) lists the possible types.\n\n"
             + arguments(networks, supplied),
         ),

@@ -1,8 +1,8 @@
 """Enlarge a picture with what `liif export` wrote, without PyTorch and without liif_plugin.
 
-  liif export -o liif-light_onnx
-  python scripts/onnx_upscale.py liif-light_onnx photo.jpg -o large.png --scale 2.7
-  python scripts/onnx_upscale.py liif-light_onnx photo.jpg -o large.png --size 3840x2160 --tile 128
+  liif export -o standard_onnx
+  python scripts/onnx_upscale.py standard_onnx photo.jpg -o large.png --scale 2.7
+  python scripts/onnx_upscale.py standard_onnx photo.jpg -o large.png --size 3840x2160 --tile 128
 
 Needs onnxruntime, numpy and Pillow. Meant to be read and copied. The pixels are those of
 `liif upscale --precision fp32`, without its gray, alpha, 16-bit and colour profiles.

@@ -75,7 +75,7 @@ class Visits(NamedTuple):
         members: (n, L), the numbers of these pairs; the last is repeated where there are fewer.
         slots: (T * N,), where each pair is in ``members``, flattened.
         rel: (T * N,), target pixel minus LR pixel of each pair, in LR pixels times 2.
-        opposite: (T, N), the side along this axis of the rectangle that weights the code's answer.
+        weight: (T, N), of the code's answer along this axis; the weights of a pixel need not add up to one.
     """
 
     pixels: list[int]
@@ -83,12 +83,20 @@ class Visits(NamedTuple):
     members: Tensor
     slots: Tensor
     rel: Tensor
-    opposite: Tensor
+    weight: Tensor
 
     @classmethod
-    def of(cls, position: Tensor, n: int, ensemble: bool) -> Visits:
-        """Return the visits of target pixels at ``position`` (N,) to ``n`` LR pixels."""
-        index, rel = (torch.stack(part) for part in zip(*axis_corners(position, n, ensemble)))
+    def of(cls, position: Tensor, n: int, ensemble: bool, bilinear: bool = False) -> Visits:
+        """Return the visits of target pixels at ``position`` (N,) to ``n`` LR pixels.
+
+        The codes and weights are those of ``corners``, or of ``bilinear``, which differ at the border.
+        """
+        if bilinear:
+            index, weight = (torch.stack(part) for part in zip(*axis_bilinear(position, n)))
+            rel = (position + 1) * n - 1 - 2 * index
+        else:
+            index, rel = (torch.stack(part) for part in zip(*axis_corners(position, n, ensemble)))
+            weight = rel.abs().flip(0)  # the side of the rectangle diagonally opposite
         order = index.flatten().argsort(stable=True)
         pixels, which, counts = torch.unique_consecutive(
             index.flatten()[order], return_inverse=True, return_counts=True
@@ -98,7 +106,7 @@ class Visits(NamedTuple):
         members = order[starts.unsqueeze(1) + torch.minimum(place, counts.unsqueeze(1) - 1)]
         slots = torch.empty_like(order)
         slots[order] = which * length + torch.arange(len(order), device=index.device) - starts[which]
-        return cls(pixels.tolist(), counts.tolist(), members, slots, rel.flatten(), rel.abs().flip(0))
+        return cls(pixels.tolist(), counts.tolist(), members, slots, rel.flatten(), weight)
 
 
 # (LR row in the whole image, rel_y (Ly,)) -> (3, Ly, n, Lx): colours of the pairs of one LR row.
@@ -113,6 +121,7 @@ def decode_by_lr_rows(
     ensemble: bool,
     pixels_at_once: int,
     open_block: Callable[[int, Visits, Visits], RowAnswer],
+    bilinear: bool = False,
 ) -> None:
     """Fill ``image`` with the blended answers of the codes, one LR row of codes after the other.
 
@@ -128,14 +137,15 @@ def decode_by_lr_rows(
         pixels_at_once: target pixels of one block.
         open_block: (number of the image, visits of the block's rows, of its columns) -> the function that
             answers one LR row of the block.
+        bilinear: whether the codes and weights are those of bilinear interpolation, see ``Visits``.
     """
     rows, columns = rows.to(image.device), columns.to(image.device)
     column_step = min(len(columns), max(1, min(1024, pixels_at_once)))
     row_step = max(1, pixels_at_once // column_step)
     for left in range(0, len(columns), column_step):
-        x = Visits.of(columns[left : left + column_step], size[1], ensemble)
+        x = Visits.of(columns[left : left + column_step], size[1], ensemble, bilinear)
         for top in range(0, len(rows), row_step):
-            y = Visits.of(rows[top : top + row_step], size[0], ensemble)
+            y = Visits.of(rows[top : top + row_step], size[0], ensemble, bilinear)
             block = image[:, :, top : top + row_step, left : left + column_step]
             for b, out in enumerate(block):
                 _decode_block(out, y, x, open_block(b, y, x))
@@ -143,7 +153,7 @@ def decode_by_lr_rows(
 
 def _decode_block(out: Tensor, y: Visits, x: Visits, answer: RowAnswer) -> None:
     """Fill ``out`` (3, R, C)."""
-    (T, R), C = y.opposite.shape, x.opposite.shape[1]
+    (T, R), C = y.weight.shape, x.weight.shape[1]
     answers = torch.empty(3, T * R, T * C, dtype=out.dtype, device=out.device)
     for row, count, members, numbers in zip(y.pixels, y.counts, y.members, y.members.tolist()):
         rgb = answer(row, y.rel[members[:count]])  # (3, Ly, n, Lx)
@@ -158,8 +168,8 @@ def _decode_block(out: Tensor, y: Visits, x: Visits, answer: RowAnswer) -> None:
     if T == 1:
         out.copy_(answers[:, 0, :, 0])
         return
-    # Blend by the areas of the rectangles diagonally opposite (equation 4 of LIIF).
-    area = (y.opposite[:, :, None, None] * x.opposite).add_(EPS_AREA).to(out.dtype)  # (T, R, T, C)
+    # Blend by the products of the weights, the areas of equation 4 of LIIF.
+    area = (y.weight[:, :, None, None] * x.weight).add_(EPS_AREA).to(out.dtype)  # (T, R, T, C)
     answers *= area
     answers, area = answers[:, 0] + answers[:, 1], area[0] + area[1]
     torch.div(answers[:, :, 0] + answers[:, :, 1], area[:, 0] + area[:, 1], out=out)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -12,10 +12,11 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..coords import axis_bilinear
 from ..errors import UserError, check_choice
 from .base import QUERIES_AT_ONCE, ContinuousNetwork, Tile, cut
 from .encoder import Encoder, pad_to_multiple
-from .target_axes import Runs, add_bilinear, sample_bilinear
+from .target_axes import RowAnswer, Runs, Visits, add_bilinear, decode_by_lr_rows, sample_bilinear
 
 MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K, as published
 VARIANCE = 0.25 + 1e-5  # as published: the 1e-5 is visible in the fifth digit
@@ -24,7 +25,7 @@ MOST_PHASES = 32 * 32  # target pixels of an LR pixel up to which one table serv
 BLOCK_FLOATS = 1 << 20  # numbers that one block of the decoder holds
 
 SIZES: dict[str, dict[str, Any]] = {
-    "air": {"waves": 32},
+    "air": {"waves": 32, "hidden": 0},
     "plus": {"waves": 512, "widths": [64] * 6 + [96] * 7 + [128] * 3},
     "pro": {"waves": 512, "depths": (7, 6), "num_heads": (6, 6), "embed_dim": 180, "num_feat": 64},
 }
@@ -124,6 +125,23 @@ class SwinTail(nn.Module):
         return F.leaky_relu(self.net.conv_last(x), 0.01)[:, :, :h, :w]
 
 
+class ConvTail(nn.Sequential):
+    """A tail for Thera air, which has none as published: (B, channels, h, w) -> (B, hidden, h, w).
+
+    Attributes:
+        halo: receptive radius in LR pixels.
+        multiple: window size, here 1.
+    """
+
+    def __init__(self, channels: int, hidden: int):
+        super().__init__(nn.Conv2d(channels, hidden, 3, padding=1), nn.ReLU())
+        self.out_channels = hidden
+        self.halo, self.multiple = 1, 1
+
+
+TAILS: dict[str, Callable[..., Any]] = {"air": ConvTail, "plus": ConvNeXtTail, "pro": SwinTail}
+
+
 class Codes(NamedTuple):
     """What the decoder needs of an image.
 
@@ -175,7 +193,7 @@ class Thera(ContinuousNetwork):
 
     W ``components`` (2, waves) and k are learned and shared by all pixels. The published form has one time,
     of the height; with unequal scales this one damps each axis by its own time, which is its natural
-    extension. There is no ensemble and no unfolding.
+    extension. There is no ensemble (but see ``local_ensemble``) and no unfolding.
 
     Once per LR pixel: encoder, tail, out_conv, sines and cosines of the phases b. Once per query: a product
     of 6 ``waves`` numbers, because sin(rel.W + b) = cos(rel.W) sin b + sin(rel.W) cos b, and the waves of rel
@@ -203,12 +221,16 @@ class Thera(ContinuousNetwork):
         encoder: ``{type: EDSR, num_feat: 64, num_block: 16}``, see ``Encoder``.
         size: 'air' (no tail), 'plus' (ConvNeXt) or 'pro' (SwinIR).
         waves: number of plane waves; None is the published 32 of air, 512 of the others.
-        tail: sizes of the tail where they differ from the published ones: ``{widths: [...]}`` for plus,
-            ``{depths, num_heads, embed_dim, num_feat}`` for pro.
-        residual: 'nearest' is the published form; 'bilinear' adds the bilinearly enlarged input instead, so
-            that neighbouring fields meet without a step of the input.
+        tail: sizes of the tail where they differ from the published ones: ``{hidden: 128}`` gives air a 3x3
+            convolution and a ReLU, ``{widths: [...]}`` for plus, ``{depths, num_heads, embed_dim,
+            num_feat}`` for pro.
+        residual: 'nearest' is the published form; 'bilinear' adds the bilinearly enlarged input instead of
+            the nearest pixel and the mean, so that no field is the bilinearly enlarged input.
         radius: W is initialised uniformly in the disc of this radius, in radians per LR pixel; the published
             one is 16 pi, None.
+        local_ensemble: blend the fields of the four LR pixels around a query with the weights of bilinear
+            interpolation, so that neighbouring fields meet without a step; false, the published form, asks
+            the nearest one.
 
     Raises:
         UserError: if an argument has another value, or the encoder cannot be built.
@@ -222,7 +244,6 @@ class Thera(ContinuousNetwork):
     """
 
     mean: Tensor
-    has_gradient = True
 
     def __init__(
         self,
@@ -232,6 +253,7 @@ class Thera(ContinuousNetwork):
         tail: dict | None = None,
         residual: str = "nearest",
         radius: float | None = None,
+        local_ensemble: bool = False,
     ):
         super().__init__()
         check_choice("network_g.size", size, SIZES)
@@ -241,21 +263,23 @@ class Thera(ContinuousNetwork):
             sizes["waves"] = waves
         unknown = set(sizes) - set(SIZES[size])
         if unknown:
-            expected = ", ".join(sorted(set(SIZES[size]) - {"waves"})) or "nothing"
+            expected = ", ".join(sorted(set(SIZES[size]) - {"waves"}))
             raise UserError(
                 f"network_g.tail: expected {expected} for size '{size}', got {', '.join(sorted(unknown))}."
             )
         self.waves: int = sizes.pop("waves")
         self.residual = residual
+        self.local_ensemble = local_ensemble
+        self.has_gradient = not local_ensemble  # that of the blend would be another one
         self.encoder = Encoder(encoder)
         self.tail: nn.Module = nn.Identity()
         channels, halo, multiple = self.encoder.out_channels, 0, 1
-        if size != "air":
-            kind = ConvNeXtTail if size == "plus" else SwinTail
+        if size != "air" or sizes["hidden"]:
+            kind = TAILS[size]
             self.tail = tail_net = kind(channels, **sizes)
             channels, halo, multiple = tail_net.out_channels, tail_net.halo, tail_net.multiple
-        # The bilinear residual asks for one LR pixel more.
-        own_halo = halo + (residual == "bilinear")
+        # The bilinear residual and the ensemble ask for one LR pixel more.
+        own_halo = halo + (residual == "bilinear" or local_ensemble)
         self.halo = None if self.encoder.halo is None else self.encoder.halo + own_halo
         self.pad_multiple = math.lcm(self.encoder.pad_multiple, multiple)
         self.out_conv = nn.Conv2d(channels, 4 * self.waves, 1)
@@ -322,55 +346,85 @@ class Thera(ContinuousNetwork):
                 d field / d rel = sum_j A_j W_j cos(rel . W_j + b_j)
         """
         prepared = self.prepare(feat)
-        flat, A, angle = self._waves_at(prepared, coord)
-        rgb = self._colours(prepared, coord, cell, flat, A, angle)
+        flat, rel = self._nearest(prepared, coord)
+        A, angle = self._waves_at(prepared, flat, rel)
+        rgb = self._field(prepared.size, cell, A, angle) + self._below(prepared, coord, flat)
         with torch.autocast(coord.device.type, enabled=False):
             slopes = angle.cos().unsqueeze(-2) * self.components  # (B, Q, 2, waves)
             return rgb, slopes @ A
 
     def sample(self, prepared: Codes, coord: Tensor, cell: Tensor) -> Tensor:
         """Return the same as ``query``, from the result of ``prepare``."""
-        return self._colours(prepared, coord, cell, *self._waves_at(prepared, coord))
+        flat, rel = self._nearest(prepared, coord)
+        below = self._below(prepared, coord, flat)
+        if not self.local_ensemble:
+            return self._field(prepared.size, cell, *self._waves_at(prepared, flat, rel)) + below
+        # The four LR pixels around each query, (B, 4, Q), and where the query is seen from each.
+        (h, w), first = prepared.size, torch.arange(len(coord), device=coord.device).view(-1, 1, 1)
+        seen = []
+        for axis, n in enumerate((h, w)):
+            place = ((coord[..., axis] + 1) * n - 1) / 2
+            seen.append([(i, weight, place - i) for i, weight in axis_bilinear(coord[..., axis], n)])
+        pairs = [(y, x) for y in seen[0] for x in seen[1]]
+        index = torch.stack([y[0] * w + x[0] for y, x in pairs], dim=1) + first * (h * w)
+        weight = torch.stack([y[1] * x[1] for y, x in pairs], dim=1)
+        rel = torch.stack([torch.stack([y[2], x[2]], dim=-1) for y, x in pairs], dim=1)
+        A, angle = self._waves_at(prepared, index, rel)
+        return (self._field(prepared.size, cell.unsqueeze(1), A, angle) * weight.unsqueeze(-1)).sum(1) + below
 
-    def _waves_at(self, prepared: Codes, coord: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what the waves are at the queries.
+    def _nearest(self, prepared: Codes, coord: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the nearest LR pixel of each query and where the query is in it.
 
         Returns:
-            The number of the nearest LR pixel, (B, Q), among those of all images that are held; the
-            amplitudes A, (B, Q, waves, 3); the angles rel . W + b, (B, Q, waves).
+            The number of the LR pixel, (B, Q), among those of all images that are held; rel (B, Q, 2).
         """
         if coord.dtype not in (torch.float32, torch.float64) or coord.shape[-1] != 2 or coord.dim() != 3:
             raise ValueError(
                 f"coord: expected float32 of shape (B, Q, 2), got {coord.dtype} of {tuple(coord.shape)}."
             )
-        code, _, size, (top, left, height, width), _ = prepared
+        _, _, size, (top, left, height, width), _ = prepared
         index, rel = zip(*(nearest_below_half(coord[..., axis], n) for axis, n in enumerate(size)))
         flat = (index[0] - top) * width + (index[1] - left)  # (B, Q)
         flat = flat + torch.arange(coord.shape[0], device=flat.device).view(-1, 1) * (height * width)
-        with torch.autocast(coord.device.type, enabled=False):
-            near = F.embedding(flat, code.to(coord.dtype).flatten(0, 2))  # (B, Q, C)
-            # The amplitudes and phases of the LR pixel's waves.
-            weight, bias = self.out_conv.weight.flatten(1), self.out_conv.bias
-            A, b = F.linear(near, weight, bias).split([3 * self.waves, self.waves], dim=-1)
-            angle = torch.stack(rel, dim=-1) @ self.components + b
-        return flat, A.unflatten(-1, (-1, 3)), angle
+        return flat, torch.stack(rel, dim=-1)
 
-    def _colours(
-        self, prepared: Codes, coord: Tensor, cell: Tensor, flat: Tensor, A: Tensor, angle: Tensor
-    ) -> Tensor:
-        """Return the colours (B, Q, 3) from what ``_waves_at`` returns."""
+    def _waves_at(self, prepared: Codes, flat: Tensor, rel: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the waves of LR pixels are at positions.
+
+        Args:
+            prepared: from ``prepare``.
+            flat: (...), numbers of the LR pixels among those of all images that are held.
+            rel: (..., 2), where the positions are, in LR pixels from their centres.
+
+        Returns:
+            The amplitudes A, (..., waves, 3); the angles rel . W + b, (..., waves).
+        """
+        with torch.autocast(rel.device.type, enabled=False):
+            # The amplitudes and phases of the waves: made before they are looked up, if that is less work.
+            codes = prepared.code.to(rel.dtype).flatten(0, 2)
+            weight, bias = self.out_conv.weight.flatten(1), self.out_conv.bias
+            if flat.numel() > len(codes):
+                near = F.embedding(flat, F.linear(codes, weight, bias))
+            else:
+                near = F.linear(F.embedding(flat, codes), weight, bias)
+            A, b = near.split([3 * self.waves, self.waves], dim=-1)  # (..., 3 waves), (..., waves)
+            return A.unflatten(-1, (-1, 3)), rel @ self.components + b
+
+    def _field(self, size: tuple[int, int], cell: Tensor, A: Tensor, angle: Tensor) -> Tensor:
+        """Return half the damped sum of the waves, (..., 3), from what ``_waves_at`` returns."""
+        with torch.autocast(cell.device.type, enabled=False):
+            t = (cell * torch.tensor(size, dtype=cell.dtype, device=cell.device) / 2).square()
+            wave = angle.sin() * torch.exp(-self.k * (t @ self.components.square()))  # (..., waves)
+            return (wave.unsqueeze(-2) @ A).squeeze(-2) / 2
+
+    def _below(self, prepared: Codes, coord: Tensor, flat: Tensor) -> Tensor:
+        """Return what the fields are added to at each query, (B, Q, 3)."""
         _, image, size, (_, _, height, width), _ = prepared
-        with torch.autocast(coord.device.type, enabled=False):
-            # The waves at the query, damped.
-            t = (cell * torch.tensor(size, dtype=coord.dtype, device=coord.device) / 2).square()
-            wave = angle.sin() * torch.exp(-self.k * (t @ self.components.square()))  # (B, Q, waves)
-            field = (wave.unsqueeze(-2) @ A).squeeze(-2)  # (B, Q, 3)
-            rgb = field / 2 + self.mean
         if self.residual == "nearest":
-            return rgb + F.embedding(flat, image.to(coord.dtype).permute(0, 2, 3, 1).reshape(-1, 3))
+            return F.embedding(flat, image.to(coord.dtype).permute(0, 2, 3, 1).reshape(-1, 3)) + self.mean
         if (height, width) != tuple(size):
             raise ValueError("prepared: the bilinear residual needs a whole image in sample.")
-        return rgb + sample_bilinear(image, coord)
+        return sample_bilinear(image, coord)
 
     @torch.no_grad()
     def decode(
@@ -392,7 +446,17 @@ class Thera(ContinuousNetwork):
             _axis(position.cpu(), float(side), prepared, axis)
             for axis, (position, side) in enumerate(((rows, cell[0]), (columns, cell[1])))
         )
-        if y.scale and x.scale and y.scale * x.scale <= MOST_PHASES:
+        whole_scale = y.scale and x.scale and y.scale * x.scale <= MOST_PHASES
+        if self.local_ensemble:
+            image = torch.empty(len(prepared.code), 3, len(rows), len(columns), dtype=waves.float_type)
+            image = image.to(prepared.code.device)
+            if whole_scale:
+                self._blend_whole_scale(image, prepared, y, x, waves, queries_at_once)
+            else:
+                self._blend_any_scale(image, prepared, rows, columns, waves, queries_at_once)
+            if self.residual == "nearest":
+                image += self._base(prepared)[:, :, y.nearest][..., x.nearest]
+        elif whole_scale:
             image = self._decode_whole_scale(prepared, y, x, waves, queries_at_once)
         else:
             image = self._decode_any_scale(prepared, y, x, waves, queries_at_once)
@@ -402,8 +466,9 @@ class Thera(ContinuousNetwork):
 
     def _base(self, prepared: Codes) -> Tensor:
         """Return what the fields are added to, for each LR pixel: (B, 3, height, width)."""
-        mean = self.mean.view(3, 1, 1)
-        return prepared.image + mean if self.residual == "nearest" else mean.expand_as(prepared.image)
+        if self.residual == "nearest":
+            return prepared.image + self.mean.view(3, 1, 1)
+        return torch.zeros_like(prepared.image)
 
     def _decode_whole_scale(
         self, prepared: Codes, y: _Axis, x: _Axis, waves: _Waves, queries_at_once: int
@@ -470,6 +535,133 @@ class Thera(ContinuousNetwork):
                     below = below.index_select(2, part[1].nearest.to(code.device))
                     torch.add(field, below, out=image[b, :, top : top + side, left : left + side])
         return image
+
+    def _blend_whole_scale(
+        self, image: Tensor, prepared: Codes, y: _Axis, x: _Axis, waves: _Waves, queries_at_once: int
+    ) -> None:
+        """Fill ``image`` with the blended fields, where every LR pixel has the same target pixels around it.
+
+        Four neighbouring LR pixels answer the s x s target pixels between their centres, s being the scale.
+        Such a square is a sum of four matrix products, whose tables hold the weights of the blend. Square q
+        of an axis lies between the LR pixels q - 1 and q.
+        """
+        squares = _Squares.of(y, image.shape[2]), _Squares.of(x, image.shape[3])
+        (top, bottom), (left, right) = (axis.numbers for axis in squares)
+        (sy, sx), (height, width) = (y.scale, x.scale), prepared.region[2:]
+        sides = [(a, b) for a in (0, 1) for b in (0, 1)]  # 0: the LR pixel behind the square, 1: before it
+        tables = []
+        for a, b in sides:
+            weight = squares[0].weight[a][:, None] * squares[1].weight[b]
+            table = waves.table(squares[0].rel[a][:, None], squares[1].rel[b])
+            tables.append((table * weight.to(table)).flatten(1))  # (2 waves, sy * sx)
+        at_once = max(1, min(BLOCK_FLOATS // (10 * self.waves + 3 * sy * sx), queries_at_once // (sy * sx)))
+        w_step = min(right - left, at_once)
+        h_step = max(1, at_once // w_step)
+        for code, out in zip(prepared.code, image):
+            for i in range(top, bottom, h_step):
+                for j in range(left, right, w_step):
+                    r, c = min(h_step, bottom - i), min(w_step, right - j)
+                    # The LR pixels around the squares; beyond the border of the image there are none.
+                    rows, columns = (max(i - 1, 0), min(i + r, height)), (max(j - 1, 0), min(j + c, width))
+                    near = waves.amplitudes(code[slice(*rows), slice(*columns)])  # (., ., 3, 2 waves)
+                    pad = columns[0] - j + 1, j + c - columns[1], rows[0] - i + 1, i + r - rows[1]
+                    near = F.pad(near, (0, 0, 0, 0, *pad))
+                    block = torch.zeros((), dtype=near.dtype, device=near.device)
+                    for (a, b), table in zip(sides, tables):
+                        part = near[1 - a : 1 - a + r, 1 - b : 1 - b + c].flatten(1, 2)  # (r, 3 c, 2 waves)
+                        block = torch.baddbmm(block, part, table.expand(r, -1, -1))
+                    block = block.view(r, c, 3, sy, sx).permute(2, 0, 3, 1, 4).flatten(3).flatten(1, 2)
+                    _put(out, block, (squares[0].first(i), squares[1].first(j)))
+        # At the border of the image the weights of the LR pixels that are there add up to less than one.
+        for dim, axis, n in ((2, squares[0], height), (3, squares[1], width)):
+            total = axis.total_weight(n, image.shape[dim])
+            border = (total < 1).nonzero().squeeze(1).to(image.device)
+            if len(border):
+                shape = [1, 1, 1, 1]
+                shape[dim] = len(border)
+                inner = image.index_select(dim, border) / total.to(image)[border].view(shape)
+                image.index_copy_(dim, border, inner)
+
+    def _blend_any_scale(
+        self,
+        image: Tensor,
+        prepared: Codes,
+        rows: Tensor,
+        columns: Tensor,
+        waves: _Waves,
+        queries_at_once: int,
+    ) -> None:
+        """Fill ``image`` with the blended fields, one LR row after the other."""
+        top, left = prepared.region[:2]
+
+        def open_block(b: int, y: Visits, x: Visits) -> RowAnswer:
+            used = torch.tensor(x.pixels, device=image.device) - left
+            angle = x.rel[x.members].unsqueeze(-1) / 2 * waves.W[1]  # (n, Lx, waves)
+            table = torch.cat([angle.cos() * waves.damping, angle.sin() * waves.damping], dim=-1)
+            table = table.transpose(1, 2).to(waves.dtype)
+
+            def answer(row: int, rel_y: Tensor) -> Tensor:
+                code = prepared.code[b, row - top].index_select(0, used).unsqueeze(0)
+                S, Q = waves.amplitudes(code)[0].unsqueeze(1).chunk(2, dim=-1)  # (n, 1, 3, waves)
+                angle = (rel_y.unsqueeze(-1) / 2 * waves.W[0]).unsqueeze(1)  # (Ly, 1, waves)
+                c, s = angle.cos().to(S.dtype), angle.sin().to(S.dtype)
+                turned = torch.cat([S * c + Q * s, Q * c - S * s], dim=-1)  # (n, Ly, 3, 2 waves)
+                field = torch.bmm(turned.flatten(1, 2), table).unflatten(1, (len(rel_y), 3))
+                return field.permute(2, 1, 0, 3)
+
+            return answer
+
+        decode_by_lr_rows(image, rows, columns, prepared.size, True, queries_at_once, open_block, True)
+
+
+class _Squares(NamedTuple):
+    """The target pixels between the centres of neighbouring LR pixels along one axis, at a whole scale s.
+
+    Target pixel i of square q lies between the centres of the LR pixels q - 1 and q of the region. Position 0
+    of a pair is for LR pixel q, position 1 for LR pixel q - 1.
+
+    Attributes:
+        scale: s.
+        start: the first target pixel that is asked for, counted from the region's first LR pixel.
+        numbers: first and last + 1 square.
+        rel: (2, s) float64, target pixel minus LR pixel, in LR pixels.
+        weight: (2, s) float64, of their answers.
+    """
+
+    scale: int
+    start: int
+    numbers: tuple[int, int]
+    rel: Tensor
+    weight: Tensor
+
+    @classmethod
+    def of(cls, axis: _Axis, count: int) -> _Squares:
+        """Return the squares of ``count`` target pixels."""
+        s, start = axis.scale, int(axis.nearest[0]) * axis.scale + axis.phase
+        behind = (s + 1) // 2  # target pixels of a square before the edge of the LR pixel behind it
+        rel = (torch.arange(s, dtype=torch.float64) - behind + 0.5) / s - 0.5
+        numbers = (start + behind) // s, (start + count - 1 + behind) // s + 1
+        return cls(s, start, numbers, torch.stack([rel, rel + 1]), torch.stack([1 + rel, -rel]))
+
+    def first(self, number: int) -> int:
+        """Return the first target pixel of a square, counted from the first that is asked for."""
+        return number * self.scale - (self.scale + 1) // 2 - self.start
+
+    def total_weight(self, n: int, count: int) -> Tensor:
+        """Return the weights of those of the ``n`` LR pixels that answer each target pixel: (count,)."""
+        number = torch.arange(count) + (self.scale + 1) // 2 + self.start
+        square, place = number // self.scale, number % self.scale
+        return self.weight[0][place] * (square < n) + self.weight[1][place] * (square > 0)
+
+
+def _put(image: Tensor, block: Tensor, first: tuple[int, int]) -> None:
+    """Copy what lies in ``image`` (3, R, C) of ``block`` (3, r, c), which begins at ``first`` in it."""
+    inside = []
+    for start, length, n in zip(first, block.shape[1:], image.shape[1:]):
+        inside.append((max(start, 0), min(start + length, n)))
+    (top, bottom), (left, right) = inside
+    part = block[:, top - first[0] : bottom - first[0], left - first[1] : right - first[1]]
+    image[:, top:bottom, left:right] = part
 
 
 def nearest_below_half(position: Tensor, n: int) -> tuple[Tensor, Tensor]:

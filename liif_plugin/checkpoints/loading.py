@@ -12,6 +12,7 @@ from torch import nn
 from ..archs.building import build as build_network
 from ..config.option_files import read_options
 from ..errors import UserError, nearest
+from . import DEFAULT_MODEL
 from .cache import find_cached
 from .downloadable import KNOWN
 from .files import newest_weights
@@ -20,13 +21,13 @@ from .reading import check_fits, load_params
 SHIPPED = {path.stem: path for path in sorted((Path(__file__).parent / "bundled").glob("*.pth"))}
 
 
-def load(model: str | os.PathLike = "liif-light", device: torch.device | str | None = None) -> nn.Module:
+def load(model: str | os.PathLike = DEFAULT_MODEL, device: torch.device | str | None = None) -> nn.Module:
     """Load a network with its weights, in eval mode, without gradients.
 
     Args:
         model: one of
-            * the name of weights: 'liif-light' comes with the package, others are in the cache folder after
-              `liif models --download NAME` (`liif models` lists them);
+            * the name of weights that come with the package, or that `liif models --download NAME` has put
+              into the cache folder (`liif models` lists both);
             * a .pth file whose option file (.yml) has the same name and lies beside it, as `liif convert`
               writes it, or lies in the folder of the experiment;
             * the folder of an experiment, whose newest weights are taken.
@@ -42,7 +43,7 @@ def load(model: str | os.PathLike = "liif-light", device: torch.device | str | N
 
     Example:
         >>> import torch
-        >>> net = load("liif-light", device="cpu")
+        >>> net = load(device="cpu")
         >>> feat = net.encode(torch.rand(1, 3, 24, 32))
         >>> feat.shape[-2:]
         torch.Size([24, 32])

@@ -8,6 +8,8 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ..checkpoints import DEFAULT_MODEL
+
 if TYPE_CHECKING:
     from ..inference.upscaling import Engine
 
@@ -80,9 +82,9 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     """Add --model, which ``checkpoints.loading.load`` takes."""
     parser.add_argument(
         "--model",
-        default="liif-light",
+        default=DEFAULT_MODEL,
         metavar="NAME|FILE|FOLDER",
-        help="weights by name, a .pth file or an experiment's folder (default liif-light)",
+        help=f"weights by name, a .pth file or an experiment's folder (default {DEFAULT_MODEL})",
     )
 
 

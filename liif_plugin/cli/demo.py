@@ -1,7 +1,8 @@
 """Train and measure a small LIIF, without a download.
 
 The command packs pictures of scikit-image into an LMDB and trains a small LIIF on them with BasicSR's
-trainer. Then it measures this network, liif-light and bicubic on two other pictures, and draws a figure.
+trainer. Then it measures this network, the default network and bicubic on two other pictures, and draws a
+figure.
 
   liif demo                     about two minutes on two CPU cores; writes ./liif_demo
   liif demo --iterations 3000   longer training
@@ -126,6 +127,7 @@ def _train(root: str, option_file: str, total: int, forced: list[str]) -> None:
 
 def _networks(option_file: str, weights: str) -> dict:
     """Return caption -> network: bicubic, what was trained here, what comes with the package."""
+    from ..checkpoints import DEFAULT_MODEL
     from ..checkpoints.loading import build, load
     from ..config.option_files import read_options
 
@@ -133,7 +135,7 @@ def _networks(option_file: str, weights: str) -> dict:
     return {
         "bicubic": build({"type": "Bicubic"}, None, "params", "liif demo"),
         TRAINED: trained,
-        "liif-light": load("liif-light", "cpu"),
+        DEFAULT_MODEL: load(DEFAULT_MODEL, "cpu"),
     }
 
 

@@ -1,8 +1,8 @@
 """Write a network as two files that run without this package: ONNX, or torch.export's .pt2.
 
-  liif export -o liif-light_onnx                                the network that comes with the package
+  liif export -o standard_onnx                                  the network that comes with the package
   liif export --model experiments/LIIF_EDSR_DIV2K -o liif_onnx
-  liif export --model liif-light -o liif-light_pt2 --format torch
+  liif export --model light -o light_pt2 --format torch
 
 The encoder takes an image (batch, 3, height, width), RGB in [0, 1], and returns a table of features. The
 decoder takes this table, positions and cells, and returns colours. All sizes are free. The files

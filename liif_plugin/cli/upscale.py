@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ..image_io.reading import Picture
     from ..inference.upscaling import Engine, Target
 
+PHOTO_MODEL, GOOD_JPEG = "photo", 90  # from this quality on blocks are hard to see
 AFTER_INTERRUPT = "Finished pictures are complete; --skip-existing continues with the others."
 
 
@@ -147,6 +148,23 @@ def _say_what_is_lost(picture: Picture, source: str, destination: str) -> bool:
     return True
 
 
+def _suggest_photo(picture: Picture, source: str, model: str) -> bool:
+    """Suggest the network for photographs if a JPEG has visible blocks. Return whether it was suggested."""
+    import sys
+
+    from ..errors import printable
+
+    quality = picture.jpeg_quality
+    if quality is None or quality >= GOOD_JPEG or model == PHOTO_MODEL:
+        return False
+    print(
+        f"{printable(source)}: a JPEG of quality {quality}, whose blocks are enlarged with it; `--model "
+        f"{PHOTO_MODEL}` removes them. This is said once.",
+        file=sys.stderr,
+    )
+    return True
+
+
 def _upscale_one(
     engine: Engine, source: str, destination: str, target: Target, args: argparse.Namespace, count: str
 ) -> Picture:
@@ -191,7 +209,7 @@ def run(args: argparse.Namespace) -> int:
     for folder in {os.path.dirname(destination) or "." for _, destination in pairs}:
         remove_leftovers(folder)
     failed = skipped = 0
-    said_what_is_lost = False
+    said_what_is_lost = suggested_photo = False
     for number, (source, destination) in enumerate(pairs, start=1):
         if args.skip_existing and os.path.exists(destination):
             skipped += 1
@@ -199,6 +217,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             picture = _upscale_one(engine, source, destination, target, args, f"{number}/{len(pairs)}")
             said_what_is_lost = said_what_is_lost or _say_what_is_lost(picture, source, destination)
+            suggested_photo = suggested_photo or _suggest_photo(picture, source, args.model)
         except (UserError, MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "memory" not in str(error):
                 raise

@@ -18,6 +18,7 @@ from .dataset_options import (
     parse_scale,
     require_full_epochs,
 )
+from .degrade import DEGRADE, Degradation
 from .image_source import require_size
 from .query_dataset import QueryDataset
 
@@ -33,6 +34,7 @@ ARBITRARY_OPTIONS = {
     "shrink_probability": Option(
         number(0, 1), default=0.5, help="With shrink_range: the part of the crops that is shrunk."
     ),
+    "degrade": DEGRADE,
 }
 
 
@@ -43,7 +45,8 @@ class ArbitraryScaleDataset(QueryDataset):
     Training item: each has its own scale s ~ U(scale_range). A crop of round(lq_size * s) pixels of the HR
     image is shrunk to lq_size by Pillow's bicubic on 8 bits; ``num_queries`` of its pixels are asked for.
     With ``shrink_range`` a part of the crops is taken larger by a ~ U(shrink_range), or by what the image
-    allows, and shrunk by a first: Thera's augmentation.
+    allows, and shrunk by a first: Thera's augmentation. With ``degrade`` the LR crop is blurred, made noisy
+    and compressed as a JPEG, by random amounts.
 
     Validation item: h = floor(H / s), the HR image is cropped to round(h * s) and shrunk to h; the same for
     w. ``QueryDataset`` has the shapes and units of both items.
@@ -84,6 +87,8 @@ class ArbitraryScaleDataset(QueryDataset):
             self.scale_range = self._parse_range("scale_range", opt.get("scale_range", [1, 4]))
             shrink = opt.get("shrink_range")
             self.shrink_range = None if shrink is None else self._parse_range("shrink_range", shrink)
+            degrade = opt.get("degrade")
+            self.degrade = None if degrade is None else Degradation(f"{self.where}: degrade", degrade)
             self.num_queries = opt.get("num_queries", self.lq_size**2)
             low, high = self.scale_range
             if self.num_queries is None and low != high:
@@ -124,6 +129,8 @@ class ArbitraryScaleDataset(QueryDataset):
         if larger != side:
             hr = pillow_bicubic(hr, (side, side))
         lq = pillow_bicubic(hr, (self.lq_size, self.lq_size))
+        if self.degrade is not None:
+            lq = self.degrade(lq, rng)
         flips = draw_flips(rng, self.opt.get("use_hflip", True), self.opt.get("use_rot", True))
         return self.training_item(lq, hr, rng, flips)
 

@@ -178,7 +178,7 @@ def _source(where: str, opt: dict, skip: bool = False) -> Source | None:
     network, weights = opt.get("network_g"), opt.get("weights")
     if sum(opt.get(key) is not None for key in ("network_g", "opt", "model")) != 1:
         raise UserError(
-            f"{where}: expected one of `opt: train_NAME.yml`, `model: liif-light` and `network_g:`."
+            f"{where}: expected one of `opt: train_NAME.yml`, `model: standard` and `network_g:`."
         )
     if opt.get("model") is not None:
         if weights is not None:

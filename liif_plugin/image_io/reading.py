@@ -10,7 +10,7 @@ import io
 import os
 import stat
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -29,6 +29,7 @@ ORIENTATION = 0x0112  # EXIF tag
 # Tags that describe the picture and not the file it was in: description, maker, model, resolution (three
 # tags), software, date, artist, copyright, details of the exposure, place.
 DESCRIPTIVE = {270, 271, 272, 282, 283, 296, 305, 306, 315, 33432, 34665, 34853}
+LIBJPEG_STEPS = 3688  # sum of libjpeg's table of luminance steps, which is that of quality 50
 ASSOCIATED_ALPHA = 1  # TIFF: the colours are multiplied by the alpha channel
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2  # TIFF: photometric interpretations
 _TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -46,6 +47,7 @@ class Picture:
         icc: the ICC profile as it was found.
         exif: the descriptive EXIF data without the mark 'Exif'. The orientation is applied and taken out.
         colour_space: the chunks of a PNG file that say which colours its numbers stand for.
+        jpeg_quality: of a JPEG file, 1 to 100, estimated; None for other files.
     """
 
     colour: np.ndarray
@@ -54,6 +56,7 @@ class Picture:
     icc: bytes | None = None
     exif: bytes | None = None
     colour_space: png.ColourSpace = ()
+    jpeg_quality: int | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -171,7 +174,20 @@ def _decode(data: bytes, image: ImageFile.ImageFile) -> Picture:
             raise ValueError(f"expected 8 or 16 bits per channel, got Pillow's mode {image.mode}")
         pixels = upright(image)
     colour_space = png.colour_space(data) if image.format == "PNG" else ()
-    return replace(from_array(pixels), icc=icc, exif=description_of(image), colour_space=colour_space)
+    picture = replace(from_array(pixels), icc=icc, exif=description_of(image), colour_space=colour_space)
+    tables = getattr(image, "quantization", None)  # of JPEG files alone
+    return replace(picture, jpeg_quality=_jpeg_quality(tables[0])) if tables else picture
+
+
+def _jpeg_quality(table: Sequence[int]) -> int:
+    """Return the quality, 1 to 100, that belongs to a table of luminance steps.
+
+    libjpeg multiplies its table by 50/quality up to 50 and by 2 - quality/50 from there on. Other programs
+    have other tables; this is then the quality of a libjpeg table with as large steps on average.
+    """
+    factor = sum(table) / LIBJPEG_STEPS
+    quality = 100 - 50 * factor if factor < 1 else 50 / factor
+    return min(100, max(1, round(quality)))
 
 
 def _refuse_deep_colour(image: ImageFile.ImageFile) -> None:

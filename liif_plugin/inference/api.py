@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..archs.base import ContinuousNetwork, tensors_of
+from ..checkpoints import DEFAULT_MODEL
 from ..checkpoints.loading import find, load
 from ..config.option_types import number
 from ..coords import cell_of, pixel_centres
@@ -117,7 +118,7 @@ def upscale(
     scale: float | Pair | None = None,
     size: tuple[int, int] | None = None,
     window: tuple[float, float, float, float] | None = None,
-    model: str | os.PathLike | nn.Module = "liif-light",
+    model: str | os.PathLike | nn.Module = DEFAULT_MODEL,
     precision: str = "auto",
     memory: float = 1.0,
 ) -> Any:
@@ -257,7 +258,7 @@ class ContinuousImage:
     """
 
     def __init__(
-        self, picture: Any, model: str | os.PathLike | nn.Module = "liif-light", precision: str = "auto"
+        self, picture: Any, model: str | os.PathLike | nn.Module = DEFAULT_MODEL, precision: str = "auto"
     ):
         self.net = _network(model)
         device = _device_of(self.net)

@@ -30,6 +30,7 @@ from torch import nn
 from ..archs.base import ContinuousNetwork, as_continuous, is_continuous
 from ..archs.building import build
 from ..archs.encoder import pad_to_multiple
+from ..checkpoints import loading
 from ..checkpoints.reading import check_fits, check_some_fit, load_params
 from ..config.option_types import (
     ANY,
@@ -61,7 +62,7 @@ from ..metrics.continuous_metric import PROTOCOLS
 from ..metrics.properties import is_float_metric, unchecked_arguments
 from ..precision import DTYPES
 from .history import BestBy, metrics_of
-from .part_rates import check_part_lr
+from .parts import check_parts
 from .samples import SAMPLES
 from .training_run import TrainingRun
 
@@ -91,6 +92,9 @@ TRAIN: dict[str, Option | OptionType] = {
     "compile": optional(FLAG),
     "grad_clip": optional(number(0)),
     "part_lr": optional(BLOCK),
+    "freeze": optional(each(TEXT)),
+    "teacher": optional(TEXT),
+    "teacher_weight": optional(number(0, 1)),
     "gradient_weight": optional(number(0)),
 }
 PATH: dict[str, Option | OptionType] = {
@@ -423,6 +427,20 @@ def _check_gradient_weight(train: dict, network: nn.Module) -> None:
         )
 
 
+def _check_teacher(train: dict, network: nn.Module) -> None:
+    """Raise UserError if the teacher is not there, or cannot answer the queries of the network."""
+    teacher = train.get("teacher")
+    if teacher is None:
+        if train.get("teacher_weight") is not None:
+            raise UserError("train.teacher_weight: there is no train.teacher; name one, or leave it out.")
+        return
+    if not is_continuous(network) or not is_continuous(loading.load(teacher, "cpu")):
+        raise UserError(
+            f"train.teacher: expected that network_g and {teacher} are networks for any scale; one of them "
+            "has a fixed scale."
+        )
+
+
 def fill_defaults(opt: dict) -> None:
     """Write into ``opt`` what BasicSR or our datasets need and the option file may leave out.
 
@@ -512,8 +530,9 @@ def check_options(opt: dict) -> nn.Module | None:
     _check_metrics(opt)
     if opt["is_train"]:
         _check_training(opt)
-        check_part_lr(network, opt["train"].get("part_lr") or {})
+        check_parts(network, opt["train"].get("part_lr") or {}, opt["train"].get("freeze") or ())
         _check_gradient_weight(opt["train"], network)
+        _check_teacher(opt["train"], network)
     return network
 
 

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..archs.base import is_continuous
+from ..checkpoints import loading
 from ..errors import UserError
 from ..evaluation.single_image import evaluating, predict
 from ..evaluation.validation import picture_writer, validate
@@ -23,7 +24,7 @@ from ..files import remove_leftovers
 from ..metrics.properties import better_of
 from ..precision import DTYPES, choose_precision
 from .history import History, label, metrics_of, val_sets
-from .part_rates import parameter_groups
+from .parts import freeze_parts, parameter_groups
 from .resumable import ResumableSRModel
 
 
@@ -37,7 +38,9 @@ class ContinuousSRModel(ResumableSRModel):
         train.precision: fp32, bf16, fp16 (autocast), or auto (bf16 if the hardware multiplies it).
         train.channels_last, train.compile (torch.compile).
         train.grad_clip: largest norm of the gradient.
-        train.part_lr: learning rates of parts of the network, see part_rates.py.
+        train.part_lr: learning rates of parts of the network; train.freeze: parts that are not trained.
+        train.teacher: a trained network whose answers are learned (distillation), train.teacher_weight how
+            much of the loss they are.
         train.gradient_weight: weight of the mean absolute gradient of the predicted field (Thera).
         val.cell_clamp: smallest cell, as a scale; see evaluation's ``predict``.
         val.precision; each val set may have its own ``metrics`` and has its ``protocol``.
@@ -64,6 +67,8 @@ class ContinuousSRModel(ResumableSRModel):
         if not self.is_train:
             # DistributedDataParallel is for gradients, and refuses a network without parameters
             return net.to(self.device)
+        # before DistributedDataParallel, which waits for the gradients of all that can have one
+        freeze_parts(net, self.opt["train"].get("freeze") or ())
         return super().model_to_device(net)
 
     def init_training_settings(self):
@@ -73,6 +78,7 @@ class ContinuousSRModel(ResumableSRModel):
         self.precision = choose_precision(train.get("precision") or "fp32", self.device)
         if train.get("precision") == "auto":
             get_root_logger().info(f"Precision auto: {self.precision} on this machine.")
+        self.teacher = loading.load(train["teacher"], self.device) if train.get("teacher") else None
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self.train_net = torch.compile(self.net_g) if train.get("compile") else self.net_g
         self.history = History(self.opt)
@@ -84,11 +90,7 @@ class ContinuousSRModel(ResumableSRModel):
 
     def setup_optimizers(self) -> None:
         """Build the optimiser, with the learning rates of ``train.part_lr``."""
-        part_lr = self.opt["train"].get("part_lr")
-        if not part_lr:
-            super().setup_optimizers()
-            return
-        groups = parameter_groups(self.get_bare_model(self.net_g), part_lr)
+        groups = parameter_groups(self.get_bare_model(self.net_g), self.opt["train"].get("part_lr") or {})
         arguments = dict(self.opt["train"]["optim_g"])
         self.optimizer_g = self.get_optimizer(arguments.pop("type"), groups, **arguments)
         self.optimizers.append(self.optimizer_g)
@@ -197,15 +199,28 @@ class ContinuousSRModel(ResumableSRModel):
 
     def _losses(self) -> dict[str, torch.Tensor]:
         """Run the network on the batch; return the weighted terms of the loss by their names in the log."""
-        weight = self.opt["train"].get("gradient_weight") or 0
+        train = self.opt["train"]
+        weight = train.get("gradient_weight") or 0
         more = {"with_gradient": True} if weight else {}
         with torch.autocast(self.device.type, dtype=DTYPES[self.precision], enabled=self.precision != "fp32"):
             output = self.train_net(*self.inputs, **more)
+            if self.teacher is not None:
+                taught = self.teacher(*self.inputs).float()  # load() has taken its gradients away
         self.output, gradient = output if weight else (output, None)
-        losses = {"l_pix": self.cri_pix(self.output.float(), self.gt)}
+        output, of_teacher = self.output.float(), self._teacher_weight()
+        losses = {}
+        if of_teacher < 1:
+            losses["l_pix"] = (1 - of_teacher) * self.cri_pix(output, self.gt)
+        if of_teacher > 0:
+            losses["l_teacher"] = of_teacher * self.cri_pix(output, taught)
         if gradient is not None:
             losses["l_gradient"] = weight * gradient.float().abs().mean()
         return losses
+
+    def _teacher_weight(self) -> float:
+        """Return which part of the loss compares with the teacher: 0 without one, 1 if not said."""
+        weight = self.opt["train"].get("teacher_weight")
+        return 0.0 if self.teacher is None else 1.0 if weight is None else weight
 
     def _share(self, losses: dict[str, torch.Tensor]) -> tuple[dict[str, float], bool]:
         """Return the means of the losses over all ranks, and whether any rank was asked to stop.

@@ -16,7 +16,7 @@ from ..checkpoints.files import prune, save_in_experiment
 from ..checkpoints.reading import check_fits, check_some_fit, load_named_params
 from ..errors import UserError
 from . import signals
-from .part_rates import require_same_groups
+from .parts import require_same_groups
 from .schedule import require_same_optimiser, resume_settings
 from .training_run import current_run
 from .training_states import (
@@ -201,10 +201,11 @@ class ResumableSRModel(SRModel):
             # a launcher kills the others when the first one ends: not while one still writes
             torch.distributed.barrier()
         get_root_logger().info(
-            f"Stopped by {signals.NAMES[signum]} at iteration {current_iter}, l_pix {self._last_loss()}; "
-            "its state is saved: the same command goes on from it with --auto_resume."
+            f"Stopped by {signals.NAMES[signum]} at iteration {current_iter}, {self._last_loss()}; its "
+            "state is saved: the same command goes on from it with --auto_resume."
         )
         raise SystemExit(128 + signum)
 
     def _last_loss(self) -> str:
-        return f"{self.log_dict['l_pix']:.4e}" if self.log_dict else "not computed"
+        terms = [f"{name} {value:.4e}" for name, value in self.log_dict.items()]
+        return ", ".join(terms) or "no loss computed yet"

@@ -186,8 +186,8 @@ def function_and_samples(opt: dict) -> dict[str, Any]:
     """Return the options that decide what the network computes and which samples it sees, as plain data.
 
     Returns:
-        {"network_g": ..., "datasets.train": ..., "train.pixel_opt": ...}, and "train.gradient_weight" where
-        the option file has it.
+        {"network_g": ..., "datasets.train": ..., "train.pixel_opt": ...}, and the other terms of the loss
+        that the option file has.
     """
     network_g = dict(opt["network_g"])
     kind = ARCH_REGISTRY.get(network_g["type"])
@@ -202,8 +202,9 @@ def function_and_samples(opt: dict) -> dict[str, Any]:
         "datasets.train": plain({key: value for key, value in train_set.items() if key not in READING}),
         "train.pixel_opt": plain(opt["train"].get("pixel_opt") or {}),
     }
-    if opt["train"].get("gradient_weight"):
-        options["train.gradient_weight"] = opt["train"]["gradient_weight"]
+    for name in ("gradient_weight", "teacher", "teacher_weight"):
+        if opt["train"].get(name):
+            options[f"train.{name}"] = opt["train"][name]
     return options
 
 

@@ -64,19 +64,74 @@ def test_equals_the_authors_network(golden, size):
         assert largest(render(net, lq, (H, W), cell), expected) < 1e-5, key
 
 
-@pytest.mark.parametrize("residual", ["nearest", "bilinear"])
+FORMS = [
+    {},
+    {"residual": "bilinear"},
+    {"local_ensemble": True},
+    {"local_ensemble": True, "residual": "bilinear", "radius": 6.0, "tail": {"hidden": 10}},
+]
+
+
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("size", [(9, 7), (18, 21), (36, 28), (29, 25), (45, 30), (5, 7)])
-def test_fast_form_equals_the_equations(residual, size):
+def test_fast_form_equals_the_equations(form, size):
     torch.manual_seed(0)
     # Waves that are damped below 1e-8 are left out.
-    check_fast_form(build_network({**SMALL, "residual": residual}).eval(), size, bound=1e-7)
+    check_fast_form(build_network({**SMALL, **form}).eval(), size, bound=1e-7)
 
 
-@pytest.mark.parametrize("residual", ["nearest", "bilinear"])
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("size", [(40, 34), (60, 51), (132, 112), (80, 51), (120, 102), (30, 25)])
-def test_pieces_equal_the_whole(residual, size):
+def test_pieces_equal_the_whole(form, size):
     torch.manual_seed(0)
-    check_pieces(build_network({**SMALL, "residual": residual}).eval(), (40, 34), size)
+    net = build_network({**SMALL, **form}).eval()
+    # The equations have float32 coordinates, whole scales exact ones; the blend uses fields farther out.
+    check_pieces(net, (40, 34), size, plain_bound=1e-4 if "local_ensemble" in form else 1e-5)
+
+
+def test_blended_fields_meet_without_a_step():
+    """Across the border between two LR pixels the nearest field steps, the blend of four does not."""
+    torch.manual_seed(0)
+    nets = [
+        build_network({**SMALL, "residual": "bilinear", "local_ensemble": flag}) for flag in (False, True)
+    ]
+    nets[1].load_state_dict(nets[0].state_dict())
+    lq = torch.rand(1, 3, 8, 8)
+    x = torch.tensor([-1e-4, 1e-4])  # on both sides of the edge between the LR pixels 3 and 4
+    coord = torch.stack([torch.full((2,), 0.13), x], dim=-1)[None]
+    steps = []
+    for net in nets:
+        left, right = net(lq, coord, torch.full((1, 2, 2), 0.1))[0]
+        steps.append((left - right).abs().max().item())
+    assert steps[0] > 0.05
+    assert steps[1] < 0.005
+
+
+def test_the_blend_in_float64():
+    """Four fields with the weights of bilinear interpolation, written once more from the equations."""
+    torch.manual_seed(0)
+    net = build_network({**SMALL, "residual": "bilinear", "local_ensemble": True}).double()
+    lq, coord, cell = torch.rand(1, 3, 5, 6).double(), torch.rand(1, 9, 2).double() * 2 - 1, 0.07
+    with torch.no_grad():
+        predicted = net(lq, coord, torch.full((1, 9, 2), cell).double())[0]
+        made = net.out_conv(net.encode(lq)[:, :-3])[0]  # (4 waves, 5, 6)
+    W, k = net.components.detach(), net.k.item()
+    damping = torch.exp(-k * ((W[0] * cell * 5 / 2) ** 2 + (W[1] * cell * 6 / 2) ** 2))
+    for (y, x), colour in zip(((coord[0] + 1) * torch.tensor([5, 6]) - 1) / 2, predicted):
+        expected = torch.zeros(3).double()
+        for i in (math.floor(y), math.floor(y) + 1):
+            for j in (math.floor(x), math.floor(x) + 1):
+                weight = (1 - abs(y - i)) * (1 - abs(x - j))
+                i_in, j_in = min(max(i, 0), 4), min(max(j, 0), 5)  # the border is repeated
+                A, b = made[:36, i_in, j_in].view(12, 3), made[36:, i_in, j_in]
+                field = A.T @ (torch.sin((y - i_in) * W[0] + (x - j_in) * W[1] + b) * damping)
+                expected += weight * (field / 2 + lq[0, :, i_in, j_in])
+        assert (colour - expected).abs().max() < 1e-8
+
+
+def test_the_penalty_is_not_for_the_blend():
+    assert build_network(SMALL).has_gradient
+    assert not build_network({**SMALL, "local_ensemble": True}).has_gradient
 
 
 @pytest.mark.parametrize("size", ["plus", "pro"])
@@ -177,7 +232,7 @@ def test_borders():
     [
         ({"size": "large"}, "expected one of air, plus, pro"),
         ({"residual": "cubic"}, "expected one of nearest, bilinear"),
-        ({"tail": {"widths": [8]}}, "expected nothing for size 'air', got widths"),
+        ({"tail": {"widths": [8]}}, "expected hidden for size 'air', got widths"),
         ({"size": "plus", "tail": {"depths": [8]}}, "expected widths for size 'plus', got depths"),
     ],
 )

@@ -59,6 +59,17 @@ def test_a_colour_space_that_cannot_be_kept_is_said_once(capsys):
     assert kept.size == (18, 18) and kept.info["gamma"] == 1
 
 
+def test_the_network_for_photographs_is_suggested_once_for_blocky_jpegs(capsys):
+    for name, quality in (("b.jpg", 95), ("c.jpg", 60), ("d.jpg", 40)):
+        Image.open("a.png").save(name, quality=quality)
+    small = ("--model", "liif-light", "--scale", "1.5")
+    assert run("upscale", "a.png", "b.jpg", "-o", "good", *small) == 0
+    assert "--model photo" not in capsys.readouterr().err
+    assert run("upscale", "c.jpg", "d.jpg", "-o", "blocky", *small) == 0
+    said = capsys.readouterr().err
+    assert said.count("--model photo") == 1 and "c.jpg: a JPEG of quality 60" in said
+
+
 def test_a_damaged_png_is_not_enlarged(capsys):
     data = bytearray(cv2.imencode(".png", picture(0, 40, 40))[1].tobytes())
     data[len(data) // 2] ^= 1

@@ -38,10 +38,19 @@ EVERY_NETWORK = {
     "MetaSR": {"encoder": _EDSR, "hidden_list": [16]},
     "SRNO": {"encoder": _EDSR, "width": 12, "heads": 3, "hidden_dim": 16},
     "Thera": {"encoder": _EDSR, "waves": 12},
+    # as the networks that come with the package
+    "Thera, blended": {
+        "encoder": _EDSR,
+        "waves": 12,
+        "tail": {"hidden": 8},
+        "residual": "bilinear",
+        "radius": 6.0,
+        "local_ensemble": True,
+    },
 }
 
 
 def one_of_every(name):
     """A network of EVERY_NETWORK with random weights."""
     torch.manual_seed(0)
-    return build_network({"type": name, **EVERY_NETWORK[name]}).eval().requires_grad_(False)
+    return build_network({"type": name.split(",")[0], **EVERY_NETWORK[name]}).eval().requires_grad_(False)

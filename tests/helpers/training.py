@@ -140,5 +140,5 @@ def steps(model, dataset, count, start=0):
     for i in range(start, start + count):
         model.feed_data(batch(dataset, i))
         model.optimize_parameters(i + 1)
-        losses.append(model.log_dict["l_pix"])
+        losses.append(sum(model.log_dict.values()))
     return losses

@@ -413,3 +413,11 @@ def test_paths(tmp_path, monkeypatch):
     ):
         with pytest.raises(UserError, match=words):
             pair_paths(inputs, output, format)
+
+
+@pytest.mark.parametrize("quality", [30, 50, 75, 89, 90, 98])
+def test_the_quality_of_a_jpeg(tmp_path, quality):
+    Image.fromarray(picture(0, 40, 48)).save(tmp_path / "a.jpg", quality=quality)
+    assert abs(read_picture(tmp_path / "a.jpg").jpeg_quality - quality) <= 1
+    Image.fromarray(picture(0, 40, 48)).save(tmp_path / "a.png")
+    assert read_picture(tmp_path / "a.png").jpeg_quality is None

@@ -34,7 +34,7 @@ def test_no_network_is_missing():
         and issubclass(network, ContinuousNetwork)
         and network.__module__.startswith("liif_plugin.")
     }
-    assert found - {"SIREN"} == set(EVERY_NETWORK)
+    assert found - {"SIREN"} == {name.split(",")[0] for name in EVERY_NETWORK}
 
 
 @every_network
@@ -59,7 +59,7 @@ def test_threads_give_the_same_pixels(name):
 
 @every_network
 def test_bf16_changes_values_and_no_positions(name):
-    check_autocast(one_of_every(name), 0.03)
+    check_autocast(one_of_every(name), 0.04)
 
 
 @every_network

@@ -8,6 +8,7 @@ import os
 import numpy as np
 import pytest
 import torch
+import yaml
 from basicsr.archs import build_network
 from basicsr.models import build_model
 from PIL import Image
@@ -22,7 +23,7 @@ from liif_plugin.evaluation.validation import validate
 from liif_plugin.inference.render import render
 from liif_plugin.metrics.continuous_metric import continuous_psnr
 from liif_plugin.models.checks import check_options, fill_defaults
-from liif_plugin.models.part_rates import check_part_lr
+from liif_plugin.models.parts import check_parts
 
 
 @pytest.mark.parametrize(
@@ -63,6 +64,42 @@ def test_parts_have_their_own_rates(tmp_path, image_folder):
     assert len(moved) == sum(len(group["params"]) for group in model.optimizer_g.param_groups)
 
 
+def test_frozen_parts_stay_as_they_are(tmp_path, image_folder):
+    torch.manual_seed(0)
+    model = build_model(options(tmp_path, freeze=["encoder", "imnet.layers.0.bias"]))
+    before = {name: value.clone() for name, value in model.net_g.named_parameters()}
+    steps(model, train_set(image_folder()), 2)
+    still = {name for name, value in model.net_g.named_parameters() if torch.equal(value, before[name])}
+    frozen = {name for name in before if name.startswith("encoder.") or name == "imnet.layers.0.bias"}
+    assert still == frozen
+    assert len(frozen) == len(before) - sum(len(group["params"]) for group in model.optimizer_g.param_groups)
+
+
+def test_a_teacher_is_learned(tmp_path, image_folder):
+    """With the teacher's own weights the loss is zero; its share is what the option says."""
+    dataset = train_set(image_folder())
+    torch.manual_seed(0)
+    teacher = build_model(options(tmp_path))
+    teacher.save(0, 1)
+    weights = tmp_path / "models" / "net_g_1.pth"
+    (tmp_path / "models" / "net_g_1.yml").write_text(yaml.safe_dump({"network_g": LIIF}))
+    model = build_model(options(tmp_path, teacher=str(weights)))
+    model.net_g.load_state_dict(teacher.net_g.state_dict())
+    assert steps(model, dataset, 1) == [0.0]
+    assert list(model.log_dict) == ["l_teacher"]
+    assert model._last_loss() == "l_teacher 0.0000e+00"  # what a stopped run says
+    torch.manual_seed(1)
+    half = build_model(options(tmp_path, teacher=str(weights), teacher_weight=0.25))
+    data = batch(dataset, 0)
+    with torch.no_grad():
+        answer = half.net_g(data["lq"], data["coord"], data["cell"])
+        taught = teacher.net_g(data["lq"], data["coord"], data["cell"])
+    steps(half, dataset, 1)
+    scale = half.opt["train"]["pixel_opt"].get("loss_weight", 1.0)
+    assert half.log_dict["l_teacher"] == pytest.approx(0.25 * scale * (answer - taught).abs().mean().item())
+    assert half.log_dict["l_pix"] == pytest.approx(0.75 * scale * (answer - data["gt"]).abs().mean().item())
+
+
 @pytest.mark.parametrize(
     ("part_lr", "message"),
     [
@@ -73,7 +110,19 @@ def test_parts_have_their_own_rates(tmp_path, image_folder):
 )
 def test_mistakes_in_the_rates_of_parts(part_lr, message):
     with pytest.raises(UserError, match=message):
-        check_part_lr(build_network(LIIF), part_lr)
+        check_parts(build_network(LIIF), part_lr, ())
+
+
+@pytest.mark.parametrize(
+    ("freeze", "message"),
+    [
+        (["encodr"], "train.freeze: expected parts of the network .*, got 'encodr'.*'encoder'"),
+        (["encoder", "imnet"], "train.freeze: encoder, imnet is the whole network"),
+    ],
+)
+def test_mistakes_in_what_is_frozen(freeze, message):
+    with pytest.raises(UserError, match=message):
+        check_parts(build_network(LIIF), {}, freeze)
 
 
 def test_the_gradient_penalty_is_a_term_of_the_loss(tmp_path, image_folder):
@@ -212,7 +261,7 @@ def test_resume_with_rates_of_parts(tmp_path, image_folder):
     again.resume_training(state)
     assert steps(again, train_set(folder), 2, start=2) == expected
     for other in ({}, {"encoder": 1e-3, "imnet.layers.0": 1e-4}, {"imnet": 1e-3}):
-        with pytest.raises(UserError, match=r"train.part_lr: the training state was saved with other parts"):
+        with pytest.raises(UserError, match=r"train.freeze: the training state was saved with other parts"):
             build_model(options(tmp_path, part_lr=other)).resume_training(state)
 
 

@@ -1,8 +1,8 @@
-"""A learning rate of its own for a part of the network: ``train.part_lr``."""
+"""Parts of the network with a learning rate of their own (``train.part_lr``) or none (``train.freeze``)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import nn
@@ -16,23 +16,35 @@ def _is_in(name: str, part: str) -> bool:
     return name == part or name.startswith(part + ".")
 
 
-def check_part_lr(net: nn.Module, part_lr: Mapping[str, float]) -> None:
-    """Raise UserError unless every part of ``train.part_lr`` exists and has a rate above 0.
+def check_parts(net: nn.Module, part_lr: Mapping[str, float], freeze: Iterable[str]) -> None:
+    """Raise UserError unless every part exists, every rate is above 0 and something is left to train.
 
     Args:
         net: the network.
         part_lr: part -> learning rate, such as ``{"encoder": 1e-4}``.
+        freeze: parts that are not trained.
     """
     rates: dict[str, Option | OptionType] = dict.fromkeys(part_lr, positive())
     check_values("train.part_lr", dict(part_lr), rates)
     names = [name for name, _ in net.named_parameters()]
-    for part in part_lr:
+    for option, part in [*(("part_lr", part) for part in part_lr), *(("freeze", part) for part in freeze)]:
         if not any(_is_in(name, part) for name in names):
             parts = sorted({name.split(".")[0] for name in names})
             raise UserError(
-                f"train.part_lr: expected parts of the network ({', '.join(parts)}, or one of their parts), "
+                f"train.{option}: expected parts of the network ({', '.join(parts)}, or one of their parts), "
                 f"got '{part}'{nearest(part, parts)}."
             )
+    if all(any(_is_in(name, part) for part in freeze) for name in names):
+        raise UserError(
+            f"train.freeze: {', '.join(freeze)} is the whole network; leave out what is to be trained."
+        )
+
+
+def freeze_parts(net: nn.Module, freeze: Iterable[str]) -> None:
+    """Take the parameters of the parts ``freeze`` out of the training."""
+    for name, parameter in net.named_parameters():
+        if any(_is_in(name, part) for part in freeze):
+            parameter.requires_grad_(False)
 
 
 def parameter_groups(net: nn.Module, part_lr: Mapping[str, float]) -> list[dict]:
@@ -58,7 +70,7 @@ def parameter_groups(net: nn.Module, part_lr: Mapping[str, float]) -> list[dict]
 
 
 def require_same_groups(saved: list[dict], optimizers: list[torch.optim.Optimizer]) -> None:
-    """Raise UserError if a training state was saved with other parts in ``train.part_lr``.
+    """Raise UserError if a training state was saved with other parts (``train.part_lr``, ``train.freeze``).
 
     Args:
         saved: the state dicts of the optimisers in the training state.
@@ -66,9 +78,9 @@ def require_same_groups(saved: list[dict], optimizers: list[torch.optim.Optimize
     """
     before = [[len(group["params"]) for group in state["param_groups"]] for state in saved]
     now = [[len(group["params"]) for group in optimizer.param_groups] for optimizer in optimizers]
-    same_network = sum(map(sum, before)) == sum(map(sum, now))
-    if same_network and before != now:
+    if before != now:
         raise UserError(
-            "train.part_lr: the training state was saved with other parts; restore the old parts (their "
-            "rates may change), or begin a new run from its weights with path.pretrain_network_g."
+            "train.part_lr, train.freeze: the training state was saved with other parts; restore the old "
+            "parts (their rates may change), or begin a new run from its weights with "
+            "path.pretrain_network_g."
         )
