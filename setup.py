@@ -89,7 +89,7 @@ setup(
         "scikit-image>=0.19",
         "tabulate>=0.9",
         "tifffile>=2021.11.2",
-        "tqdm>=4.62",
+        "tqdm>=4.70",  # older ones print "Exception ignored in __del__" if Ctrl-C meets a bar that begins
     ],
     extras_require={
         "export": EXPORT,
