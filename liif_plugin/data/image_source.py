@@ -397,7 +397,7 @@ def require_size(source: ImageSource, side: int, policy: str) -> list[int]:
     if small and (policy == "fail" or len(small) == len(source)):
         raise UserError(
             f"{source.where}: the largest crop needs {side} x {side} pixels, but {len(small)} of "
-            f"{len(source)} images have a smaller (height, width): {named}. Set `too_small: skip` to leave "
+            f"{len(source)} images are smaller, (height, width): {named}. Set `too_small: skip` to leave "
             "them out, or a smaller lq_size or scale_range."
         )
     if small:

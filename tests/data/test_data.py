@@ -291,7 +291,7 @@ def test_small_images(image_folder, tmp_path):
     Image.fromarray(picture(9, 40, 80)).save(folder / "small.png")
     with pytest.raises(
         UserError,
-        match=r"48 x 48.*1 of 4 images have a smaller .*: small.png \(40, 80\).*too_small: skip",
+        match=r"48 x 48.*1 of 4 images are smaller, .*: small.png \(40, 80\).*too_small: skip",
     ):
         build_dataset(train_opt(folder))
     assert len(build_dataset(train_opt(folder, too_small="skip"))) == 3

@@ -55,7 +55,11 @@ def test_auto_resume_beside_weights_without_a_state(tmp_path, tiny_yml, zygote):
     before = finished(tmp_path)
     code, log = zygote.run("train", "-opt", tiny_yml(), "--auto_resume")
     line = log.splitlines()[-1]
-    assert code == 1 and "net_g_latest.pth is there, but" in line and "path.pretrain_network_g" in line
+    assert (
+        code == 1
+        and "net_g_latest.pth: its training cannot be resumed" in line
+        and "path.pretrain_network_g" in line
+    )
     assert sorted(os.listdir(tmp_path / "experiments")) == before
 
 
