@@ -48,12 +48,11 @@ def main() -> None:
     parser.add_argument("--weights", help="another file than models/net_g_latest.pth")
     parser.add_argument("--data", required=True, help="what it was trained on")
     parser.add_argument("--scores", default="", help="a line for `liif models`")
-    parser.add_argument("--derived", default="", help="published network that it was made from")
     parser.add_argument("--half", action="store_true", help="store float16")
     args = parser.parse_args()
     weights = args.weights or f"{args.experiment}/models/net_g_latest.pth"
-    about = {"data": args.data, "scores": args.scores, "derived": args.derived}
-    path = bundle(args.experiment, args.name, weights, {k: v for k, v in about.items() if v}, args.half)
+    about = {"data": args.data, "scores": args.scores}
+    path = bundle(args.experiment, args.name, weights, about, args.half)
     print(f"{path}: {path.stat().st_size:,} bytes")
 
 
