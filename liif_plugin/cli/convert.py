@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _list_known() -> None:
-    from ..checkpoints.download import KNOWN
+    from ..checkpoints.downloadable import KNOWN
 
     for name, weights in KNOWN.items():
         size = "size not published" if weights.size is None else f"{weights.size:,} bytes"
@@ -55,7 +55,8 @@ def run(args: argparse.Namespace) -> None:
 
 def _convert(args: argparse.Namespace) -> None:
     from ..checkpoints.conversion import convert_file, write_converted
-    from ..checkpoints.download import fetch, known
+    from ..checkpoints.download import fetch
+    from ..checkpoints.downloadable import known
     from ..errors import UserError, printable
 
     for path in (args.output, args.output.removesuffix(".pth") + ".yml"):

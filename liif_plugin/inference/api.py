@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ..archs.base import ContinuousNetwork, tensors_of
+from ..archs.base import QUERIES_AT_ONCE, ContinuousNetwork, tensors_of
+from ..archs.building import machine_memory
 from ..checkpoints import DEFAULT_MODEL
 from ..checkpoints.loading import find, load
 from ..config.option_types import number
@@ -74,9 +75,7 @@ def _as_floats(name: str, values: Any) -> Tensor:
 
 def _require_memory(size: int) -> None:
     """Raise UserError if a result of ``size`` bytes is larger than the machine's memory."""
-    if not hasattr(os, "sysconf"):
-        return
-    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    machine = machine_memory()
     if size > machine:
         raise UserError(
             f"size: the result needs {size / 2**30:,.0f} GiB, and this machine has {machine / 2**30:,.0f}; "
@@ -306,7 +305,7 @@ class ContinuousImage:
         rgb = torch.zeros(*flat.shape[:2], 3, device=device)
         for group in self._groups(cells[0]):
             prepared = self._at_cell(cells[0, group[0]]) if self.net.one_cell else self._prepared
-            for part in group.split(render.QUERIES_AT_ONCE):
+            for part in group.split(QUERIES_AT_ONCE):
                 with torch.autocast(device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
                     rgb[:, part] = self.net.sample(prepared, flat[:, part], cells[:, part]).float()
         return rgb.view(*coord.shape[:-1], 3)

@@ -12,13 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from ..archs.base import QUERIES_AT_ONCE, ContinuousNetwork, Tile, as_continuous, is_continuous, tensors_of
+from ..archs.base import QUERIES_AT_ONCE, ContinuousNetwork, Tile, as_continuous, tensors_of
 from ..coords import cell_of, pixel_centres
 from ..errors import UserError
 from ..precision import whole_float32
 from .memory import band_rows, trim_heap
-
-__all__ = ["QUERIES_AT_ONCE", "is_continuous", "render", "render_bands"]
 
 TILE = 256  # side of a tile in LR pixels, where an image is encoded in tiles
 

@@ -247,7 +247,7 @@ class History:
         if later:
             get_root_logger().warning(
                 f"There are checkpoints of later iterations, up to {later[0]:,}: --auto_resume would go on "
-                "from those; move them away to keep to this course."
+                "from those; move them away if this run is the one to continue."
             )
 
     def missing(self, iteration: int) -> set[str]:

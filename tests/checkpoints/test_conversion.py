@@ -9,6 +9,7 @@ from basicsr.archs import build_network
 
 from helpers import GOLDEN
 from liif_plugin.checkpoints import download as weights
+from liif_plugin.checkpoints import downloadable
 from liif_plugin.checkpoints.conversion import convert, load_foreign
 from liif_plugin.cli import main
 from liif_plugin.config.option_files import read_options
@@ -120,8 +121,8 @@ def test_mmagic(tmp_path, encoder, switches):
 def published(monkeypatch, data: bytes, url: str, **changes):
     import hashlib
 
-    entry = weights.Weights("liif.pth", url, len(data), hashlib.sha256(data).hexdigest(), "a test's")
-    monkeypatch.setitem(weights.KNOWN, "ours", dataclasses.replace(entry, **changes))
+    entry = downloadable.Weights("liif.pth", url, len(data), hashlib.sha256(data).hexdigest(), "a test's")
+    monkeypatch.setitem(downloadable.KNOWN, "ours", dataclasses.replace(entry, **changes))
 
 
 def test_fetched_verified_and_converted(server, tmp_path, monkeypatch):

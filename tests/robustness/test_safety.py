@@ -18,6 +18,7 @@ from helpers import ROOT
 from helpers.processes import forked, liif
 from liif_plugin.basicsr_patches import launching
 from liif_plugin.checkpoints import download as weights
+from liif_plugin.checkpoints import downloadable
 from liif_plugin.errors import UserError
 
 SOURCES = sorted([*(ROOT / "liif_plugin").rglob("*.py"), *(ROOT / "scripts").glob("*.py"), ROOT / "setup.py"])
@@ -299,7 +300,7 @@ def fetched(monkeypatch, folder, server, **changes):
         "sha256": hashlib.sha256(DATA).hexdigest(),
         "what": "a test's",
     }
-    monkeypatch.setitem(weights.KNOWN, "ours", weights.Weights(**{**entry, **changes}))
+    monkeypatch.setitem(downloadable.KNOWN, "ours", downloadable.Weights(**{**entry, **changes}))
     return weights.fetch("ours", str(folder))
 
 
@@ -418,8 +419,10 @@ def test_https_stays_https(url, target, allowed):
 def test_the_cache_folder_of_the_user(monkeypatch, tmp_path, server):
     sends(server, DATA, len(DATA))
     monkeypatch.setattr(weights.pooch, "os_cache", lambda project: tmp_path / project)
-    entry = weights.Weights("liif.pth", server.url, len(DATA), hashlib.sha256(DATA).hexdigest(), "a test's")
-    monkeypatch.setitem(weights.KNOWN, "ours", entry)
+    entry = downloadable.Weights(
+        "liif.pth", server.url, len(DATA), hashlib.sha256(DATA).hexdigest(), "a test's"
+    )
+    monkeypatch.setitem(downloadable.KNOWN, "ours", entry)
     path = weights.fetch("ours")
     assert Path(path) == tmp_path / "liif_plugin" / "liif.pth"
     assert Path(path).read_bytes() == DATA
