@@ -66,12 +66,39 @@ class LatentModulated(EncodedNetwork):
     imnet: MLP
     residual: str | None
 
-    def __init__(self, encoder: dict, hidden_dim: int, hidden_depth: int, local_ensemble: bool):
+    def __init__(
+        self,
+        encoder: dict,
+        hidden_dim: int,
+        hidden_depth: int,
+        local_ensemble: bool,
+        mod_scale: bool,
+        mod_shift: bool,
+        mod_input: bool,
+    ):
         # One pixel for the 3x3 neighbours and one for the ensemble.
         super().__init__(encoder, 2, local_ensemble)
         if hidden_depth < 1:
             raise UserError(f"network_g.hidden_depth: expected at least 1, got {hidden_depth}.")
+        if not (mod_scale or mod_shift):
+            raise UserError("network_g.mod_scale, mod_shift: expected at least one of them true, got none.")
         self.hidden_dim, self.hidden_depth = hidden_dim, hidden_depth
+        self.mod_scale, self.mod_shift, self.mod_input = mod_scale, mod_shift, mod_input
+
+    @property
+    def hypernet_outputs(self) -> tuple[int, int]:
+        """How many scales and how many shifts the hypernet makes for an LR pixel."""
+        size = self.hidden_dim * self.hidden_depth
+        return size * self.mod_scale, size * self.mod_shift
+
+    def split_modulations(self, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return 1 + scale (..., L, D), shift (..., L, D) and the code (..., K) of modulations (..., M)."""
+        scales, shifts = self.hypernet_outputs
+        scale, shift, codes = values.split([scales, shifts, values.shape[-1] - scales - shifts], dim=-1)
+        shape = (self.hidden_depth, self.hidden_dim)
+        absent = values.new_zeros(1).expand(*values.shape[:-1], *shape)
+        scale = 1 + (scale.unflatten(-1, shape) if self.mod_scale else absent)
+        return scale, shift.unflatten(-1, shape) if self.mod_shift else absent, codes
 
     def modulations(self, feat: Tensor, rel_cell: Tensor) -> Tensor:
         """Return the modulations of each LR pixel.
@@ -134,18 +161,15 @@ class LatentModulated(EncodedNetwork):
     def render_modulated(self, mods: Tensor, image: Tensor, coord: Tensor, rel_cell: Tensor) -> Tensor:
         """Return the colours of queries from modulations (B, h, w, M) and the LR image: (B, Q, 3)."""
         h, w = mods.shape[1:3]
-        D, L = self.hidden_dim, self.hidden_depth
         index, rel, weight = corners(coord, (h, w), self.local_ensemble)  # (B, T, Q), (B, T, Q, 2), (B, T, Q)
         batch = torch.arange(coord.shape[0], device=index.device).view(-1, 1, 1) * (h * w)
         near = F.embedding(index + batch, mods.flatten(0, 2))  # (B, T, Q, M)
         with torch.autocast(coord.device.type, enabled=False):
-            near = near.to(coord.dtype)
-            scale, shift = near[..., : D * L].unflatten(-1, (L, D)), near[..., D * L :][..., : D * L]
-            shift = shift.unflatten(-1, (L, D))
-            x = self.first(near[..., 2 * D * L :], rel, rel_cell.unsqueeze(1).expand_as(rel))
+            scale, shift, codes = self.split_modulations(near.to(coord.dtype))
+            x = self.first(codes, rel, rel_cell.unsqueeze(1).expand_as(rel))
             *hidden, last = self.imnet.linears
             for i, layer in enumerate(hidden):
-                x = F.relu(layer(x) * (1 + scale[..., i, :]) + shift[..., i, :])
+                x = F.relu(layer(x) * scale[..., i, :] + shift[..., i, :])
             rgb = (last(x) * weight.unsqueeze(-1)).sum(dim=1) * self.std
         return rgb + (sample_bilinear(image, coord) if self.residual else self.mean)
 
@@ -175,7 +199,7 @@ class LatentModulated(EncodedNetwork):
             around = prepared.feat[b : b + 1, :, lr_rows, lr_columns]
             with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
                 table = self.modulations(around, rel_cell.view(1, 1, 1, 2))
-            mods = _Modulations.of(self.imnet.linears[:-1], table[0].to(kind))
+            mods = _Modulations.of(self.imnet.linears[:-1], *self.split_modulations(table[0].to(kind)))
             used = torch.tensor(x.pixels, device=device) - first_column
             rel_x = x.rel[x.members]  # (n, Lx)
 
@@ -224,13 +248,10 @@ class _Modulations(NamedTuple):
     codes: Tensor
 
     @classmethod
-    def of(cls, linears: list[nn.Linear], values: Tensor) -> _Modulations:
-        """Return what ``values`` (..., M) stand for."""
-        L, D = len(linears), linears[0].out_features
-        scales, shifts, codes = values.split([D * L, D * L, values.shape[-1] - 2 * D * L], dim=-1)
-        scales = 1 + scales.unflatten(-1, (L, D))
+    def of(cls, linears: list[nn.Linear], scales: Tensor, shifts: Tensor, codes: Tensor) -> _Modulations:
+        """Return what the result of ``split_modulations`` makes of the layers ``linears``."""
         shared = torch.stack([layer.bias for layer in linears])
-        return cls(linears, scales, scales * shared + shifts.unflatten(-1, (L, D)), codes)
+        return cls(linears, scales, scales * shared + shifts, codes)
 
     def of_row(self, row: int, columns: Tensor) -> _Modulations:
         """Return the modulations of LR pixels of a row."""
@@ -275,6 +296,11 @@ class LMLIIF(LatentModulated):
         hidden_depth: L, number of its hidden layers.
         hypernet_list: widths of the hypernet's hidden layers.
         local_ensemble: ask four codes for each query; false asks the nearest one.
+        mod_scale: false leaves out the scales.
+        mod_shift: false leaves out the shifts.
+        mod_input: false takes the feature itself as the code, the hypernet makes none.
+        feat_unfold: false gives the hypernet the feature of the LR pixel alone, without its 3x3 neighbours.
+        cell_decode: false leaves the cell out of both MLPs.
         residual: 'bilinear' adds the bilinearly enlarged input to the output; None is the published form.
 
     Raises:
@@ -296,41 +322,54 @@ class LMLIIF(LatentModulated):
         hypernet_list: Sequence[int] = (208,),
         local_ensemble: bool = True,
         residual: str | None = None,
+        mod_scale: bool = True,
+        mod_shift: bool = True,
+        mod_input: bool = True,
+        feat_unfold: bool = True,
+        cell_decode: bool = True,
     ):
-        super().__init__(encoder, hidden_dim, hidden_depth, local_ensemble)
+        super().__init__(encoder, hidden_dim, hidden_depth, local_ensemble, mod_scale, mod_shift, mod_input)
         if residual not in (None, "bilinear"):
             raise UserError(f"network_g.residual: expected 'bilinear' or nothing (~), got '{residual}'.")
         self.residual = residual
         if not hypernet_list:
             raise UserError("network_g.hypernet_list: expected at least one width, such as [208], got [].")
-        size = 2 * hidden_dim * hidden_depth + hidden_dim
-        self.hypernet = MLP(9 * self.encoder.out_channels + 2, size, hypernet_list)
-        self.imnet = MLP(hidden_dim + 4, 3, [hidden_dim] * hidden_depth)
+        self.feat_unfold, self.uses_cell = feat_unfold, cell_decode
+        channels, of_cell = self.encoder.out_channels, 2 * cell_decode
+        inputs = channels * (9 if feat_unfold else 1) + of_cell
+        outputs = sum(self.hypernet_outputs) + hidden_dim * mod_input
+        self.hypernet = MLP(inputs, outputs, hypernet_list)
+        self.code_dim = hidden_dim if mod_input else channels
+        self.imnet = MLP(self.code_dim + 2 + of_cell, 3, [hidden_dim] * hidden_depth)
 
     def modulations(self, feat: Tensor, rel_cell: Tensor) -> Tensor:
         """Return the modulations of each LR pixel, see ``LatentModulated``."""
         first, *others = self.hypernet.linears
         C = feat.shape[1]
+        side = 3 if self.feat_unfold else 1
+        inner = feat[..., 1:-1, 1:-1]
         # The first layer's weights of the features, as a convolution: F.unfold orders channels (C, 3, 3) too.
-        weight = first.weight[:, : 9 * C].reshape(-1, C, 3, 3)
-        x = F.conv2d(feat, weight, first.bias).permute(0, 2, 3, 1)
-        x = x + F.linear(rel_cell, first.weight[:, 9 * C :]).to(x.dtype)
+        weight = first.weight[:, : side**2 * C].reshape(-1, C, side, side)
+        x = F.conv2d(feat if self.feat_unfold else inner, weight, first.bias).permute(0, 2, 3, 1)
+        if self.uses_cell:
+            x = x + F.linear(rel_cell, first.weight[:, side**2 * C :]).to(x.dtype)
         for layer in others:
             x = layer(F.relu_(x))
-        return x
+        return x if self.mod_input else torch.cat([x, inner.permute(0, 2, 3, 1)], dim=-1)
 
     def first(self, codes: Tensor, rel: Tensor, rel_cell: Tensor) -> Tensor:
         """Return the render MLP's input, see ``LatentModulated``."""
-        return torch.cat([codes, rel, rel_cell], dim=-1)
+        return torch.cat([codes, rel, rel_cell] if self.uses_cell else [codes, rel], dim=-1)
 
     def first_of_patches(
         self, mods: _Modulations, rel_y: Tensor, rel_x: Tensor, rel_cell: Tensor
     ) -> tuple[int, Tensor]:
         """Return the first layer on patches: u + v_y rel_y + v_x rel_x, because it is linear in rel."""
-        D, weight, codes = self.hidden_dim, mods.weight(0), mods.codes
-        constant = torch.cat([codes, rel_cell.expand(len(codes), 2)], dim=1).unsqueeze(-1)
+        D, weight, constant = self.code_dim, mods.weight(0), mods.codes
+        if self.uses_cell:
+            constant = torch.cat([constant, rel_cell.expand(len(constant), 2)], dim=1)
         of_code = torch.cat([weight[..., :D], weight[..., D + 2 :]], dim=-1)
-        u = torch.baddbmm(mods.bias(0), of_code, constant)  # (n, D, 1)
+        u = torch.baddbmm(mods.bias(0), of_code, constant.unsqueeze(-1))  # (n, D, 1)
         # rel of each place of the patches, (n, 2, Ly * Lx).
         places = rel_x.new_empty(len(rel_x), 2, len(rel_y), rel_x.shape[1])
         places[:, 0] = rel_y.unsqueeze(-1)
@@ -368,6 +407,9 @@ class LMLTE(LatentModulated):
         hidden_depth: L, number of its hidden layers.
         hypernet_list: widths of the hypernet's hidden layers.
         local_ensemble: ask four codes for each query; false asks the nearest one.
+        mod_scale: false leaves out the scales.
+        mod_shift: false leaves out the shifts.
+        mod_input: false makes x of coef, freq and phase; the hypernet makes no code, and imphase is absent.
 
     Raises:
         UserError: if a size is not possible, or the encoder cannot be built.
@@ -390,36 +432,51 @@ class LMLTE(LatentModulated):
         hidden_depth: int = 8,
         hypernet_list: Sequence[int] = (288,),
         local_ensemble: bool = True,
+        mod_scale: bool = True,
+        mod_shift: bool = True,
+        mod_input: bool = True,
     ):
-        super().__init__(encoder, hidden_dim, hidden_depth, local_ensemble)
+        super().__init__(encoder, hidden_dim, hidden_depth, local_ensemble, mod_scale, mod_shift, mod_input)
         for name, value in (("wave_dim", wave_dim), ("hidden_dim", hidden_dim)):
             if value < 2 or value % 2:
                 raise UserError(f"network_g.{name}: expected an even number from 2, got {value}.")
         self.coef = nn.Conv2d(self.encoder.out_channels, wave_dim, 3, padding=1)
         self.freq = nn.Conv2d(self.encoder.out_channels, wave_dim, 3, padding=1)
         self.phase = nn.Linear(2, wave_dim // 2, bias=False)
-        self.hypernet = MLP(wave_dim, 2 * hidden_dim * hidden_depth + 2 * hidden_dim, hypernet_list)
-        self.imphase = nn.Linear(2, hidden_dim // 2, bias=False)
-        self.imnet = MLP(hidden_dim, 3, [hidden_dim] * hidden_depth)
+        outputs = sum(self.hypernet_outputs) + 2 * hidden_dim * mod_input
+        self.hypernet = MLP(wave_dim, outputs, hypernet_list)
+        if mod_input:
+            self.imphase = nn.Linear(2, hidden_dim // 2, bias=False)
+        self.imnet = MLP(hidden_dim if mod_input else wave_dim, 3, [hidden_dim] * hidden_depth)
 
     def modulations(self, feat: Tensor, rel_cell: Tensor) -> Tensor:
         """Return the modulations of each LR pixel, see ``LatentModulated``."""
         coef = F.conv2d(feat, self.coef.weight, self.coef.bias)
         weight, bias = self.freq.weight, self.freq.bias
         assert bias is not None
-        freq = F.conv2d(feat, weight[0::2] + weight[1::2], bias[0::2] + bias[1::2])
+        waves = None
+        if self.mod_input:
+            freq = F.conv2d(feat, weight[0::2] + weight[1::2], bias[0::2] + bias[1::2])
+        else:
+            waves = F.conv2d(feat, weight, bias)
+            freq = waves[:, 0::2] + waves[:, 1::2]
         coef, freq = coef.permute(0, 2, 3, 1), freq.permute(0, 2, 3, 1)
         # The waves, in float32: in half precision an angle is another angle.
         with torch.autocast(feat.device.type, enabled=False):
             phase = F.linear(rel_cell, self.phase.weight.to(rel_cell.dtype))
             angle = math.pi * (freq.to(rel_cell.dtype) + phase)
             x = coef.to(rel_cell.dtype) * torch.cat([angle.cos(), angle.sin()], dim=-1)
-        return self.hypernet(x)
+        mods = self.hypernet(x)
+        return mods if waves is None else torch.cat([mods, coef, waves.permute(0, 2, 3, 1)], dim=-1)
+
+    def _wave_phase(self) -> Tensor:
+        """Return the weight of the render MLP's phases."""
+        return (self.imphase if self.mod_input else self.phase).weight
 
     def first(self, codes: Tensor, rel: Tensor, rel_cell: Tensor) -> Tensor:
         """Return the render MLP's input, see ``LatentModulated``."""
         coef, freq = codes.chunk(2, dim=-1)
-        phase = F.linear(rel_cell, self.imphase.weight.to(rel_cell.dtype))
+        phase = F.linear(rel_cell, self._wave_phase().to(rel_cell.dtype))
         angle = math.pi * ((freq.unflatten(-1, (-1, 2)) * rel.unsqueeze(-2)).sum(dim=-1) + phase)
         return coef * torch.cat([angle.cos(), angle.sin()], dim=-1)
 
@@ -428,8 +485,8 @@ class LMLTE(LatentModulated):
     ) -> tuple[int, Tensor]:
         """Return the waves on patches by the sum rule, cos(a + b) = cos a cos b - sin a sin b."""
         coef, freq = (part.unsqueeze(-1) for part in mods.codes.chunk(2, dim=-1))
-        J = self.hidden_dim // 2
-        phase = F.linear(rel_cell, self.imphase.weight).view(J, 1)
+        J = coef.shape[1] // 2
+        phase = F.linear(rel_cell, self._wave_phase()).view(J, 1)
         angle_y = math.pi * (freq[:, 0::2] * rel_y + phase)  # (n, J, Ly)
         angle_x = math.pi * (freq[:, 1::2] * rel_x.unsqueeze(1))  # (n, J, Lx)
         cos_y, sin_y = angle_y.cos().unsqueeze(-1), angle_y.sin().unsqueeze(-1)

@@ -320,7 +320,8 @@ def _of_lte_plus(decoder: State) -> State:
 def _lm(model: dict) -> tuple[dict, State]:
     """Convert an LM-LIIF or LM-LTE."""
     encoder_block, encoder, decoder, args = _split(model)
-    _require_switched_on(args)
+    if args.get("cmsr_spec"):
+        raise UserError("expected a network without CMSR (cmsr_spec), which is not supported.")
     widths = _hidden_list(_below("imnet.", decoder))
     block = {
         "type": "LMLIIF" if model["name"] == "lmliif" else "LMLTE",
@@ -332,20 +333,23 @@ def _lm(model: dict) -> tuple[dict, State]:
     }
     if model["name"] == "lmlte":
         block["wave_dim"] = len(decoder["coef.bias"])
-    return block, _continuous(encoder, decoder)
+    off = [name for name, on in _lm_switches(decoder, args, sum(widths)).items() if not on]
+    if model["name"] == "lmlte" and "cell_decode" in off:
+        raise UserError("expected an LM-LTE with cell_decode: true, found false, which is not supported.")
+    return {**block, **dict.fromkeys(off, False)}, _continuous(encoder, decoder)
 
 
-def _require_switched_on(args: dict) -> None:
-    """Raise UserError if a part of LM-LIIF or LM-LTE is switched off that is on in every published one."""
+def _lm_switches(decoder: State, args: dict, modulated: int) -> dict[str, bool]:
+    """Return the switches of an LM-LIIF or LM-LTE, whose render MLP has ``modulated`` hidden channels.
+
+    The authors' default of mod_input is false, and published notes may lack it: the hypernet's size tells.
+    """
     render = (args.get("imnet_spec") or {}).get("args") or {}
-    for name, options in (
-        *((name, args) for name in ("feat_unfold", "cell_decode", "mod_input")),
-        *((name, render) for name in ("mod_scale", "mod_shift")),
-    ):
-        if not options.get(name, True):
-            raise UserError(f"expected {name}: true, as in every published file, found false.")
-    if args.get("cmsr_spec"):
-        raise UserError("expected a network without CMSR (cmsr_spec), which is not supported.")
+    switches = {name: bool(args.get(name, True)) for name in ("feat_unfold", "cell_decode")}
+    switches |= {name: bool(render.get(name, True)) for name in ("mod_scale", "mod_shift")}
+    outputs = len(list(_below("hypernet.", decoder).values())[-1])
+    switches["mod_input"] = outputs > modulated * (switches["mod_scale"] + switches["mod_shift"])
+    return switches
 
 
 def _srno(model: dict) -> tuple[dict, State]:

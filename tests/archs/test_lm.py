@@ -4,6 +4,7 @@ import pytest
 import torch
 from basicsr.archs import build_network
 
+from helpers import GOLDEN as HELPER_GOLDEN
 from helpers.family import (
     check_autocast,
     check_fast_form,
@@ -15,6 +16,8 @@ from helpers.family import (
     plain,
     published_state,
 )
+from liif_plugin.checkpoints.conversion import convert, load_foreign
+from liif_plugin.coords import corners
 from liif_plugin.errors import UserError
 from liif_plugin.inference.render import render
 
@@ -107,6 +110,127 @@ def test_fast_form_equals_the_equations(name, size):
     check_fast_form(small(name, local_ensemble=False), size)
 
 
+SWITCHES = [
+    ("LMLIIF", {"feat_unfold": False}),
+    ("LMLIIF", {"cell_decode": False}),
+    ("LMLIIF", {"mod_input": False}),
+    ("LMLIIF", {"mod_scale": False}),
+    ("LMLIIF", {"mod_shift": False}),
+    ("LMLIIF", {"feat_unfold": False, "cell_decode": False, "mod_input": False, "mod_shift": False}),
+    ("LMLTE", {"mod_input": False}),
+    ("LMLTE", {"mod_scale": False}),
+    ("LMLTE", {"mod_shift": False, "mod_input": False}),
+]
+
+
+def from_the_equations(net, feat, coord, cell, on):
+    """LM-LIIF and LM-LTE from their equations and the tensors' names; no method of the network is called."""
+    weights = dict(net.named_parameters())
+    B, C, h, w = feat.shape
+    D, L = net.hidden_dim, net.hidden_depth
+
+    def linear(x, name):
+        bias = weights.get(f"{name}.bias")
+        return x @ weights[f"{name}.weight"].T + (0 if bias is None else bias)
+
+    def waves(coef, angle):
+        return coef * torch.cat([(torch.pi * angle).cos(), (torch.pi * angle).sin()], -1)
+
+    rel_cell = cell * torch.tensor([h, w]).to(cell)
+    features = feat.permute(0, 2, 3, 1).reshape(B, h * w, C)
+    if "coef.weight" in weights:
+        coef, freq = (
+            torch.nn.functional.conv2d(feat, weights[f"{n}.weight"], weights[f"{n}.bias"], padding=1)
+            .flatten(2)
+            .transpose(1, 2)
+            for n in ("coef", "freq")
+        )
+        z = waves(coef, freq[..., 0::2] + freq[..., 1::2] + linear(rel_cell[:, :1], "phase"))
+        code = torch.cat([coef, freq], -1)
+    else:
+        z = torch.nn.functional.unfold(feat, 3, padding=1).transpose(1, 2) if on["feat_unfold"] else features
+        z = torch.cat([z, rel_cell[:, :1].expand(-1, h * w, -1)], -1) if on["cell_decode"] else z
+        code = features
+    m = linear(linear(z, "hypernet.layers.0").relu(), "hypernet.layers.2")
+    at = 0
+    scale, shift = (torch.zeros(B, h * w, L, D).to(m) for _ in range(2))
+    if on["mod_scale"]:
+        scale, at = m[..., : D * L].unflatten(-1, (L, D)), D * L
+    if on["mod_shift"]:
+        shift, at = m[..., at : at + D * L].unflatten(-1, (L, D)), at + D * L
+    code = m[..., at:] if on["mod_input"] else code
+    index, rel, weight = corners(coord, (h, w), True)
+    rgb = 0
+    for t in range(4):
+        mine = [table[torch.arange(B).view(-1, 1), index[:, t]] for table in (code, scale, shift)]
+        if "coef.weight" in weights:
+            c, f = mine[0].chunk(2, -1)
+            phase = linear(rel_cell, "imphase" if on["mod_input"] else "phase")
+            x = waves(c, f[..., 0::2] * rel[:, t, :, :1] + f[..., 1::2] * rel[:, t, :, 1:] + phase)
+        else:
+            x = torch.cat([mine[0], rel[:, t], *([rel_cell] if on["cell_decode"] else [])], -1)
+        for i in range(L):
+            x = linear(x, f"imnet.layers.{2 * i}") * (1 + mine[1][:, :, i]) + mine[2][:, :, i]
+            x = x.relu()
+        rgb = rgb + weight[:, t].unsqueeze(-1) * linear(x, f"imnet.layers.{2 * L}")
+    return rgb / 2
+
+
+@pytest.mark.parametrize(("name", "off"), SWITCHES)
+def test_switches_against_the_equations(name, off):
+    net = small(name, **off).double()
+    on = dict.fromkeys(("feat_unfold", "cell_decode", "mod_scale", "mod_shift", "mod_input"), True) | off
+    lq = torch.rand(2, 3, 6, 7, dtype=torch.float64)
+    coord = torch.rand(2, 50, 2, dtype=torch.float64) * 1.9 - 0.95
+    cell = torch.tensor([0.11, 0.07], dtype=torch.float64).expand_as(coord)
+    with torch.no_grad():
+        feat = net.encode(lq)
+        expected = from_the_equations(net, feat[:, :-3], coord, cell, on)
+        if net.residual:
+            expected = expected + torch.nn.functional.grid_sample(
+                lq, coord.flip(-1).unsqueeze(1), padding_mode="border", align_corners=False
+            ).squeeze(2).transpose(1, 2)
+        else:
+            expected = expected + 0.5
+        assert largest(net.query(feat, coord, cell), expected) < 1e-9
+    check_fast_form(net.float(), (29, 25))
+    check_fast_form(net, (18, 21))
+
+
+@pytest.mark.parametrize(("name", "off"), SWITCHES)
+def test_switches_in_pieces(name, off):
+    net = small(name, **off)
+    check_pieces(net, (24, 20), (36, 30))
+    check_gradients(net)
+
+
+@pytest.mark.parametrize(("name", "off"), SWITCHES)
+def test_a_checkpoint_with_another_switch_is_converted(name, off):
+    net = small(name, **off)
+    state = {k.replace("encoder.net.", "encoder."): v for k, v in net.state_dict().items()}
+    for ours, theirs in (
+        ("conv_first", "head.0"),
+        ("body.0.conv1", "body.0.body.0"),
+        ("body.0.conv2", "body.0.body.2"),
+        ("conv_after_body", "body.1"),
+    ):
+        state = {k.replace(f"encoder.{ours}.", f"encoder.{theirs}."): v for k, v in state.items()}
+    modulated = {k: v for k, v in off.items() if k in ("mod_scale", "mod_shift")}
+    args = {k: v for k, v in off.items() if k not in ("mod_scale", "mod_shift", "mod_input")}
+    model = {"name": name.lower(), "args": {**args, "imnet_spec": {"args": modulated}}, "sd": state}
+    block, converted = convert(model)
+    assert {k: v for k, v in block.items() if k in off} == off
+    other = load(block, converted)
+    lq = torch.rand(1, 3, 6, 5)
+    assert torch.equal(render(other, lq, (13, 11)), render(net, lq, (13, 11)))
+
+
+def test_lm_lte_without_cells_is_refused():
+    model = load_foreign(str(HELPER_GOLDEN / "lm-lte.pth"))
+    with pytest.raises(UserError, match="LM-LTE with cell_decode: true, found false"):
+        convert({**model, "args": {**model["args"], "cell_decode": False}})
+
+
 def test_bilinear_residual_is_added_to_the_published_form():
     published, other = small("LMLIIF"), small("LMLIIF", residual="bilinear")
     lq, size = torch.rand(1, 3, 9, 7), (23, 16)
@@ -160,6 +284,8 @@ def test_mistakes():
         small("LMLIIF", hypernet_list=[])
     with pytest.raises(UserError, match="residual: expected 'bilinear' or nothing"):
         small("LMLIIF", residual="nearest")
+    with pytest.raises(UserError, match="mod_scale, mod_shift: expected at least one of them true"):
+        small("LMLTE", mod_scale=False, mod_shift=False)
     with pytest.raises(UserError, match="wave_dim: expected an even number from 2, got 7"):
         small("LMLTE", wave_dim=7)
     net, coord = small("LMLTE"), torch.zeros(1, 3, 2)
