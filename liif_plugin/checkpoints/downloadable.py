@@ -121,7 +121,7 @@ KNOWN = {
         f"thera-{encoder}-{tail}": _unverified(
             f"thera-{encoder}-{tail}.pkl",
             _THERA.format(f"{encoder}-{tail}"),
-            f"the authors' Thera {tail} with {label}",
+            f"the authors' {label}-Thera {tail}",
             "thera",
         )
         for encoder, label in (("edsr", "EDSR-baseline"), ("rdn", "RDN"))

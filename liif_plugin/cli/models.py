@@ -69,6 +69,7 @@ def _list() -> None:
     from ..checkpoints.reading import load_params
     from ..config.option_files import read_options
     from ..errors import printable
+    from ..evaluation.published import PUBLISHED
     from ..evaluation.tables import markdown_table
 
     lines = []
@@ -90,5 +91,10 @@ def _list() -> None:
         if name not in here:
             size = "" if weights.size is None else f"{weights.size / 2**20:.0f} MiB"
             checked = "SHA-256" if len(weights.sha256) == 64 else f"first {len(weights.sha256)} digits"
-            rows.append([name, weights.what, size, checked if weights.sha256 else "none: --unverified"])
-    print(markdown_table(["NAME", "what", "download", "checksum"], rows))
+            checked = checked if weights.sha256 else "none: --unverified"
+            psnr = PUBLISHED["DIV2K_valid"].get(weights.what.removeprefix("the authors' "), {})
+            values = ", ".join(f"{psnr[scale]:.2f}" for scale in (2, 4) if scale in psnr)
+            licence = weights.notice.lstrip().partition("\n")[0]
+            rows.append([name, weights.what, values or "not published", licence, size, checked])
+    heads = ["NAME", "what: encoder-decoder", "DIV2K PSNR x2, x4", "licence", "download", "checksum"]
+    print(markdown_table(heads, rows))
