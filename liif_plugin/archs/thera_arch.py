@@ -460,7 +460,9 @@ class Thera(ContinuousNetwork):
             image = self._decode_whole_scale(prepared, y, x, waves, queries_at_once)
         else:
             image = self._decode_any_scale(prepared, y, x, waves, queries_at_once)
-        if self.residual == "bilinear":
+        if self.residual == "bilinear" and whole_scale:
+            _add_enlarged(image, prepared.image, y, x)
+        elif self.residual == "bilinear":
             add_bilinear(image, prepared.image, prepared.size, prepared.region, rows, columns)
         return image
 
@@ -662,6 +664,27 @@ def _put(image: Tensor, block: Tensor, first: tuple[int, int]) -> None:
     (top, bottom), (left, right) = inside
     part = block[:, top - first[0] : bottom - first[0], left - first[1] : right - first[1]]
     image[:, top:bottom, left:right] = part
+
+
+def _add_enlarged(image: Tensor, lq: Tensor, y: _Axis, x: _Axis) -> None:
+    """Add the bilinearly enlarged LR image to ``image``, as ``add_bilinear`` does, where scales are whole.
+
+    Args:
+        image: (B, 3, R, C), changed in place.
+        lq: (B, 3, height, width), the LR image of the region.
+        y: the target rows.
+        x: the target columns.
+    """
+    parts, inside = [], []
+    for axis, n, count in zip((y, x), lq.shape[2:], image.shape[2:]):
+        first, last = int(axis.nearest[0]), int(axis.nearest[-1])
+        low, high = max(first - 1, 0), min(last + 2, n)  # with the neighbours of the first and the last
+        start = (first - low) * axis.scale + axis.phase
+        parts.append(slice(low, high))
+        inside.append(slice(start, start + count))
+    part = lq[:, :, parts[0], parts[1]].to(image.dtype)
+    scale = (float(y.scale), float(x.scale))
+    image += F.interpolate(part, scale_factor=scale, mode="bilinear")[:, :, inside[0], inside[1]]
 
 
 def nearest_below_half(position: Tensor, n: int) -> tuple[Tensor, Tensor]:
