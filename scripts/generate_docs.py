@@ -72,7 +72,7 @@ HELP = {
     "path": {
         "param_key_g": "Which weights of the file: `params`, or `params_ema`, the averaged ones (default of a"
         " test).",
-        "strict_load_g": "Refuse weights that do not fit the network exactly.",
+        "strict_load_g": "Refuse weights that do not fit exactly; `false`: load only those that fit.",
         "ignore_resume_networks": "As in BasicSR.",
     },
     "train": {

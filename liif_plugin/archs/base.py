@@ -278,7 +278,7 @@ class ContinuousNetwork(nn.Module):
         return self.prepare(tables["features"].permute(0, 3, 1, 2))
 
     def without_ensemble(self) -> ContinuousNetwork | None:
-        """Return the same network asking one code instead of four, or None if it has no ensemble.
+        """Return the same network without its local ensemble, or None if it has none.
 
         The weights are shared.
         """

@@ -231,6 +231,8 @@ class Thera(ContinuousNetwork):
         local_ensemble: blend the fields of the four LR pixels around a query with the weights of bilinear
             interpolation, so that neighbouring fields meet without a step; false, the published form, asks
             the nearest one.
+        largest_scale: beyond this scale the waves are damped as at it, because a training up to it has not
+            seen the finer ones, which ring beside edges; None, the published form, has no limit.
 
     Raises:
         UserError: if an argument has another value, or the encoder cannot be built.
@@ -254,6 +256,7 @@ class Thera(ContinuousNetwork):
         residual: str = "nearest",
         radius: float | None = None,
         local_ensemble: bool = False,
+        largest_scale: float | None = None,
     ):
         super().__init__()
         check_choice("network_g.size", size, SIZES)
@@ -270,6 +273,9 @@ class Thera(ContinuousNetwork):
         self.waves: int = sizes.pop("waves")
         self.residual = residual
         self.local_ensemble = local_ensemble
+        if largest_scale is not None and not largest_scale > 0:
+            raise UserError(f"network_g.largest_scale: expected a number above 0, got {largest_scale}.")
+        self.largest_scale = largest_scale
         self.has_gradient = not local_ensemble  # that of the blend would be another one
         self.encoder = Encoder(encoder)
         self.tail: nn.Module = nn.Identity()
@@ -410,10 +416,17 @@ class Thera(ContinuousNetwork):
             A, b = near.split([3 * self.waves, self.waves], dim=-1)  # (..., 3 waves), (..., waves)
             return A.unflatten(-1, (-1, 3)), rel @ self.components + b
 
+    def _times(self, cell: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return the times (t_y, t_x) that belong to cells (..., 2)."""
+        pixels = cell * torch.tensor(size, dtype=cell.dtype, device=cell.device) / 2
+        if self.largest_scale is not None:
+            pixels = pixels.clamp(min=1 / self.largest_scale)
+        return pixels.square()
+
     def _field(self, size: tuple[int, int], cell: Tensor, A: Tensor, angle: Tensor) -> Tensor:
         """Return half the damped sum of the waves, (..., 3), from what ``_waves_at`` returns."""
         with torch.autocast(cell.device.type, enabled=False):
-            t = (cell * torch.tensor(size, dtype=cell.dtype, device=cell.device) / 2).square()
+            t = self._times(cell, size)
             wave = angle.sin() * torch.exp(-self.k * (t @ self.components.square()))  # (..., waves)
             return (wave.unsqueeze(-2) @ A).squeeze(-2) / 2
 
@@ -438,7 +451,7 @@ class Thera(ContinuousNetwork):
     ) -> Tensor:
         """Return the pixels of a grid, see ``ContinuousNetwork.decode``."""
         W = self.components.double()
-        t = (cell.double().to(W.device) * W.new_tensor(prepared.size) / 2).square()
+        t = self._times(cell.double().to(W.device), prepared.size)
         damping = torch.exp(-self.k * (W.square() * t.unsqueeze(1)).sum(dim=0))
         kept = (damping > NEGLIGIBLE).nonzero().squeeze(1)
         waves = _Waves(self, kept, W[:, kept], damping[kept], dtype)

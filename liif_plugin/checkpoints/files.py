@@ -35,7 +35,7 @@ def save_in_experiment(obj: object, path: str) -> None:
     """Write a checkpoint of a training; see ``save_whole``.
 
     Raises:
-        UserError: if it cannot be written; the message says how to go on with the training.
+        UserError: if it cannot be written; the message says how to continue the training.
     """
     try:
         save_whole(obj, path)

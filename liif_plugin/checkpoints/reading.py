@@ -37,7 +37,7 @@ def _tuple_of(values: list[_Value]) -> _Value:
 
 
 def check_tuples(file: IO[bytes]) -> None:
-    """Raise UserError if a pickle builds a tuple whose hash would take for ever.
+    """Raise UserError if a pickle builds a tuple whose hash would never be finished.
 
     A tuple that holds another one twice, which holds another one twice, and so on, takes a few bytes for each
     level, but Python visits it 2 ** levels times for its hash. Without such references a tuple never has more

@@ -118,7 +118,7 @@ def derive_folders(
     """Write ``make(image)`` of every image under ``source`` to ``output``/FOLDER/NAME.png.
 
     Images that are stored with one channel stay so. The files are written under ``output``/.partial and moved
-    when all are there. Called again after an interruption it goes on.
+    when all are there. Called again after an interruption, it continues.
 
     Args:
         source: a folder of images, searched with its subfolders.

@@ -27,7 +27,7 @@ OTHER_EXTENSIONS = (
     *(".pgm", ".pnm", ".dng", ".cr2", ".nef", ".arw"),
 )
 # Images are decoded in our own threads and in forked workers. OpenCV's thread pool gains nothing there, and
-# a fork that meets one of its locks hangs for ever.
+# a fork that meets one of its locks hangs forever.
 cv2.setNumThreads(0)
 _META_LINE = re.compile(r"^(?P<name>\S+) \((?P<h>\d{1,6}),(?P<w>\d{1,6}),(?P<c>\d)\)( \d+)?$")
 

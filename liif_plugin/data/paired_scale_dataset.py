@@ -113,10 +113,10 @@ class PairedScaleDataset(QueryDataset):
             round(n * s) <= N and N - n * s < 2 * s for n, N, s in ((h, H, sy), (w, W, sx))
         )
         if not equal or not fits:
+            scale = f"{sy:g}" if sy == sx else f"(y, x) = ({sy:g}, {sx:g})"
             raise UserError(
-                f"{self.where}: {self.lq.path(i)} has (height, width) = {(h, w)}, so it is no LR image of "
-                f"{self.gt.path(j)} with {(H, W)} at scale (y, x) = ({sy:g}, {sx:g}); give `scale` or mend "
-                "the files."
+                f"{self.where}: {self.lq.path(i)} has (height, width) = {(h, w)} and {self.gt.path(j)} has "
+                f"{(H, W)}: no LR image of it at scale {scale}; give `scale` or mend the files."
             )
         return sy, sx
 

@@ -184,7 +184,7 @@ def prepare_lmdb(
     """Write the images under ``source`` to the LMDB ``output``.
 
     The LMDB is written as ``.NAME.partial`` beside it, one transaction per file, and renamed when it is
-    whole. Called again after an interruption it goes on.
+    complete. Called again after an interruption, it continues.
 
     Args:
         source: a folder of images, searched with its subfolders.

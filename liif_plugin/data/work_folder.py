@@ -1,4 +1,4 @@
-"""Folders of unfinished work: an interrupted command goes on in them, and two commands never share one."""
+"""Folders of unfinished work: an interrupted command continues there, and two commands never share one."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _lock(path: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def disk_errors(path: str) -> Iterator[None]:
-    """Turn errors of writing into a UserError that says how to go on.
+    """Turn errors of writing into a UserError that says what to do.
 
     Args:
         path: what is being written, for the message.

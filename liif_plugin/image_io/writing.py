@@ -1,4 +1,4 @@
-"""Write an image file from rows as they come: it is whole or not there. PNG and TIFF hold one band."""
+"""Write an image file row by row: it is complete or absent. PNG and TIFF keep one band in memory."""
 
 from __future__ import annotations
 

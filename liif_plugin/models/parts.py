@@ -70,7 +70,7 @@ def parameter_groups(net: nn.Module, part_lr: Mapping[str, float]) -> list[dict]
 
 
 def require_same_groups(saved: list[dict], optimizers: list[torch.optim.Optimizer]) -> None:
-    """Raise UserError if a training state was saved with other parts (``train.part_lr``, ``train.freeze``).
+    """Raise UserError if a training state was saved with other parts in ``train.part_lr``.
 
     Args:
         saved: the state dicts of the optimisers in the training state.
@@ -78,9 +78,10 @@ def require_same_groups(saved: list[dict], optimizers: list[torch.optim.Optimize
     """
     before = [[len(group["params"]) for group in state["param_groups"]] for state in saved]
     now = [[len(group["params"]) for group in optimizer.param_groups] for optimizer in optimizers]
-    if before != now:
+    # With another number of parameters it is another network, or other parts are frozen: torch says so.
+    same_parameters = sum(map(sum, before)) == sum(map(sum, now))
+    if same_parameters and before != now:
         raise UserError(
-            "train.part_lr, train.freeze: the training state was saved with other parts; restore the old "
-            "parts (their rates may change), or begin a new run from its weights with "
-            "path.pretrain_network_g."
+            "train.part_lr: the training state was saved with other parts; restore the old parts (their "
+            "rates may change), or begin a new run from its weights with path.pretrain_network_g."
         )

@@ -32,7 +32,7 @@ class TrainingRun:
             with every training state as "shape".
         epoch_length: iterations of an epoch.
         batch: samples of an iteration of one process.
-        resume_state: the training state that this run goes on from. BasicSR's loop holds the same dict.
+        resume_state: the training state from which this run is resumed. BasicSR's loop holds the same dict.
         skip_until: (epoch, iteration) of the resumed run: the samples of that epoch before it were used
             already.
         stop: whether Ctrl-C or SIGTERM came.

@@ -1,4 +1,4 @@
-"""Training states: find the one that a run goes on from; what a state holds beside weights and moments.
+"""Training states: find the one from which a run is resumed; what it holds besides weights and moments.
 
 A state holds the random state of every rank, and the options with which a resumed run would silently become
 another one.

@@ -44,7 +44,7 @@ class Renderer:
 
     @property
     def has_ensemble(self) -> bool:
-        """Return whether the network asks four codes, so that asking one is different."""
+        """Return whether the network has a local ensemble that can be switched off."""
         return self.without_ensemble is not self.engine.network
 
     @property

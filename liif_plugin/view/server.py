@@ -270,7 +270,7 @@ def listening(host: str, port: int | None, wanted: int = 8321) -> socket.socket:
 class TimedProtocol(H11Protocol):
     """Close a connection that has not sent a whole request in REQUEST_TIMEOUT seconds.
 
-    uvicorn itself waits for ever.
+    uvicorn itself would wait forever.
     """
 
     deadline: asyncio.TimerHandle | None = None

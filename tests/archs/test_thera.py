@@ -129,6 +129,21 @@ def test_the_blend_in_float64():
         assert (colour - expected).abs().max() < 1e-8
 
 
+def test_beyond_the_largest_scale_the_waves_are_damped_as_at_it():
+    torch.manual_seed(0)
+    net = build_network({**SMALL, "largest_scale": 4}).eval()
+    free = build_network(SMALL).eval()
+    free.load_state_dict(net.state_dict())
+    lq = torch.rand(1, 3, 9, 7)
+    for scale in (2, 4):
+        size = (9 * scale, 7 * scale)
+        assert torch.equal(render(net, lq, size), render(free, lq, size))
+    as_at_x4 = render(free, lq, (72, 56), cell=torch.tensor([2 / 36, 2 / 28]))
+    assert largest(render(net, lq, (72, 56)), as_at_x4) < 1e-6
+    assert largest(render(free, lq, (72, 56)), as_at_x4) > 1e-3
+    check_fast_form(net, (72, 58), bound=1e-7)
+
+
 def test_the_penalty_is_not_for_the_blend():
     assert build_network(SMALL).has_gradient
     assert not build_network({**SMALL, "local_ensemble": True}).has_gradient

@@ -261,7 +261,7 @@ def test_resume_with_rates_of_parts(tmp_path, image_folder):
     again.resume_training(state)
     assert steps(again, train_set(folder), 2, start=2) == expected
     for other in ({}, {"encoder": 1e-3, "imnet.layers.0": 1e-4}, {"imnet": 1e-3}):
-        with pytest.raises(UserError, match=r"train.freeze: the training state was saved with other parts"):
+        with pytest.raises(UserError, match=r"train.part_lr: the training state was saved with other parts"):
             build_model(options(tmp_path, part_lr=other)).resume_training(state)
 
 
