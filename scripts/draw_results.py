@@ -1,7 +1,7 @@
 """Draw the pictures of the documents that show results, with the authors' EDSR-baseline-LIIF.
 
   liif models --download edsr-baseline-liif
-  python scripts/draw_results.py results        docs/results.png: bicubic, liif-light and LIIF, at x4 and x12
+  python scripts/draw_results.py results        docs/results.png: bicubic, standard and LIIF, at x4 and x12
   python scripts/draw_results.py figure5        docs/compare.png: with 1-SIREN, as Figure 5 of the paper
   python scripts/draw_results.py figure6        docs/cells.png: one network asked with other cells, at x30
 
@@ -73,7 +73,7 @@ def results() -> Image.Image:
     return comparison(
         {
             "bicubic": build({"type": "Bicubic"}, None, "params", "bicubic"),
-            "liif-light, 0.47 M parameters": load("liif-light", "cpu"),
+            "standard, 1.38 M parameters": load("standard", "cpu"),
             "LIIF, authors' weights, 1.57 M": load(AUTHORS, "cpu"),
         }
     )

@@ -1,3 +1,3 @@
 """Networks by name, path or experiment; the weights that come with the package lie here."""
 
-DEFAULT_MODEL = "liif-light"
+DEFAULT_MODEL = "standard"

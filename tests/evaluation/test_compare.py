@@ -498,7 +498,7 @@ def test_packaged_files(path, tmp_path, monkeypatch):
         (lambda o: o["models"][2].update(weights="no.pth"), "there are no weights no.pth"),
         (
             lambda o: o["models"][2].pop("network_g"),
-            "expected one of `opt: train_NAME.yml`, `model: liif-light`",
+            "expected one of `opt: train_NAME.yml`, `model: standard`",
         ),
         (lambda o: o["models"][2].update(name="EDSR"), "EDSR is given twice"),
         (lambda o: o["models"][1].pop("name"), "'name' is missing"),

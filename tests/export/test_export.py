@@ -47,10 +47,10 @@ def exported(folder: Path, options: dict, format: str = "onnx") -> tuple:
 
 @pytest.fixture(scope="module")
 def light(tmp_path_factory):
-    """The folder of `liif export -o liif-light_onnx`."""
+    """The folder of `liif export --model liif-light -o liif-light_onnx`."""
     folder = tmp_path_factory.mktemp("export") / "liif-light_onnx"
     with pytest.raises(SystemExit) as stop:
-        main(["export", "-o", str(folder)])
+        main(["export", "--model", "liif-light", "-o", str(folder)])
     assert not stop.value.code
     return folder
 
