@@ -4,15 +4,18 @@
   python scripts/draw_results.py results        docs/results.png: bicubic, standard and LIIF, at x4 and x12
   python scripts/draw_results.py figure5        docs/compare.png: with 1-SIREN, as Figure 5 of the paper
   python scripts/draw_results.py figure6        docs/cells.png: one network asked with other cells, at x30
+  python scripts/draw_results.py photo          docs/photo.png: JPEG inputs enlarged by standard and by photo
 
 The pictures come with scikit-image. The networks have not seen them; PSNR is of luma, shave = scale.
 """
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 
+import numpy as np
 import skimage.data
 import torch
 from PIL import Image
@@ -110,10 +113,27 @@ def figure6() -> Image.Image:
     return contact_sheet([row], side=300)
 
 
+def photo() -> Image.Image:
+    """Return parts of three pictures that were halved, saved as JPEG of quality 60 and enlarged by 5."""
+    networks = {name: load(name, "cpu") for name in ("standard", "photo")}
+    rows = []
+    for name, (top, left) in (("astronaut", (30, 90)), ("coffee", (60, 100)), ("rocket", (75, 140))):
+        whole = Image.fromarray(getattr(skimage.data, name)()).convert("RGB")
+        file = io.BytesIO()
+        whole.resize((whole.width // 2, whole.height // 2), Image.BICUBIC).save(file, "JPEG", quality=60)
+        part = Image.open(file).crop((left, top, left + 64, top + 64))
+        lq = to_tensor(np.array(part)).unsqueeze(0)
+        row = [(f"input 64 x 64\n{name}, x5", to_picture(lq))]
+        row += [(f"{label}\n", to_picture(render(net, lq, (320, 320)))) for label, net in networks.items()]
+        rows.append(row)
+    return contact_sheet(rows, side=320)
+
+
 PICTURES = {
     "results": (results, "results.png"),
     "figure5": (figure5, "compare.png"),
     "figure6": (figure6, "cells.png"),
+    "photo": (photo, "photo.png"),
 }
 
 
