@@ -7,6 +7,7 @@ for what happens at its start; ``launch`` does so and returns at once.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -74,9 +75,9 @@ def losses(log: str) -> dict[int, str]:
     """iteration -> printed loss, of BasicSR's log."""
     found = {}
     for line in log.splitlines():
-        if "l_pix" in line and "iter:" in line:
+        if ("l_pix:" in line or "l_teacher:" in line) and "iter:" in line:
             step = int(line.split("iter:")[1].split(",")[0:2][0].replace(",", "").strip())
-            found[step] = line.split("l_pix:")[1].strip()
+            found[step] = re.split("l_pix:|l_teacher:", line, maxsplit=1)[1].strip()
     return found
 
 
