@@ -16,7 +16,15 @@ from ..coords import axis_bilinear
 from ..errors import UserError, check_choice
 from .base import QUERIES_AT_ONCE, ContinuousNetwork, Tile, cut
 from .encoder import Encoder, pad_to_multiple
-from .target_axes import RowAnswer, Runs, Visits, add_bilinear, decode_by_lr_rows, sample_bilinear
+from .target_axes import (
+    RowAnswer,
+    Runs,
+    Visits,
+    add_bilinear,
+    check_positions,
+    decode_by_lr_rows,
+    sample_bilinear,
+)
 
 MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K, as published
 VARIANCE = 0.25 + 1e-5  # as published: the 1e-5 is visible in the fifth digit
@@ -225,7 +233,7 @@ class Thera(ContinuousNetwork):
             convolution and a ReLU, ``{widths: [...]}`` for plus, ``{depths, num_heads, embed_dim,
             num_feat}`` for pro.
         residual: 'nearest' is the published form; 'bilinear' adds the bilinearly enlarged input instead of
-            the nearest pixel and the mean, so that no field is the bilinearly enlarged input.
+            the nearest pixel and the mean: where the field is zero, the result is that enlarged input.
         radius: W is initialised uniformly in the disc of this radius, in radians per LR pixel; the published
             one is 16 pi, None.
         local_ensemble: blend the fields of the four LR pixels around a query with the weights of bilinear
@@ -361,10 +369,11 @@ class Thera(ContinuousNetwork):
 
     def sample(self, prepared: Codes, coord: Tensor, cell: Tensor) -> Tensor:
         """Return the same as ``query``, from the result of ``prepare``."""
-        flat, rel = self._nearest(prepared, coord)
-        below = self._below(prepared, coord, flat)
         if not self.local_ensemble:
+            flat, rel = self._nearest(prepared, coord)
+            below = self._below(prepared, coord, flat)
             return self._field(prepared.size, cell, *self._waves_at(prepared, flat, rel)) + below
+        check_positions(coord, prepared.size, prepared.region)
         # The four LR pixels around each query, (B, 4, Q), and where the query is seen from each.
         (h, w), first = prepared.size, torch.arange(len(coord), device=coord.device).view(-1, 1, 1)
         seen = []
@@ -376,7 +385,8 @@ class Thera(ContinuousNetwork):
         weight = torch.stack([y[1] * x[1] for y, x in pairs], dim=1)
         rel = torch.stack([torch.stack([y[2], x[2]], dim=-1) for y, x in pairs], dim=1)
         A, angle = self._waves_at(prepared, index, rel)
-        return (self._field(prepared.size, cell.unsqueeze(1), A, angle) * weight.unsqueeze(-1)).sum(1) + below
+        field = (self._field(prepared.size, cell.unsqueeze(1), A, angle) * weight.unsqueeze(-1)).sum(dim=1)
+        return field + self._below(prepared, coord)
 
     def _nearest(self, prepared: Codes, coord: Tensor) -> tuple[Tensor, Tensor]:
         """Return the nearest LR pixel of each query and where the query is in it.
@@ -430,10 +440,11 @@ class Thera(ContinuousNetwork):
             wave = angle.sin() * torch.exp(-self.k * (t @ self.components.square()))  # (..., waves)
             return (wave.unsqueeze(-2) @ A).squeeze(-2) / 2
 
-    def _below(self, prepared: Codes, coord: Tensor, flat: Tensor) -> Tensor:
-        """Return what the fields are added to at each query, (B, Q, 3)."""
+    def _below(self, prepared: Codes, coord: Tensor, flat: Tensor | None = None) -> Tensor:
+        """Return what the fields are added to at each query, (B, Q, 3); ``flat`` is from ``_nearest``."""
         _, image, size, (_, _, height, width), _ = prepared
         if self.residual == "nearest":
+            flat = self._nearest(prepared, coord)[0] if flat is None else flat
             return F.embedding(flat, image.to(coord.dtype).permute(0, 2, 3, 1).reshape(-1, 3)) + self.mean
         if (height, width) != tuple(size):
             raise ValueError("prepared: the bilinear residual needs a whole image in sample.")

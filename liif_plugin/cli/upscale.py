@@ -158,8 +158,8 @@ def _suggest_photo(picture: Picture, source: str, model: str) -> bool:
     if quality is None or quality >= GOOD_JPEG or model == PHOTO_MODEL:
         return False
     print(
-        f"{printable(source)}: a JPEG of quality {quality}, whose blocks are enlarged with it; `--model "
-        f"{PHOTO_MODEL}` removes them. This is said once.",
+        f"{printable(source)}: a JPEG of quality {quality}: its blocks are enlarged too; "
+        f"`--model {PHOTO_MODEL}` removes them. This is said once.",
         file=sys.stderr,
     )
     return True

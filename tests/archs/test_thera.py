@@ -144,6 +144,14 @@ def test_beyond_the_largest_scale_the_waves_are_damped_as_at_it():
     check_fast_form(net, (72, 58), bound=1e-7)
 
 
+def test_the_blend_refuses_the_features_of_a_tile_in_sample():
+    net = build_network({**SMALL, "local_ensemble": True}).eval()
+    prepared = net.prepare(net.encode(torch.rand(1, 3, 6, 6)))
+    part = prepared._replace(region=(0, 0, 3, 6), code=prepared.code[:, :3])
+    with pytest.raises(ValueError, match="those of a tile are for decode"):
+        net.sample(part, torch.zeros(1, 1, 2), torch.full((1, 1, 2), 0.1))
+
+
 def test_the_penalty_is_not_for_the_blend():
     assert build_network(SMALL).has_gradient
     assert not build_network({**SMALL, "local_ensemble": True}).has_gradient
